@@ -1,0 +1,68 @@
+"""Time, as the scheduler sees it.
+
+A clock defines `now()`, `patience(due, outside)` and `jump(due)`. `patience` answers how many real seconds the scheduler
+may wait for the outside world when every thread is parked and the next timer is due at `due`; `jump` is called when
+that wait brought nothing. Nothing here knows threads.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from math import inf
+
+__all__ = ["Clock", "MonotonicClock", "VirtualClock"]
+
+
+class Clock(Protocol):
+    """What the scheduler asks of a clock. All times are seconds."""
+
+    def now(self) -> float: ...
+
+    def patience(self, due: float, outside: bool) -> float | None: ...
+
+    def jump(self, due: float) -> None: ...
+
+
+class MonotonicClock:
+    """Real time: `time.monotonic`."""
+
+    now = staticmethod(time.monotonic)
+
+    def patience(self, due: float, outside: bool) -> float | None:
+        return None if due == inf else max(0.0, due - time.monotonic())
+
+    def jump(self, due: float) -> None:
+        """Real time passes by itself."""
+
+
+class VirtualClock:
+    """Time that stands still while anything runs and jumps to the next timer when every thread is parked.
+
+    The idea is Trio's `MockClock(autojump_threshold)` and Go's `testing/synctest`.
+
+    Args:
+        start: the first value of `now()`, in seconds.
+        outside_patience: real seconds to wait for sockets and OS threads, if any thread waits for one, before time jumps.
+    """
+
+    def __init__(self, start: float = 0.0, outside_patience: float = 0.05) -> None:
+        self._now = start
+        self._outside_patience = outside_patience
+
+    def now(self) -> float:
+        """Seconds of virtual time. Not a checkpoint; thread-safe."""
+        return self._now
+
+    def patience(self, due: float, outside: bool) -> float | None:
+        if due == inf:
+            return None
+        return self._outside_patience if outside and due > self._now else 0.0
+
+    def jump(self, due: float) -> None:
+        self._now = max(self._now, due)
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass at once; timers that fall due run at the next checkpoint."""
+        self._now += seconds

@@ -1,0 +1,62 @@
+"""Who runs on this OS thread: the registry of carriers, and the one question that every blocking call asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .engine import Scheduler
+from .originals import get_ident
+
+if TYPE_CHECKING:
+    from .thread import VirtualThread
+
+__all__ = ["carriers", "checkpoint", "current_ident", "on_carrier", "running", "set_starter", "started_here"]
+
+# Scheduler by OS thread ident. Looked up on each blocking call, and faster than a thread-local.
+carriers: dict[int, Scheduler] = {}
+
+
+def running() -> VirtualThread | None:
+    """The virtual thread that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
+    scheduler = carriers.get(get_ident())
+    return None if scheduler is None else scheduler.running
+
+
+def on_carrier() -> bool:
+    """Whether this OS thread is a carrier."""
+    return get_ident() in carriers
+
+
+def checkpoint() -> None:
+    """Deliver what is pending for the virtual thread that runs here. On a plain OS thread nothing happens."""
+    thread = running()
+    if thread is not None:
+        thread.check()
+
+
+def current_ident() -> int:
+    """Identity of whatever runs here: the virtual thread's, or the OS thread's."""
+    thread = running()
+    if thread is None:
+        return get_ident()
+    return thread.thread_ident
+
+
+def _no_starter() -> Any:
+    raise RuntimeError("the runtime is not there yet: import vthreads before using its parts")
+
+
+_starter: Callable[[], VirtualThread] = _no_starter
+
+
+def set_starter(starter: Callable[[], VirtualThread]) -> None:
+    """Called by the runtime, which alone can make an OS thread a carrier."""
+    global _starter
+    _starter = starter
+
+
+def started_here() -> VirtualThread:
+    """The virtual thread that runs here; a plain OS thread becomes a carrier by this, its code the root thread."""
+    thread = running()
+    return _starter() if thread is None else thread

@@ -1,0 +1,38 @@
+"""POSIX poll: no limit on descriptor numbers, a cost that grows with how many are waited for."""
+
+from __future__ import annotations
+
+import math
+from select import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI
+
+from ...originals import poll
+from .interest import InterestPoller
+from .wakeup import HANGUP, READ, WRITE
+
+__all__ = ["PollPoller"]
+
+ENDED = POLLHUP | POLLERR | POLLNVAL
+
+
+class PollPoller(InterestPoller):
+    """Meets the contract of the package."""
+
+    name = "poll"
+
+    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+        interests = poll()
+        wakeup_fd = self._wakeup.read_fd
+        interests.register(wakeup_fd, POLLIN)
+        for fd, direction in self._armed.items():
+            interests.register(fd, (POLLIN | POLLPRI if direction & READ else 0) | (POLLOUT if direction & WRITE else 0))
+        # Rounded up: waking before a timer is due would spin through the last millisecond.
+        milliseconds = None if seconds is None else math.ceil(seconds * 1000)
+        events = []
+        for fd, mask in interests.poll(milliseconds):
+            if fd == wakeup_fd:
+                self._wakeup.drain()
+                continue
+            ended = mask & ENDED
+            ready = (READ if mask & (POLLIN | POLLPRI) or ended else 0) | (WRITE if mask & POLLOUT or ended else 0)
+            events.append(self._reported(fd, ready | (HANGUP if ended else 0)))
+        return events

@@ -1,0 +1,46 @@
+"""POSIX select: everywhere, but only for descriptors below FD_SETSIZE (1,024 as a rule)."""
+
+from __future__ import annotations
+
+import os
+
+from ...originals import select
+from .interest import InterestPoller
+from .wakeup import HANGUP, READ, WRITE
+
+__all__ = ["SelectPoller"]
+
+
+class SelectPoller(InterestPoller):
+    """Meets the contract of the package."""
+
+    name = "select"
+
+    def wait(self, seconds: float | None) -> list[tuple[int, int]]:
+        wakeup_fd = self._wakeup.read_fd
+        readers = [fd for fd, direction in self._armed.items() if direction & READ]
+        writers = [fd for fd, direction in self._armed.items() if direction & WRITE]
+        try:
+            readable, writable, failed = select([wakeup_fd, *readers], writers, readers, seconds)
+        except OSError as error:
+            return self._closed_ones(error)
+        ready: dict[int, int] = {}
+        for fd in readable + failed:
+            ready[fd] = ready.get(fd, 0) | READ
+        for fd in writable:
+            ready[fd] = ready.get(fd, 0) | WRITE
+        if ready.pop(wakeup_fd, 0):
+            self._wakeup.drain()
+        return [self._reported(fd, events) for fd, events in ready.items()]
+
+    def _closed_ones(self, error: OSError) -> list[tuple[int, int]]:
+        """One closed descriptor fails the whole call: report those, so that their waiters find out by themselves."""
+        closed = []
+        for fd in list(self._armed):
+            try:
+                os.fstat(fd)
+            except OSError:
+                closed.append(self._reported(fd, READ | WRITE | HANGUP))
+        if not closed:
+            raise error
+        return closed

@@ -1,0 +1,341 @@
+"""The engine in readable Python: the specification that a compiled engine has to meet.
+
+The contract is in the package's docstring. There is no hub: the fiber that parks picks the next ready one and switches
+to it, and polls if there is none. Finished greenlets are kept and run the next fiber, since making one costs 8 µs and
+reusing one about 1 µs.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context
+from enum import Enum
+from math import inf
+from typing import Any
+
+from greenlet import getcurrent, greenlet
+
+from ..clock import Clock
+from ..order import Order
+from ..originals import get_ident
+from .descriptors import Descriptors
+from .pollers import Poller
+from .timers import Timers
+
+__all__ = ["ABORTED", "TIMED_OUT", "Fiber", "Scheduler", "State"]
+
+# Timers and I/O are looked at after this many switches or seconds, whichever is first, so that neither starves.
+SWITCHES_PER_POLL = 64
+SLICE = 0.001
+# Finished greenlets kept for reuse; one holds about 6 KiB.
+POOL_SIZE = 1_000
+
+
+class State(Enum):
+    """
+    NEW ──start──> RUNNING ──park──> PARKED
+     │             ^     │             │
+     └─enqueue─> READY   └─end─> ENDED │ unpark, deadline, abort
+                   ^                   │
+                   └───────────────────┘
+    """
+
+    NEW = "new"
+    READY = "ready"
+    RUNNING = "running"
+    PARKED = "parked"
+    ENDED = "ended"
+
+
+NEW, READY, RUNNING, PARKED, ENDED = State
+
+
+class _Signal:
+    """A named value that `park` returns."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+TIMED_OUT = _Signal("TIMED_OUT")
+ABORTED = _Signal("ABORTED")
+NOTHING = _Signal("NOTHING")
+
+Abort = Callable[[], bool]
+
+
+class Fiber:
+    """What the scheduler switches. It stays on its scheduler for life: greenlets cannot change their OS thread."""
+
+    __slots__ = ("_abort", "_greenlet", "_wake", "context", "scheduler", "state")
+
+    def __init__(self, scheduler: Scheduler, context: Context | None) -> None:
+        self.scheduler = scheduler
+        self.context = context
+        self.state = NEW
+        self._greenlet: greenlet | None = None
+        self._abort: Abort | None = None
+        self._wake: Any = NOTHING
+
+    def run(self) -> None:
+        """What the fiber does. Must not raise."""
+        raise NotImplementedError(f"{type(self).__name__} brings its own run()")
+
+    def may_be_roused(self) -> bool:
+        """Asked on the fiber's OS thread before `rouse` takes effect."""
+        return True
+
+    def unpark(self, value: Any = True) -> bool:
+        """Make ready, with `value` as the answer of `park`. Thread-safe; true unless it was no longer parked."""
+        scheduler = self.scheduler
+        if get_ident() != scheduler.ident:
+            scheduler.post(self._unpark_here, value)
+            return True
+        return self._unpark_here(value)
+
+    def _unpark_here(self, value: Any) -> bool:
+        if self.state is PARKED:
+            self._wake = value
+            self.scheduler.make_ready(self)
+            return True
+        if self.state is RUNNING and self._wake is NOTHING:
+            # It stands in a queue but has not parked yet: a finalizer got between. Its park will return at once.
+            self._wake = value
+            return True
+        return False
+
+    def _take_wake(self) -> Any:
+        wake, self._wake = self._wake, NOTHING
+        return wake
+
+    def rouse(self) -> None:
+        """Let the fiber look after itself: if its wait can be withdrawn, `park` returns ABORTED. Thread-safe."""
+        if get_ident() == self.scheduler.ident:
+            self._rouse_here()
+        else:
+            self.scheduler.post(self._rouse_here)
+
+    def _rouse_here(self) -> None:
+        if self.state is PARKED and self.may_be_roused():
+            self._withdraw(ABORTED)
+
+    def expire(self) -> None:
+        """The deadline of `park` has come."""
+        if self.state is PARKED:
+            self._withdraw(TIMED_OUT)
+
+    def _withdraw(self, answer: _Signal) -> None:
+        if self._abort is None or self._abort():
+            self._wake = answer
+            self.scheduler.make_ready(self)
+
+
+class Scheduler:
+    """Run queue, timers, poller and inbox of one carrier.
+
+    Args:
+        poller, clock, order: see their contracts.
+        when_stuck: called when all are parked and no timer, descriptor or `outside` work is left; it may make one
+            ready. Otherwise the scheduler sleeps until something is posted.
+        when_signalled: called with what a foreign signal handler raised inside a poll.
+    """
+
+    def __init__(
+        self,
+        poller: Poller,
+        clock: Clock,
+        order: Order,
+        when_stuck: Callable[[], None],
+        when_signalled: Callable[[BaseException], None],
+    ) -> None:
+        self.ident = get_ident()
+        self.clock = clock
+        self.poller = poller
+        self.timers = Timers()
+        self.descriptors = Descriptors(poller)
+        self.running: Any = None
+        # Calls under way elsewhere that will unpark somebody: OS threads working for a fiber.
+        self.outside = 0
+        self.slice_end = inf
+        self.closed = False
+        # The group of `vthreads.spawn` and the root fiber, for the layers above.
+        self.background: Any = None
+        self.root: Any = None
+        self._when_stuck = when_stuck
+        self._when_signalled = when_signalled
+        self._now = clock.now
+        self._ready = order.run_queue()
+        # Fibers whose spawn started another one: they go on before anyone else, the latest first.
+        self._spawners: list[Fiber] = []
+        self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._asleep = False
+        self._switches = 0
+        self._poll_at = -inf
+        self._base = getcurrent()
+        self._pool: list[greenlet] = []
+        self._next: Fiber | None = None
+
+    # --- from any OS thread
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have `function(*args)` called on the carrier, between two switches. It must not park or raise."""
+        self._inbox.append((function, args))
+        if self._asleep:
+            self.poller.interrupt()
+
+    # --- on the carrier
+
+    def adopt(self, fiber: Fiber) -> None:
+        """The code that is running becomes `fiber`."""
+        fiber.state = RUNNING
+        self.running = fiber
+        self.slice_end = self._now() + SLICE
+
+    def make_ready(self, fiber: Fiber) -> None:
+        """Queue a parked or new fiber."""
+        fiber.state = READY
+        self._ready.append(fiber)
+
+    def start(self, fiber: Fiber) -> None:
+        """Run a new fiber at once, up to its first park; then the caller goes on, before anyone else."""
+        spawner: Fiber = self.running
+        spawner.state = READY
+        spawner._greenlet = getcurrent()
+        self._spawners.append(spawner)
+        self._switch_to(fiber)
+
+    def park(self, abort: Abort | None = None, deadline: float = inf) -> Any:
+        """Run others until the running fiber is unparked; the value it was unparked with, TIMED_OUT or ABORTED."""
+        fiber: Fiber = self.running
+        if fiber._wake is NOTHING:
+            fiber._abort = abort
+            fiber._greenlet = getcurrent()
+            fiber.state = PARKED
+            timer = self.timers.add(deadline, fiber) if deadline < inf else None
+            self._switch_to(self._take_next())
+            fiber._abort = None
+            if timer is not None:
+                self.timers.cancel(timer)
+        return fiber._take_wake()
+
+    def yield_now(self) -> None:
+        """Let every fiber that is ready run once."""
+        fiber: Fiber = self.running
+        fiber._greenlet = getcurrent()
+        self.make_ready(fiber)
+        self._switch_to(self._take_next())
+
+    def close(self) -> None:
+        """End the pooled greenlets and give the poller back. No fiber but the running one may be left."""
+        self.closed = True
+        self._next = None
+        for pooled in self._pool:
+            pooled.parent = getcurrent()
+            pooled.switch()
+        self._pool.clear()
+        self.poller.close()
+
+    # --- switching
+
+    def _take_next(self) -> Fiber:
+        # Nobody runs while this looks for the next one: a signal handler or finalizer in here is on no fiber.
+        self.running = None
+        self._switches += 1
+        if self._switches >= SWITCHES_PER_POLL or self._now() >= self._poll_at:
+            self._look_outside(0)
+        if self._inbox:
+            self._empty_inbox()
+        if self._spawners:
+            return self._spawners.pop()
+        while not self._ready:
+            self._idle()
+        fiber: Fiber = self._ready.popleft()
+        return fiber
+
+    def _switch_to(self, fiber: Fiber) -> None:
+        target = fiber._greenlet
+        if target is None:
+            target = self._pool.pop() if self._pool else greenlet(self._carry, self._base)
+            target.gr_context = fiber.context
+            self._next = fiber
+        fiber.state = RUNNING
+        self.running = fiber
+        self.slice_end = self._now() + SLICE
+        if target is not getcurrent():
+            target.switch()
+
+    def _carry(self, *_: Any) -> None:
+        """The life of a greenlet: run fiber after fiber."""
+        me = getcurrent()
+        while self._next is not None:
+            fiber, self._next = self._next, None
+            fiber.run()
+            fiber.state = ENDED
+            fiber._greenlet = None
+            del fiber
+            following = self._take_next()
+            if len(self._pool) >= POOL_SIZE:
+                # This greenlet ends, and control passes to its parent.
+                me.parent = self._prepared(following)
+                return
+            self._pool.append(me)
+            self._switch_to(following)
+
+    def _prepared(self, fiber: Fiber) -> greenlet:
+        """The greenlet of `fiber`, ready to take over from one that ends."""
+        target = fiber._greenlet
+        if target is None:
+            target = self._pool.pop()
+            target.gr_context = fiber.context
+            self._next = fiber
+        fiber.state = RUNNING
+        self.running = fiber
+        self.slice_end = self._now() + SLICE
+        return target
+
+    # --- the outside world
+
+    def _idle(self) -> None:
+        """Nobody is ready: wait for a timer, a descriptor or a message."""
+        due = self.timers.due()
+        outside = self.outside > 0 or self.descriptors.waiting > 0
+        if due == inf and not outside and not self._inbox:
+            self._when_stuck()
+            if self._ready:
+                return
+        heard = self._look_outside(self.clock.patience(due, outside))
+        if not heard and not self._ready:
+            self.clock.jump(due)
+            self.timers.expire(self._now())
+
+    def _look_outside(self, seconds: float | None) -> bool:
+        """Poll for up to `seconds` (None: until something comes), then see to timers and messages."""
+        self._asleep = True
+        # Who posts looks at the flag after appending: either it is seen here, or it interrupts the wait.
+        if self._inbox:
+            seconds = 0
+        try:
+            events = self.poller.wait(seconds)
+        except BaseException as error:  # of no concern to whichever fiber happened to poll; told to the layer above
+            events = []
+            self._when_signalled(error)
+        self._asleep = False
+        for fd, ready in events:
+            self.descriptors.report(fd, ready)
+        heard = bool(events) or bool(self._inbox)
+        self._empty_inbox()
+        now = self._now()
+        self._switches = 0
+        self._poll_at = now + SLICE
+        return self.timers.expire(now) or heard
+
+    def _empty_inbox(self) -> None:
+        inbox = self._inbox
+        # Only what is there now: a message may post another one.
+        for _ in range(len(inbox)):
+            function, args = inbox.popleft()
+            function(*args)

@@ -1,0 +1,562 @@
+"""The block that owns virtual threads: it ends when they have ended, and their failures come out of it.
+
+    NEW ──enter──> OPEN ──body left──> LEAVING ──last member ended──> EXITED
+
+Open or leaving, a group takes new threads unless it is cancelled, failed or closed. Its cancel scope does all the
+cancelling; this file decides when, and what is raised at the end. How a thread is switched is not known here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from enum import Enum
+from itertools import count
+from math import inf
+from types import TracebackType
+from typing import Any, NoReturn, ParamSpec, TypeVar
+from weakref import WeakSet
+
+from ..errors import Cancelled, GroupClosed, GroupFull, ScopeMisuse
+from .cancel import CancelNode, CancelScope, checked_seconds
+from .current import checkpoint, running, started_here
+from .engine import Scheduler
+from .engine.timers import Timer
+from .future import CANCELLED, FINISHED, Future
+from .originals import RLock
+from .semaphore import Semaphore
+from .spawn_site import LONGEST_CHAIN, caller_site
+from .thread import VirtualThread
+from .wait_queue import WaitQueue, waiter_here
+
+__all__ = ["BackgroundGroup", "ThreadGroup", "current_group"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Ended futures kept for `as_completed`; bounded, so that a server's group does not grow for ever.
+ENDED_KEPT = 10_000
+
+FATAL = (KeyboardInterrupt, SystemExit)
+
+numbers = count(1)
+
+
+class Phase(Enum):
+    """See the diagram in the module's docstring."""
+
+    NEW = "new"
+    OPEN = "open"
+    LEAVING = "leaving"
+    EXITED = "exited"
+
+
+class _CurrentGroup:
+    """`ThreadGroup.current`: an attribute of the class that is computed at each access."""
+
+    def __get__(self, instance: object, owner: type) -> ThreadGroup:
+        return current_group()
+
+
+def current_group() -> ThreadGroup:
+    """The innermost group that the running code is in; outside any, the background group. Starts the runtime."""
+    thread = started_here()
+    node: CancelNode | None = thread.innermost
+    while node is not None:
+        if isinstance(node, CancelScope) and node.group is not None:
+            group: ThreadGroup = node.group
+            return group
+        node = node._parent
+    background: ThreadGroup = thread.scheduler.background
+    return background
+
+
+class ThreadGroup:
+    """A block that owns virtual threads: `with ThreadGroup() as g: g.spawn(fn)`.
+
+    The block ends when all its threads have ended. The first failure cancels the others and the body, and comes out of
+    the block in an `ExceptionGroup`. Modelled on Trio's nurseries and Java's `StructuredTaskScope`.
+
+    Args:
+        name: shown in dumps and messages.
+        max_concurrency: how many members run at once, as an `int`, or a `Semaphore` that several groups share. While
+            the group is full, `spawn` parks (back-pressure), but a member's own spawn queues its child.
+        max_pending: how many children of members may be queued; None: any number.
+        on_failure: "cancel": the first failure cancels all others; "continue": failures are independent.
+        errors: "group": an `ExceptionGroup` is raised, even for one failure; "first": the first failure itself, the
+            others in its `suppressed` (a tuple) and as notes.
+        cleanup_grace: seconds that blocking calls in the cleanup of cancelled members may take; None: as outside.
+
+    Attributes:
+        current: (on the class) the innermost group of the running code.
+
+    Entering makes a plain OS thread a carrier and is no checkpoint; leaving is one.
+
+    Raises:
+        ValueError: an argument is out of its range.
+    """
+
+    current = _CurrentGroup()
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        max_concurrency: int | Semaphore | None = None,
+        max_pending: int | None = None,
+        on_failure: str = "cancel",
+        errors: str = "group",
+        cleanup_grace: float | None = None,
+    ) -> None:
+        if isinstance(max_concurrency, int) and max_concurrency < 1:
+            raise ValueError(f"max_concurrency={max_concurrency}: a group runs at least 1 thread at a time")
+        if max_pending is not None and max_pending < 0:
+            raise ValueError(f"max_pending={max_pending}: give 0 or more, or None for no limit")
+        if on_failure not in ("cancel", "continue"):
+            raise ValueError(f'on_failure={on_failure!r}: choose "cancel" or "continue"')
+        if errors not in ("group", "first"):
+            raise ValueError(f'errors={errors!r}: choose "group" or "first"')
+        self.name = name if name is not None else f"group-{next(numbers)}"
+        self._permits = Semaphore(max_concurrency) if isinstance(max_concurrency, int) else max_concurrency
+        self._max_pending = inf if max_pending is None else max_pending
+        self._on_failure = on_failure
+        self._errors = errors
+        self._scope = CancelScope(cleanup_grace=cleanup_grace)
+        self._scope.group = self
+        self._scope._children = {}
+        self._phase = Phase.NEW
+        self._closed: str | None = None
+        self.stopping = False
+        self._body: VirtualThread | None = None
+        # Threads that have not ended; and of these, those that wait for a permit.
+        self._members: dict[VirtualThread, None] = {}
+        self._queued: set[VirtualThread] = set()
+        # Threads that hold one of the permits.
+        self._permitted: set[VirtualThread] = set()
+        # Failures in the order in which they happened, with the future that can take them.
+        self._failures: list[tuple[BaseException, Future[Any] | None]] = []
+        self._ended: deque[Future[Any]] = deque(maxlen=ENDED_KEPT)
+        self._listeners: WeakSet[_Completions] | None = None
+        # Reentrant, because a finalizer that spawns may run inside.
+        self._changing = RLock()
+        self._empty = WaitQueue()
+        self._grace_timer: Timer | None = None
+
+    def __repr__(self) -> str:
+        state = "cancelled" if self._scope.cancel_called else "closed" if self._closed else self._phase.value
+        return f"<ThreadGroup {self.name!r} {state} members={len(self._members)} failures={len(self._failures)}>"
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __bool__(self) -> bool:
+        # A group without members is still a group.
+        return True
+
+    def __iter__(self) -> Iterator[VirtualThread]:
+        return iter(list(self._members))
+
+    # --- spawning
+
+    def spawn(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Start a virtual thread that calls `fn(*args, **kwargs)`.
+
+        It runs at once up to its first park; then the caller goes on, before anyone else. It sees a copy of the
+        caller's contextvars. No checkpoint unless the group is full. Thread-safe: from an OS thread that is not the
+        group's carrier the child is queued there. Works as a decorator.
+
+        Raises:
+            GroupClosed: the group takes no more threads.
+            GroupFull: a member spawned, and `max_pending` children are queued already.
+            Cancelled: the caller is inside this group, and it is cancelled.
+        """
+        future = self._spawn(fn, args, kwargs, wait=True)
+        assert future is not None
+        return future
+
+    def try_spawn(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T] | None:
+        """`spawn`, but None instead of waiting or queueing when the group is full. Never a checkpoint."""
+        return self._spawn(fn, args, kwargs, wait=False)
+
+    def _spawn(
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], wait: bool
+    ) -> Future[T] | None:
+        caller = running()
+        self._refuse_if_over(caller)
+        queue_it = False
+        if self._permits is not None:
+            if not wait:
+                if not self._permits.acquire(blocking=False):
+                    return None
+            elif self._is_member(caller):
+                queue_it = not self._permits.acquire(blocking=False)
+            else:
+                self._permits.acquire()
+        try:
+            thread = self._admit(caller, (fn, args, kwargs), queue_it)
+        except BaseException:
+            if self._permits is not None and not queue_it:
+                self._permits.release()
+            raise
+        if queue_it:
+            self._queue(thread)
+        else:
+            self._launch(thread)
+        future: Future[T] = thread.future
+        return future
+
+    def _admit(
+        self, caller: VirtualThread | None, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]], queue: bool
+    ) -> VirtualThread:
+        site = caller_site()
+        inherited = () if caller is None else caller.sites[: LONGEST_CHAIN - 1]
+        sites = inherited if site is None else (site, *inherited)
+        with self._changing:
+            # The group may have closed while the caller waited for a permit.
+            self._refuse_if_over(caller)
+            if queue and len(self._queued) >= self._max_pending:
+                raise GroupFull(
+                    f"{self!r} is full and {len(self._queued)} children of its members are queued already; "
+                    "raise max_pending, or let the body spawn, which waits"
+                )
+            thread = VirtualThread(self._scheduler(), copy_context(), self, call, sites)
+            thread.future = Future(thread)
+            self._members[thread] = None
+            if queue:
+                self._queued.add(thread)
+            elif self._permits is not None:
+                self._permitted.add(thread)
+        thread._attach(self._scope)
+        return thread
+
+    def _scheduler(self) -> Scheduler:
+        assert self._body is not None
+        return self._body.scheduler
+
+    def _launch(self, thread: VirtualThread) -> None:
+        scheduler = thread.scheduler
+        if thread.is_here() and scheduler.running is not None:
+            scheduler.start(thread)
+        else:
+            scheduler.post(scheduler.make_ready, thread)
+
+    def _queue(self, thread: VirtualThread) -> None:
+        """Let `thread` start when it is given a permit; it waits for one without having run."""
+        permits = self._permits
+        assert permits is not None
+        if not thread.is_here():
+            thread.scheduler.post(self._queue, thread)
+            return
+        thread.wait_unstarted(lambda: permits.withdraw(thread))
+        if permits.take_or_queue(thread):
+            thread.unpark()
+        elif thread._affected_by is not None:
+            thread.notice()
+
+    def dequeued(self, thread: VirtualThread, *, granted: bool) -> None:
+        """A queued child begins to run, with a permit, or only to end (called in it)."""
+        with self._changing:
+            self._queued.discard(thread)
+            if granted:
+                self._permitted.add(thread)
+
+    def _is_member(self, caller: VirtualThread | None) -> bool:
+        """Whether `caller` is a thread of this group, or of a group nested in one of its threads."""
+        node: CancelNode | None = caller
+        while node is not None:
+            if isinstance(node, VirtualThread) and node.group is self:
+                return True
+            node = node._parent
+        return False
+
+    def _is_inside(self, caller: VirtualThread | None) -> bool:
+        node: CancelNode | None = None if caller is None else caller.innermost
+        while node is not None and node is not self._scope:
+            node = node._parent
+        return node is self._scope
+
+    def _refuse_if_over(self, caller: VirtualThread | None) -> None:
+        why = self._why_over()
+        if why is None:
+            return
+        if caller is not None and caller.innermost._affected_by is not None and self._is_inside(caller):
+            raise caller._deliver(caller.innermost._affected_by)
+        raise GroupClosed(f"{self!r} takes no more threads: {why}", self)
+
+    def _why_over(self) -> str | None:
+        if self._phase is Phase.NEW:
+            return "it was not entered; use it in a with statement"
+        if self._phase is Phase.EXITED:
+            return "its block has ended"
+        if self._closed is not None:
+            return self._closed
+        if self._scope._affected_by is not None:
+            return self._scope._affected_by._cancel_reason or "it was cancelled"
+        return None
+
+    # --- members' ends (called in the ending thread)
+
+    def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
+        """A member has its outcome: cancel the others if it failed, and tell its future."""
+        future = thread.future
+        state = FINISHED
+        if isinstance(error, Cancelled):
+            state, error = CANCELLED, None
+        elif error is not None:
+            thread.note_sites(error)
+            self._failed(error, thread, future)
+        future.settle(state, value, error)
+
+    def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
+        if isinstance(error, GroupClosed) and error.group is self:
+            return
+        self._failures.append((error, future))
+        if self._on_failure == "cancel" or isinstance(error, FATAL):
+            self._scope._request_cancel(f"{thread.name!r} in group {self.name!r} failed: {error!r}", thread)
+
+    def left(self, thread: VirtualThread) -> None:
+        """A member has ended: give its permit back, and let the block end if it was the last."""
+        with self._changing:
+            del self._members[thread]
+            permitted = thread in self._permitted
+            self._permitted.discard(thread)
+            self._ended.append(thread.future)
+            for listener in self._listeners or ():
+                listener.add(thread.future)
+            empty = not self._members
+        if permitted and self._permits is not None:
+            self._permits.release()
+        if empty:
+            self._empty.unpark_all()
+
+    # --- control
+
+    def cancel(self, reason: str | None = None) -> None:
+        """Cancel all members and the body; the block then ends normally. Not a checkpoint; thread-safe.
+
+        Args:
+            reason: a sentence for `Cancelled.reason`.
+        """
+        self._scope.cancel(reason or f"group {self.name!r} was cancelled")
+
+    def close(self) -> None:
+        """Take no more threads; those that run go on. Not a checkpoint; thread-safe."""
+        self._closed = self._closed or "it was closed"
+
+    def shutdown(self, grace: float | None = None) -> None:
+        """Ask the members to end, and return at once. Not a checkpoint; thread-safe.
+
+        No more spawns; `vthreads.stopping()` becomes true for members at any depth.
+
+        Args:
+            grace: seconds after which the members are cancelled; None: never.
+        """
+        seconds = checked_seconds(grace, "grace")
+        self._closed = "it is shutting down"
+        self.stopping = True
+        if seconds < inf and self._phase in (Phase.OPEN, Phase.LEAVING):
+            scheduler = self._scheduler()
+            scheduler.post(self._arm_grace, scheduler.clock.now() + seconds)
+
+    def _arm_grace(self, when: float) -> None:
+        self._disarm_grace()
+        if self._phase is not Phase.EXITED:
+            self._grace_timer = self._scheduler().timers.add(when, self)
+
+    def _disarm_grace(self) -> None:
+        if self._grace_timer is not None:
+            self._scheduler().timers.cancel(self._grace_timer)
+            self._grace_timer = None
+
+    def expire(self) -> None:
+        """The grace of `shutdown` is over (called by the scheduler)."""
+        self._grace_timer = None
+        self.cancel(f"group {self.name!r} was shut down and its grace is over")
+
+    def as_completed(self) -> Iterator[Future[Any]]:
+        """Each member's future once, as they end, those spawned meanwhile included; ends when none is left.
+
+        Those that ended before the call come first (the last 10,000 of them). Each step is a checkpoint.
+        """
+        with self._changing:
+            completions = _Completions(self, self._ended)
+            self._listeners = self._listeners or WeakSet()
+            self._listeners.add(completions)
+        return completions
+
+    # --- the block
+
+    def __enter__(self) -> ThreadGroup:
+        body = started_here()
+        if self._phase is not Phase.NEW:
+            raise GroupClosed(f"{self!r} was entered before; a group is used once, so make a new one", self)
+        self._enter(body)
+        return self
+
+    def _enter(self, body: VirtualThread) -> None:
+        self._body = body
+        # A group opened during the cleanup of a cancelled thread, in its grace, is part of the cleanup: its members
+        # have the time that the thread has.
+        grace_until = body.grace_until()
+        if grace_until > body.scheduler.clock.now():
+            self._scope._shield_until = grace_until
+        self._scope._enter(body)
+        self._phase = Phase.OPEN
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        body = running()
+        if body is None or body.innermost is not self._scope:
+            self._misused(body)
+        if self._phase is Phase.OPEN:
+            self._phase = Phase.LEAVING
+        if error is not None and not isinstance(error, Cancelled):
+            self._failed(error, body, None)
+            if isinstance(error, GroupClosed) and error.group is self:
+                self._scope._request_cancel(f"the body of group {self.name!r} failed: {error!r}", body)
+        self._wait_for_members(body)
+        self._disarm_grace()
+        self._scope._leave()
+        return self._conclude(body, error)
+
+    def _misused(self, body: VirtualThread | None) -> NoReturn:
+        self.cancel(f"group {self.name!r} was left out of order")
+        if body is not None and body is self._body:
+            # Whatever else is wrong, no thread outlives its group.
+            self._wait_for_members(body)
+        raise ScopeMisuse(
+            f"{self!r} is left, but the innermost scope of {body!r} is {body and body.innermost!r}; "
+            "leave groups and scopes in the reverse order of entering, in the thread that entered them"
+        )
+
+    def _wait_for_members(self, body: VirtualThread) -> None:
+        """Wait until every member has ended; an interrupt cancels them and the wait goes on."""
+        while True:
+            with self._changing:
+                if not self._members:
+                    self._phase = Phase.EXITED
+                    return
+                self._empty.add(body)
+            try:
+                body.park_for_interrupts(lambda: self._empty.withdraw(body))
+            except BaseException as interrupt:  # raised at the end, as a failure of the body
+                self._failures.append((interrupt, None))
+                self._scope._request_cancel(f"{body.name!r} was interrupted: {interrupt!r}", body)
+
+    def _conclude(self, body: VirtualThread, error: BaseException | None) -> bool:
+        """Raise what the block has to raise; the answer of `__exit__`."""
+        failures = self._failures_to_raise()
+        if failures:
+            return self._raise_failures(failures, error)
+        if error is None:
+            # Leaving is a checkpoint: a cancellation of an enclosing scope that came meanwhile comes out here.
+            body.check()
+            return True
+        if isinstance(error, Cancelled) and self._scope._absorbs():
+            self._scope.cancelled_caught = True
+            return True
+        return False
+
+    def _failures_to_raise(self) -> list[BaseException]:
+        failures: dict[int, BaseException] = {}
+        for failure, future in self._failures:
+            fatal = isinstance(failure, FATAL)
+            if fatal or self._on_failure == "cancel" or future is None or not future.failure_taken:
+                failures.setdefault(id(failure), failure)
+        return list(failures.values())
+
+    def _raise_failures(self, failures: list[BaseException], error: BaseException | None) -> bool:
+        fatal = next((failure for failure in failures if isinstance(failure, FATAL)), None)
+        if fatal is None and self._errors == "group":
+            message = f"{len(failures)} failure{'s' if len(failures) > 1 else ''} in ThreadGroup {self.name!r}"
+            raise BaseExceptionGroup(message, failures) from None
+        chosen = failures[0] if fatal is None else fatal
+        others = tuple(failure for failure in failures if failure is not chosen)
+        for other in others:
+            chosen.add_note(f"also failed in ThreadGroup {self.name!r}: {other!r}")
+        if fatal is None:
+            chosen.suppressed = others  # type: ignore[attr-defined]  # documented in the class
+        if chosen is error:
+            # Already on its way: raised again, it would only gain traceback entries.
+            return False
+        raise chosen
+
+
+    def survive_fork(self) -> None:
+        """In the child of a fork the members are not there."""
+        self._members.clear()
+        self._queued.clear()
+        self._permitted.clear()
+        self._grace_timer = None
+        self._empty.forget_all()
+
+
+class _Completions(Iterator[Future[Any]]):
+    """The iterator of `as_completed`."""
+
+    def __init__(self, group: ThreadGroup, ended: deque[Future[Any]]) -> None:
+        self._group = group
+        self._futures = deque(ended)
+        self._waiting = WaitQueue()
+
+    def add(self, future: Future[Any]) -> None:
+        """A member has ended (called with the group's changes locked)."""
+        self._futures.append(future)
+        self._waiting.unpark_all()
+
+    def __next__(self) -> Future[Any]:
+        checkpoint()
+        while True:
+            waiter = waiter_here()
+            with self._group._changing:
+                if self._futures:
+                    return self._futures.popleft()
+                # A member that iterates does not wait for itself.
+                if not self._group._members.keys() - {running()}:
+                    raise StopIteration
+                self._waiting.add(waiter)
+            self._waiting.park(waiter)
+
+
+class BackgroundGroup(ThreadGroup):
+    """The group of `vthreads.spawn`, one for each carrier: no block, independent failures, reported at once."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        super().__init__("background", on_failure="continue")
+        self._home = scheduler
+        self._phase = Phase.OPEN
+
+    def _scheduler(self) -> Scheduler:
+        return self._home
+
+    def __enter__(self) -> ThreadGroup:
+        raise GroupClosed(f"{self!r} belongs to the runtime and has no block; make a ThreadGroup of your own", self)
+
+    def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
+
+    def left(self, thread: VirtualThread) -> None:
+        super().left(thread)
+        # Nobody iterates over what ran in the background.
+        self._ended.clear()
+
+    def join(self, root: VirtualThread) -> None:
+        """Wait until no member is left; what interrupts the wait cancels them and is raised at the end."""
+        self._body = root
+        failures = len(self._failures)
+        while self._members:
+            with self._changing:
+                if not self._members:
+                    break
+                self._empty.add(root)
+            try:
+                root.park_for_interrupts(lambda: self._empty.withdraw(root))
+            except BaseException as interrupt:
+                self._failures.append((interrupt, None))
+                self.cancel(f"{root.name!r} was interrupted: {interrupt!r}")
+        self._phase = Phase.EXITED
+        for interrupt, _ in self._failures[failures:]:
+            raise interrupt

@@ -1,0 +1,413 @@
+"""Start, end, fork and deadlock of the runtime: the one place that wires the parts.
+
+An OS thread becomes a carrier by `run()` or by the first use of something that needs one; its running code is then the
+root virtual thread. Layers above take part in starting and stopping through the lists of hooks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from typing import Any, NoReturn, TypeVar
+
+from ..errors import DeadlockError
+from .cancel import CancelNode, CancelScope
+from .clock import Clock, MonotonicClock
+from .current import carriers, on_carrier, running, set_starter, started_here
+from .engine import Scheduler, State, make_poller
+from .future import CANCELLED
+from .group import BackgroundGroup
+from .order import FifoOrder, Order
+from .originals import get_ident
+from .spawn_site import first_frame_outside
+from .thread import VirtualThread
+
+__all__ = [
+    "after_fork_hooks",
+    "checkpoint",
+    "current_thread",
+    "is_main_carrier",
+    "now",
+    "outside_sources",
+    "run",
+    "start_hooks",
+    "stop_hooks",
+    "stopping",
+    "threads_below",
+]
+
+T = TypeVar("T")
+
+# Called with the new scheduler after a carrier started, and with the old one before it stops.
+start_hooks: list[Callable[[Scheduler, bool], None]] = []
+stop_hooks: list[Callable[[Scheduler], None]] = []
+# Called in the child of a fork.
+after_fork_hooks: list[Callable[[], None]] = []
+# Asked when all is parked: true if something outside could still unpark somebody on this carrier.
+outside_sources: list[Callable[[Scheduler], bool]] = []
+# OS threads that belong to the runtime and do nothing of their own accord, by ident.
+own_os_threads: set[int] = set()
+
+
+# --- starting and stopping a carrier
+
+
+class _Carrier:
+    """One OS thread with its scheduler and its root."""
+
+    def __init__(self, poller: str | None, clock: Clock | None, order: Order | None) -> None:
+        self.scheduler = Scheduler(
+            make_poller(poller), clock or MonotonicClock(), order or FifoOrder(), self._stuck, self._signalled
+        )
+        self.scheduler.background = BackgroundGroup(self.scheduler)
+        self.scheduler.root = self.root = self._new_root()
+
+    def _new_root(self) -> VirtualThread:
+        root = VirtualThread(self.scheduler, copy_context())
+        # To `threading`, the root is still the OS thread that it was.
+        root.thread_ident = self.scheduler.ident
+        root.name = threading.current_thread().name
+        return root
+
+    def start(self, patch: bool) -> None:
+        self.scheduler.adopt(self.root)
+        carriers[self.scheduler.ident] = self.scheduler
+        _register_fork_hook()
+        for hook in start_hooks:
+            hook(self.scheduler, patch)
+
+    def join(self) -> None:
+        """Wait for the background group; Ctrl-C cancels it."""
+        self.scheduler.background.join(self.root)
+
+    def stop(self) -> None:
+        for hook in reversed(stop_hooks):
+            hook(self.scheduler)
+        del carriers[self.scheduler.ident]
+        self.scheduler.close()
+        self.root.end(None, None)
+
+    def _signalled(self, error: BaseException) -> None:
+        self.root.interrupt_with(error, polite=False)
+
+    def _stuck(self) -> None:
+        """All is parked. If nothing is left that could unpark one, the root is told."""
+        if _other_os_threads() or any(source(self.scheduler) for source in outside_sources):
+            return
+        parked = [thread for thread in threads_below(self.scheduler) if thread.state is State.PARKED]
+        error = DeadlockError(_describe_deadlock(parked))
+        # The root first. If its wait cannot be given up, whoever can be reached.
+        for thread in [self.root, *parked]:
+            thread.interrupt_with(error, polite=False)
+            if thread.state is not State.PARKED:
+                return
+
+
+def _other_os_threads() -> bool:
+    others = set(sys._current_frames()) - own_os_threads - {get_ident()}
+    return bool(others)
+
+
+def is_main_carrier(scheduler: Scheduler) -> bool:
+    """Whether `scheduler` runs on the main OS thread, the one that signals go to."""
+    return scheduler.ident == threading.main_thread().ident
+
+
+def _start_lazily() -> VirtualThread:
+    """The running code of a plain OS thread becomes a root; the carrier ends with its OS thread."""
+    if on_carrier():
+        raise RuntimeError(
+            "a blocking call was made from inside the scheduler (by a finalizer or a trace function); "
+            "let such code hand its work to a virtual thread"
+        )
+    if sys.is_finalizing():
+        raise RuntimeError("the interpreter is finalizing; no virtual threads can be started any more")
+    carrier = _Carrier(None, None, None)
+    carrier.start(patch=True)
+    os_thread = threading.current_thread()
+    if os_thread is threading.main_thread():
+        _join_at_exit(carrier)
+    else:
+        _join_at_end_of(os_thread, carrier)
+    return carrier.root
+
+
+set_starter(_start_lazily)
+
+
+def run(
+    fn: Callable[..., T],
+    /,
+    *args: Any,
+    carriers: int = 1,
+    poller: str | None = None,
+    clock: Clock | None = None,
+    order: Order | None = None,
+    patch: bool = True,
+) -> T:
+    """Call `fn(*args)` as the root virtual thread of a runtime of its own, and return its result.
+
+    Optional: the first `spawn`, scope, group or `sleep` starts a runtime as well. Before it returns it joins the
+    background threads that were spawned in it.
+
+    Args:
+        carriers: OS threads that run virtual threads; this version runs one.
+        poller: "epoll", "kqueue", "poll" or "select"; None: the best of this platform.
+        clock: what tells the time, `vthreads.testing.VirtualClock` for example; None: `time.monotonic`.
+        order: which ready thread is next, `vthreads.testing.SeededOrder` for example; None: first in, first out.
+        patch: make the standard library's blocking calls park, as `vthreads.patch()`.
+
+    Raises:
+        RuntimeError: the caller is a virtual thread already.
+        ValueError: an argument is out of its range.
+        DeadlockError: every virtual thread was parked and nothing could unpark one.
+    """
+    if on_carrier():
+        raise RuntimeError(f"run() inside {running()!r}: a runtime runs here already; call {fn!r} directly or spawn it")
+    if carriers != 1:
+        raise ValueError(f"carriers={carriers}: this version runs all virtual threads of run() on 1 carrier")
+    carrier = _Carrier(poller, clock, order)
+    carrier.start(patch)
+    try:
+        try:
+            return fn(*args)
+        except KeyboardInterrupt:
+            carrier.scheduler.background.cancel("KeyboardInterrupt in the root")
+            raise
+        finally:
+            carrier.join()
+    finally:
+        carrier.stop()
+
+
+# --- the end of an OS thread that became a carrier
+
+
+def _join_at_end_of(os_thread: threading.Thread, carrier: _Carrier) -> None:
+    """The last thing a `threading.Thread` does is to call its `_delete`, on 3.11 to 3.14: end the carrier there."""
+
+    def delete() -> None:
+        try:
+            if carriers.get(get_ident()) is carrier.scheduler:
+                try:
+                    carrier.join()
+                except BaseException as error:  # nobody above: reported like any failure of a thread
+                    details = threading.ExceptHookArgs((type(error), error, error.__traceback__, os_thread))
+                    threading.excepthook(details)
+                carrier.stop()
+        finally:
+            type(os_thread)._delete(os_thread)  # type: ignore[attr-defined]  # not in the type stubs
+
+    os_thread._delete = delete  # type: ignore[attr-defined]  # not in the type stubs
+
+
+def _join_at_exit(carrier: _Carrier) -> None:
+    """Join before `concurrent.futures` and `threading` join theirs: all of that happens in `threading._shutdown`."""
+    original = threading._shutdown  # type: ignore[attr-defined]  # not in the type stubs
+
+    def shutdown() -> None:
+        threading._shutdown = original  # type: ignore[attr-defined]
+        deadlocked = False
+        if carriers.get(get_ident()) is carrier.scheduler:
+            deadlocked = not _join_main(carrier)
+            carrier.stop()
+        original()
+        if deadlocked:
+            exit_process(1)
+
+    threading._shutdown = shutdown  # type: ignore[attr-defined]
+
+
+def _join_main(carrier: _Carrier) -> bool:
+    """Join the background at the end of the main thread; false if that ended in a deadlock."""
+    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        carrier.scheduler.background.cancel("KeyboardInterrupt in the main thread")
+    try:
+        carrier.join()
+    except DeadlockError as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        return False
+    except BaseException as error:  # nobody above: shown as the interpreter shows it
+        sys.excepthook(type(error), error, error.__traceback__)
+    return True
+
+
+def exit_process(status: int) -> NoReturn:
+    """End this process as the end of a main script does, with `status`."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            # Closed or broken, and the process ends: there is nowhere left to say so.
+            pass
+    os._exit(status)
+
+
+# --- fork
+
+_fork_hook_registered = False
+
+
+def _register_fork_hook() -> None:
+    global _fork_hook_registered
+    if not _fork_hook_registered:
+        _fork_hook_registered = True
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+class _ForkedRoot:
+    """Owner of a virtual thread that forked: in the child its end is the end of the process."""
+
+    name = "forked"
+
+    def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
+        status = 0
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+            if status and not isinstance(error.code, int):
+                print(error.code, file=sys.stderr)
+        elif error is not None:
+            sys.excepthook(type(error), error, error.__traceback__)
+            status = 1
+        threading._shutdown()  # type: ignore[attr-defined]  # not in the type stubs
+        exit_process(status)
+
+    def left(self, thread: VirtualThread) -> None:
+        """Never reached: `settle` ends the process."""
+
+
+def _after_fork() -> None:
+    """The child keeps the forking virtual thread, as the root of a fresh runtime, and nothing else."""
+    old = carriers.get(get_ident())
+    everyone = [scheduler for scheduler in carriers.values()]
+    carriers.clear()
+    own_os_threads.clear()
+    for hook in after_fork_hooks:
+        hook()
+    if old is None or old.running is None:
+        return
+    survivor: VirtualThread = old.running
+    for scheduler in everyone:
+        for thread in threads_below(scheduler):
+            if thread is not survivor and thread.future is not None and not thread.future.done():
+                thread.future._set(CANCELLED, None, None)
+        scheduler.poller.close()
+        # Their greenlets must never be collected: that would run their `finally` blocks here.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(scheduler))
+        for thread in threads_below(scheduler):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thread))
+    _adopt_survivor(survivor, old)
+
+
+def _adopt_survivor(survivor: VirtualThread, old: Scheduler) -> None:
+    was_root = old.root is survivor
+    carrier = _Carrier.__new__(_Carrier)
+    carrier.scheduler = Scheduler(make_poller(old.poller.name), old.clock, FifoOrder(), carrier._stuck, carrier._signalled)
+    carrier.scheduler.background = BackgroundGroup(carrier.scheduler)
+    carrier.scheduler.root = carrier.root = survivor
+    survivor.scheduler = carrier.scheduler
+    if not was_root:
+        survivor._parent = None
+        survivor._affected_by = survivor._find_affecting()
+        survivor.group = _ForkedRoot()
+    for scope in _scopes_of(survivor):
+        scope.survive_fork()
+    survivor.refresh()
+    carrier.start(patch=False)
+    if threading.current_thread() is threading.main_thread():
+        _join_at_exit(carrier)
+
+
+def _scopes_of(thread: VirtualThread) -> list[CancelScope]:
+    """The scopes that `thread` has entered, outermost first."""
+    scopes = []
+    node: CancelNode | None = thread.innermost
+    while node is not None and node is not thread:
+        if isinstance(node, CancelScope):
+            scopes.append(node)
+        node = node._parent
+    return scopes[::-1]
+
+
+# --- deadlock
+
+
+def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
+    """Every virtual thread of `scheduler` that has not ended, in order of depth."""
+    nodes: list[CancelNode] = [scheduler.root, scheduler.background._scope]
+    while nodes:
+        node = nodes.pop(0)
+        if isinstance(node, VirtualThread):
+            yield node
+        nodes.extend(list(node._children or ()))
+
+
+def _describe_deadlock(parked: list[VirtualThread]) -> str:
+    lines = ["every virtual thread is parked, and no timer, descriptor, signal handler or OS thread can unpark one:"]
+    lines += [f"  {thread.name!r} waits in {describe_wait(thread)}" for thread in parked[:20]]
+    if len(parked) > 20:
+        lines.append(f"  and {len(parked) - 20} more")
+    return "\n".join(lines)
+
+
+def describe_wait(thread: VirtualThread) -> str:
+    """What a parked thread waits in: the call of this package with its object, and the line that made it."""
+    greenlet = thread._greenlet
+    frame = None if greenlet is None else greenlet.gr_frame
+    call = None
+    outside = first_frame_outside(frame)
+    while frame is not None and frame is not outside:
+        call, frame = frame, frame.f_back
+    if call is None:
+        return "the queue of its group"
+    what = f"{call.f_code.co_qualname}()"
+    if "self" in call.f_locals:
+        what += f" of {call.f_locals['self']!r}"
+    if outside is None:
+        return what
+    line = traceback.FrameSummary(outside.f_code.co_filename, outside.f_lineno, outside.f_code.co_name)
+    return f"{what}, called at {line.filename}:{line.lineno} in {line.name}"
+
+
+# --- small questions
+
+
+def now() -> float:
+    """The runtime's time in seconds, as deadlines use it. Not a checkpoint; thread-safe.
+
+    `time.monotonic()` unless `run(clock=…)` gave another clock.
+    """
+    thread = running()
+    return MonotonicClock.now() if thread is None else thread.scheduler.clock.now()
+
+
+def current_thread() -> VirtualThread:
+    """The virtual thread that runs this code. Not a checkpoint. A plain OS thread becomes a carrier by asking."""
+    return started_here()
+
+
+def checkpoint() -> None:
+    """Let every ready virtual thread run once; raise what is pending. Does nothing on a plain OS thread."""
+    thread = running()
+    if thread is not None:
+        thread.yield_now()
+
+
+def stopping() -> bool:
+    """Whether a group around the running code was shut down: end soon. Not a checkpoint."""
+    thread = running()
+    node: CancelNode | None = None if thread is None else thread.innermost
+    while node is not None:
+        if isinstance(node, CancelScope) and node.group is not None and node.group.stopping:
+            return True
+        node = node._parent
+    return False
+
+
