@@ -1,8 +1,96 @@
-"""Virtual threads: plain blocking Python, thousands at once, none leaked."""
+"""Virtual threads: write plain blocking Python, run very many at once, never leak one.
 
+    from vthreads import ThreadGroup
+
+    with ThreadGroup(max_concurrency=8) as g:
+        futures = {url: g.spawn(requests.get, url) for url in urls}
+
+Importing starts nothing and patches nothing.
+"""
+
+from __future__ import annotations
+
+from . import errors
 from ._core.cancel import CancelScope, remaining
 from ._core.future import Future
 from ._core.group import ThreadGroup
-from ._core.runtime import checkpoint, current_thread, now, run, stopping
+from ._core.runtime import checkpoint, current_thread, now, run, spawn, stopping
+from ._core.semaphore import BoundedSemaphore, Semaphore
 from ._core.thread import VirtualThread
+from .channels import Channel, receive_any
+from .combinators import as_completed, first_completed, gather, map, race, wait
+from .errors import (
+    Cancelled,
+    ChannelClosed,
+    DeadlockError,
+    Empty,
+    Full,
+    GroupClosed,
+    GroupFull,
+    Interrupted,
+    ScopeMisuse,
+    ShutDown,
+)
+from .local import local
+from .mutex import Mutex, RwLock
+from .offload import offload
+from .patching import patch, unpatch
+from .queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
+from .sync import Barrier, Condition, Event, Lock, RLock
 from .timeouts import fail_after, fail_at, move_on_after, move_on_at, shield, sleep
+
+__all__ = [
+    "Barrier",
+    "BoundedSemaphore",
+    "CancelScope",
+    "Cancelled",
+    "Channel",
+    "ChannelClosed",
+    "Condition",
+    "DeadlockError",
+    "Empty",
+    "Event",
+    "Full",
+    "Future",
+    "GroupClosed",
+    "GroupFull",
+    "Interrupted",
+    "LifoQueue",
+    "Lock",
+    "Mutex",
+    "PriorityQueue",
+    "Queue",
+    "RLock",
+    "RwLock",
+    "ScopeMisuse",
+    "Semaphore",
+    "ShutDown",
+    "SimpleQueue",
+    "ThreadGroup",
+    "VirtualThread",
+    "as_completed",
+    "checkpoint",
+    "current_thread",
+    "errors",
+    "fail_after",
+    "fail_at",
+    "first_completed",
+    "gather",
+    "local",
+    "map",
+    "move_on_after",
+    "move_on_at",
+    "now",
+    "offload",
+    "patch",
+    "race",
+    "receive_any",
+    "remaining",
+    "run",
+    "shield",
+    "sleep",
+    "spawn",
+    "stopping",
+    "unpatch",
+    "wait",
+]

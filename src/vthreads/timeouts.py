@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Literal
 
 from ._core.cancel import CancelScope, checked_seconds
-from ._core.current import started_here
+from ._core.current import running, started_here
+from ._core.originals import sleep as original_sleep
 from ._core.thread import VirtualThread
 
-__all__ = ["fail_after", "fail_at", "move_on_after", "move_on_at", "shield", "sleep"]
+__all__ = ["fail_after", "fail_at", "move_on_after", "move_on_at", "shield", "sleep", "sleep_here"]
 
 
 def sleep(seconds: float) -> None:
@@ -21,6 +23,20 @@ def sleep(seconds: float) -> None:
         raise ValueError(f"sleep({seconds!r}): give 0 or more seconds")
     thread = started_here()
     if seconds == 0:
+        thread.yield_now()
+    else:
+        thread.check()
+        thread.park(None, seconds)
+
+
+def sleep_here(seconds: float, /) -> None:
+    """`time.sleep`: parks a virtual thread, blocks a plain OS thread as it always did."""
+    thread = running()
+    if thread is None or not seconds > 0:
+        # The original also says what is wrong with a negative or strange argument.
+        original_sleep(seconds)
+        if thread is None:
+            return
         thread.yield_now()
     else:
         thread.check()
@@ -59,8 +75,8 @@ def shield(seconds: float | None) -> CancelScope:
     It cancels nothing by itself; what was deferred is raised at the next checkpoint inside once the time is over.
     Interrupts pass through, and so does the second Ctrl-C.
     """
-    scope = _ShieldScope(shield=True)
-    scope._shield_seconds = checked_seconds(seconds, "seconds")
+    scope = _ShieldScope()
+    scope.shield_seconds = checked_seconds(seconds, "seconds")
     return scope
 
 
@@ -74,18 +90,18 @@ class _FailingScope(CancelScope):
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        absorbed = super().__exit__(kind, error, traceback)
-        if absorbed:
+    ) -> Literal[False]:
+        if super().__exit__(kind, error, traceback):
             raise TimeoutError(f"the block did not end in time: {self._cancel_reason}") from None
         return False
 
 
 class _ShieldScope(CancelScope):
-    __slots__ = ("_shield_seconds",)
+    __slots__ = ("shield_seconds",)
+
+    shield_seconds: float
 
     def _enter(self, thread: VirtualThread) -> None:
-        self._shield_until = thread.scheduler.clock.now() + self._shield_seconds
+        if self.shield_seconds > 0:
+            self._shield_until = thread.scheduler.clock.now() + self.shield_seconds
         super()._enter(thread)
-
-

@@ -6,7 +6,8 @@ a thread raises `Cancelled` at its checkpoints as long as its innermost node is 
 cleanup grace is ours.
 
 How the tree stays right without a lock: a node enters its parent's children first and reads the parent's state then;
-a canceller sets its state first and lists the children then. Whatever the order, one of the two sees the other.
+a canceller sets its state first and lists the children then. Whatever the order, one of the two sees the other. And
+whoever writes what it found looks again afterwards, so that the last one to write has seen the newest state.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ def checked_seconds(seconds: float | None, name: str) -> float:
 
 
 class CancelNode:
-    """A place in the tree. Its users declare the slots."""
+    """A place in the tree. Its users declare the slots: a virtual thread has a second base that has slots already."""
 
-    __slots__ = ()
+    if not TYPE_CHECKING:
+        __slots__ = ()
 
     NODE_SLOTS = (
         "_affected_by",
@@ -74,14 +76,27 @@ class CancelNode:
             if parent._children is None:
                 parent._children = {}
             parent._children[self] = None
-        self._affected_by = self._find_affecting()
+        self._update_affected()
 
     def _detach(self) -> None:
         if self._parent is not None and self._parent._children is not None:
             self._parent._children.pop(self, None)
+        if self._children:
+            for child in list(self._children):
+                child._outlive(self)
+
+    def _outlive(self, parent: CancelNode) -> None:
+        """`parent` was left with this node below it; one that may stay finds itself another place."""
 
     def _shielded(self) -> bool:
         return False
+
+    def is_inside(self, outer: CancelNode) -> bool:
+        """Whether this is `outer` or a node below it."""
+        node: CancelNode | None = self
+        while node is not None and node is not outer:
+            node = node._parent
+        return node is outer
 
     def _thread_inside(self) -> VirtualThread | None:
         """The thread whose innermost node this is, if any."""
@@ -93,6 +108,14 @@ class CancelNode:
             if outer is not None:
                 return outer
         return self if self.cancel_called else None
+
+    def _update_affected(self) -> bool:
+        """Bring `_affected_by` up to date; tell whether it changed."""
+        changed = False
+        while (affecting := self._find_affecting()) is not self._affected_by:
+            self._affected_by = affecting
+            changed = True
+        return changed
 
     def _request_cancel(self, reason: str | None, source: Any) -> None:
         if self.cancel_called:
@@ -107,10 +130,8 @@ class CancelNode:
         changed: list[CancelNode] = [self]
         while changed:
             node = changed.pop()
-            affecting = node._find_affecting()
-            if affecting is node._affected_by:
+            if not node._update_affected():
                 continue
-            node._affected_by = affecting
             thread = node._thread_inside()
             if thread is not None:
                 thread.notice()
@@ -177,7 +198,7 @@ class CancelScope(CancelNode):
     def __repr__(self) -> str:
         deadline = "" if self._deadline == inf else f" deadline={self._deadline:.3f}"
         state = "left" if self._left else "active" if self._thread else "new"
-        return f"<{type(self).__name__} {state}{' cancelled' if self.cancel_called else ''}{deadline}>"
+        return f"<CancelScope {state}{' cancelled' if self.cancel_called else ''}{deadline}>"
 
     # --- entering and leaving
 
@@ -191,6 +212,10 @@ class CancelScope(CancelNode):
     def _enter(self, thread: VirtualThread) -> None:
         if self._seconds < inf:
             self._deadline = min(self._deadline, thread.scheduler.clock.now() + self._seconds)
+        if thread.pending:
+            # Entered during the cleanup of a cancelled thread, in its grace, it is part of the cleanup: it has the
+            # time that the thread has, with its members, and its own deadline counts within.
+            self._shield_until = max(self._shield_until, thread.grace_until())
         self._thread = thread
         self._attach(thread.innermost)
         thread.innermost = self
@@ -210,22 +235,34 @@ class CancelScope(CancelNode):
     def _leave(self) -> None:
         thread = running()
         if thread is None or thread.innermost is not self:
-            raise ScopeMisuse(
-                f"{self!r} is left, but the innermost scope of {thread!r} is {thread and thread.innermost!r}; "
-                "leave scopes in the reverse order of entering, in the thread that entered them"
-            )
+            raise self.misused(thread)
+        self.leave_quietly(thread)
+        thread.refresh()
+
+    def leave_quietly(self, thread: VirtualThread) -> None:
         self._left = True
         self._disarm()
         self._detach()
         assert self._parent is not None
         thread.innermost = self._parent
         thread.forget_delivery(self)
-        thread.refresh()
+
+    def misused(self, thread: VirtualThread | None) -> ScopeMisuse:
+        """What to raise because `thread` leaves this scope, which is not its innermost one."""
+        misuse = ScopeMisuse(
+            f"{self.group or self!r} is left, but the innermost scope of {thread!r} is "
+            f"{thread and thread.innermost!r}; leave groups and scopes in the reverse order of entering, in the "
+            "thread that entered them"
+        )
+        if thread is not None and thread is self._thread and not self._left:
+            # The program goes on outside, so the thread must not stay inside.
+            assert self._parent is not None
+            thread.abandon_scopes(self._parent)
+        return misuse
 
     def _absorbs(self) -> bool:
-        """Whether a `Cancelled` that leaves the block ends here: no outer cancellation is meant for the outside."""
-        assert self._parent is not None
-        return self.cancel_called and self._parent._affected_by is None
+        """Whether a `Cancelled` that leaves the block ends here: this is the outermost scope that it can be meant for."""
+        return self._affected_by is self
 
     # --- cancelling
 
@@ -299,7 +336,7 @@ class CancelScope(CancelNode):
         return self._shield_until > -inf
 
     def _arm_shield(self) -> None:
-        if -inf < self._shield_until < inf:
+        if self._shielded() and self._shield_until < inf:
             assert self._thread is not None
             self._shield_timer = self._thread.scheduler.timers.add(self._shield_until, _ShieldEnd(self))
 

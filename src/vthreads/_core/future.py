@@ -10,8 +10,8 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from concurrent.futures import CancelledError, InvalidStateError
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .current import checkpoint
 from .engine import TIMED_OUT
@@ -34,7 +34,7 @@ _changing = RLock()
 logger = logging.getLogger("vthreads")
 
 
-class Future(concurrent.futures.Future, Generic[T]):
+class Future(concurrent.futures.Future[T]):
     """The result to come of a spawned virtual thread, available as `.thread`.
 
     A group cares for its threads by itself; keeping the future is never required.
@@ -83,7 +83,9 @@ class Future(concurrent.futures.Future, Generic[T]):
         return self._state is CANCELLED
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the outcome and return it. A checkpoint, which never cancels what it waits for; thread-safe.
+        """Wait for the outcome and return it. Never cancels what it waits for; thread-safe.
+
+        A checkpoint, unless the timeout is 0.
 
         Args:
             timeout: seconds, or None for no limit.
@@ -115,11 +117,15 @@ class Future(concurrent.futures.Future, Generic[T]):
         return self._exception
 
     def _wait(self, timeout: float | None) -> None:
-        checkpoint()
+        at_once = timeout is not None and timeout <= 0
+        if not at_once:
+            checkpoint()
         waiter = waiter_here()
         with _changing:
             if self._state is not RUNNING:
                 return
+            if at_once:
+                raise TimeoutError(f"{self!r} has no outcome yet")
             waiting = self._waiting = self._waiting or WaitQueue()
             waiting.add(waiter)
         if waiting.park(waiter, timeout) is TIMED_OUT:
@@ -156,13 +162,18 @@ class Future(concurrent.futures.Future, Generic[T]):
             if self._callbacks and fn in self._callbacks:
                 self._callbacks.remove(fn)
 
-    def _call(self, fn: Callable[[Any], object]) -> None:
+    def _call(self, fn: Callable[[Any], object], caught: type[BaseException] = Exception) -> None:
         try:
             fn(self)
-        except Exception:
+        except caught:
             logger.exception("a done-callback of %r failed", self)
 
     # --- the end, told by the group
+
+    def _set_by_hand(self, *_: Any) -> NoReturn:
+        raise InvalidStateError(f"{self!r} is set by its thread alone; for an outcome of your own use a queue")
+
+    set_result = set_exception = set_running_or_notify_cancel = _set_by_hand
 
     def settle(self, state: str, value: Any, error: BaseException | None) -> None:
         """The outcome is there: wake those who wait and call those who asked for it."""
@@ -180,7 +191,8 @@ class Future(concurrent.futures.Future, Generic[T]):
         if self._waiting:
             self._waiting.unpark_all()
         for fn in self._callbacks or ():
-            self._call(fn)
+            # A `Cancelled` or `SystemExit` as well: the thread has ended, so nobody above could be told.
+            self._call(fn, BaseException)
         self._callbacks = None
 
     def _set(self, state: str, value: Any, error: BaseException | None) -> None:
@@ -199,14 +211,14 @@ class Future(concurrent.futures.Future, Generic[T]):
     # --- what the standard library's functions look at
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]  # made when asked for
         with _changing:
             if self._made_condition is None:
                 self._made_condition = threading.Condition()
             return self._made_condition
 
     @property
-    def _waiters(self) -> list[Any]:
+    def _waiters(self) -> list[Any]:  # type: ignore[override]  # made when asked for
         with _changing:
             if self._made_waiters is None:
                 self._made_waiters = []

@@ -8,6 +8,7 @@ cancelling; this file decides when, and what is raised at the end. How a thread 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, TypeVar
 from weakref import WeakSet
 
-from ..errors import Cancelled, GroupClosed, GroupFull, ScopeMisuse
+from ..errors import Cancelled, GroupClosed, GroupFull
 from .cancel import CancelNode, CancelScope, checked_seconds
 from .current import checkpoint, running, started_here
 from .engine import Scheduler
@@ -135,6 +136,8 @@ class ThreadGroup:
         self._queued: set[VirtualThread] = set()
         # Threads that hold one of the permits.
         self._permitted: set[VirtualThread] = set()
+        # Owners of threads that have no block of their own, and must not outlive this group.
+        self._guests: dict[Any, None] = {}
         # Failures in the order in which they happened, with the future that can take them.
         self._failures: list[tuple[BaseException, Future[Any] | None]] = []
         self._ended: deque[Future[Any]] = deque(maxlen=ENDED_KEPT)
@@ -192,7 +195,7 @@ class ThreadGroup:
                     return None
             elif self._is_member(caller):
                 queue_it = not self._permits.acquire(blocking=False)
-            else:
+            elif not self._permits.acquire(blocking=False):
                 self._permits.acquire()
         try:
             thread = self._admit(caller, (fn, args, kwargs), queue_it)
@@ -200,11 +203,12 @@ class ThreadGroup:
             if self._permits is not None and not queue_it:
                 self._permits.release()
             raise
+        # Taken now: the thread lets go of it when it ends, which may be at once.
+        future: Future[T] = thread.future
         if queue_it:
             self._queue(thread)
         else:
             self._launch(thread)
-        future: Future[T] = thread.future
         return future
 
     def _admit(
@@ -272,10 +276,7 @@ class ThreadGroup:
         return False
 
     def _is_inside(self, caller: VirtualThread | None) -> bool:
-        node: CancelNode | None = None if caller is None else caller.innermost
-        while node is not None and node is not self._scope:
-            node = node._parent
-        return node is self._scope
+        return caller is not None and caller.innermost.is_inside(self._scope)
 
     def _refuse_if_over(self, caller: VirtualThread | None) -> None:
         why = self._why_over()
@@ -397,11 +398,6 @@ class ThreadGroup:
 
     def _enter(self, body: VirtualThread) -> None:
         self._body = body
-        # A group opened during the cleanup of a cancelled thread, in its grace, is part of the cleanup: its members
-        # have the time that the thread has.
-        grace_until = body.grace_until()
-        if grace_until > body.scheduler.clock.now():
-            self._scope._shield_until = grace_until
         self._scope._enter(body)
         self._phase = Phase.OPEN
 
@@ -427,16 +423,14 @@ class ThreadGroup:
         if body is not None and body is self._body:
             # Whatever else is wrong, no thread outlives its group.
             self._wait_for_members(body)
-        raise ScopeMisuse(
-            f"{self!r} is left, but the innermost scope of {body!r} is {body and body.innermost!r}; "
-            "leave groups and scopes in the reverse order of entering, in the thread that entered them"
-        )
+            self._disarm_grace()
+        raise self._scope.misused(body)
 
     def _wait_for_members(self, body: VirtualThread) -> None:
         """Wait until every member has ended; an interrupt cancels them and the wait goes on."""
         while True:
             with self._changing:
-                if not self._members:
+                if self._all_ended():
                     self._phase = Phase.EXITED
                     return
                 self._empty.add(body)
@@ -445,6 +439,24 @@ class ThreadGroup:
             except BaseException as interrupt:  # raised at the end, as a failure of the body
                 self._failures.append((interrupt, None))
                 self._scope._request_cancel(f"{body.name!r} was interrupted: {interrupt!r}", body)
+
+    def _all_ended(self) -> bool:
+        """Whether nobody is left. Once no member is left to want anything of the guests, these are told to give up."""
+        if not self._members:
+            for guest in list(self._guests):
+                guest.give_up(f"group {self.name!r} has ended")
+        return not self._members and not self._guests
+
+    def host(self, guest: Any) -> None:
+        """Let the block end only after `guest`, which has the method `give_up(reason)` and calls `guest_left` later."""
+        with self._changing:
+            self._guests[guest] = None
+
+    def guest_left(self, guest: Any) -> None:
+        """Nothing of `guest` is left."""
+        with self._changing:
+            self._guests.pop(guest, None)
+        self._empty.unpark_all()
 
     def _conclude(self, body: VirtualThread, error: BaseException | None) -> bool:
         """Raise what the block has to raise; the answer of `__exit__`."""
@@ -482,12 +494,18 @@ class ThreadGroup:
         if chosen is error:
             # Already on its way: raised again, it would only gain traceback entries.
             return False
-        raise chosen
-
+        context = chosen.__context__
+        try:
+            raise chosen
+        finally:
+            # What it came from is its own matter, and not what the body is handling here.
+            chosen.__context__ = context
+            del chosen, others, failures, fatal
 
     def survive_fork(self) -> None:
         """In the child of a fork the members are not there."""
         self._members.clear()
+        self._guests.clear()
         self._queued.clear()
         self._permitted.clear()
         self._grace_timer = None
@@ -536,7 +554,10 @@ class BackgroundGroup(ThreadGroup):
         raise GroupClosed(f"{self!r} belongs to the runtime and has no block; make a ThreadGroup of your own", self)
 
     def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
-        threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
+        try:
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
+        except BaseException as hook_error:  # the hook's own failure, shown as the interpreter shows one
+            sys.excepthook(type(hook_error), hook_error, hook_error.__traceback__)
 
     def left(self, thread: VirtualThread) -> None:
         super().left(thread)
@@ -547,16 +568,6 @@ class BackgroundGroup(ThreadGroup):
         """Wait until no member is left; what interrupts the wait cancels them and is raised at the end."""
         self._body = root
         failures = len(self._failures)
-        while self._members:
-            with self._changing:
-                if not self._members:
-                    break
-                self._empty.add(root)
-            try:
-                root.park_for_interrupts(lambda: self._empty.withdraw(root))
-            except BaseException as interrupt:
-                self._failures.append((interrupt, None))
-                self.cancel(f"{root.name!r} was interrupted: {interrupt!r}")
-        self._phase = Phase.EXITED
-        for interrupt, _ in self._failures[failures:]:
-            raise interrupt
+        self._wait_for_members(root)
+        for failure, _ in self._failures[failures:]:
+            raise failure

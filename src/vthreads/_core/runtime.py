@@ -14,19 +14,20 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ..errors import DeadlockError
 from .cancel import CancelNode, CancelScope
 from .clock import Clock, MonotonicClock
 from .current import carriers, on_carrier, running, set_starter, started_here
-from .engine import Scheduler, State, make_poller
-from .future import CANCELLED
+from .engine import Fiber, Scheduler, State, make_poller
+from .future import CANCELLED, Future
 from .group import BackgroundGroup
 from .order import FifoOrder, Order
 from .originals import get_ident
 from .spawn_site import first_frame_outside
 from .thread import VirtualThread
+from .wait_queue import WaitQueue
 
 __all__ = [
     "after_fork_hooks",
@@ -36,12 +37,14 @@ __all__ = [
     "now",
     "outside_sources",
     "run",
+    "spawn",
     "start_hooks",
     "stop_hooks",
     "stopping",
     "threads_below",
 ]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 # Called with the new scheduler after a carrier started, and with the old one before it stops.
@@ -63,7 +66,12 @@ class _Carrier:
 
     def __init__(self, poller: str | None, clock: Clock | None, order: Order | None) -> None:
         self.scheduler = Scheduler(
-            make_poller(poller), clock or MonotonicClock(), order or FifoOrder(), self._stuck, self._signalled
+            make_poller(poller),
+            clock or MonotonicClock(),
+            order or FifoOrder(),
+            is_stuck=self._is_stuck,
+            when_stuck=self._deadlocked,
+            when_signalled=self._signalled,
         )
         self.scheduler.background = BackgroundGroup(self.scheduler)
         self.scheduler.root = self.root = self._new_root()
@@ -96,13 +104,14 @@ class _Carrier:
     def _signalled(self, error: BaseException) -> None:
         self.root.interrupt_with(error, polite=False)
 
-    def _stuck(self) -> None:
-        """All is parked. If nothing is left that could unpark one, the root is told."""
-        if _other_os_threads() or any(source(self.scheduler) for source in outside_sources):
-            return
+    def _is_stuck(self) -> bool:
+        """All is parked: is nothing left that could unpark one?"""
+        return not _other_os_threads() and not any(source(self.scheduler) for source in outside_sources)
+
+    def _deadlocked(self) -> None:
+        """Tell the root; or, if its wait cannot be given up, whoever can be reached."""
         parked = [thread for thread in threads_below(self.scheduler) if thread.state is State.PARKED]
         error = DeadlockError(_describe_deadlock(parked))
-        # The root first. If its wait cannot be given up, whoever can be reached.
         for thread in [self.root, *parked]:
             thread.interrupt_with(error, polite=False)
             if thread.state is not State.PARKED:
@@ -110,8 +119,9 @@ class _Carrier:
 
 
 def _other_os_threads() -> bool:
-    others = set(sys._current_frames()) - own_os_threads - {get_ident()}
-    return bool(others)
+    # One that was just started has no frame yet, but a place in limbo.
+    starting = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
+    return bool(starting) or bool(set(sys._current_frames()) - own_os_threads - {get_ident()})
 
 
 def is_main_carrier(scheduler: Scheduler) -> bool:
@@ -268,6 +278,8 @@ class _ForkedRoot:
     name = "forked"
 
     def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
+        # From here on a root like any other, whose end is only told to itself.
+        thread.group = None
         status = 0
         if isinstance(error, SystemExit):
             status = error.code if isinstance(error.code, int) else int(error.code is not None)
@@ -309,7 +321,14 @@ def _after_fork() -> None:
 def _adopt_survivor(survivor: VirtualThread, old: Scheduler) -> None:
     was_root = old.root is survivor
     carrier = _Carrier.__new__(_Carrier)
-    carrier.scheduler = Scheduler(make_poller(old.poller.name), old.clock, FifoOrder(), carrier._stuck, carrier._signalled)
+    carrier.scheduler = Scheduler(
+        make_poller(old.poller.name),
+        old.clock,
+        FifoOrder(),
+        is_stuck=carrier._is_stuck,
+        when_stuck=carrier._deadlocked,
+        when_signalled=carrier._signalled,
+    )
     carrier.scheduler.background = BackgroundGroup(carrier.scheduler)
     carrier.scheduler.root = carrier.root = survivor
     survivor.scheduler = carrier.scheduler
@@ -357,14 +376,19 @@ def _describe_deadlock(parked: list[VirtualThread]) -> str:
     return "\n".join(lines)
 
 
+# Modules whose functions stand on the stack of every parked thread.
+HOW_IT_WAITS = {Fiber.__module__, VirtualThread.__module__, WaitQueue.__module__, __name__}
+
+
 def describe_wait(thread: VirtualThread) -> str:
     """What a parked thread waits in: the call of this package with its object, and the line that made it."""
-    greenlet = thread._greenlet
-    frame = None if greenlet is None else greenlet.gr_frame
-    call = None
-    outside = first_frame_outside(frame)
+    frame = thread.frame()
+    outside, call = first_frame_outside(frame), None
     while frame is not None and frame is not outside:
-        call, frame = frame, frame.f_back
+        # The outermost of our calls that says what is waited for, and not how.
+        if frame.f_globals["__name__"] not in HOW_IT_WAITS:
+            call = frame
+        frame = frame.f_back
     if call is None:
         return "the queue of its group"
     what = f"{call.f_code.co_qualname}()"
@@ -377,6 +401,19 @@ def describe_wait(thread: VirtualThread) -> str:
 
 
 # --- small questions
+
+
+def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Start a virtual thread that belongs to no block: it is joined when its carrier ends.
+
+    At the latest at interpreter exit, or at the end of the `run()` or of the OS thread it was spawned in. Its failure
+    is reported at once through `threading.excepthook`. Otherwise as `ThreadGroup.spawn`. Starts the runtime.
+
+    Raises:
+        GroupClosed: the runtime is ending.
+    """
+    background: BackgroundGroup = started_here().scheduler.background
+    return background.spawn(fn, *args, **kwargs)
 
 
 def now() -> float:
@@ -409,5 +446,3 @@ def stopping() -> bool:
             return True
         node = node._parent
     return False
-
-

@@ -45,11 +45,11 @@ class Semaphore:
         return f"<{type(self).__name__} value={self._value} waiting={len(self._waiting)}>"
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """Take a permit. A checkpoint if `blocking`; thread-safe. If it raises, no permit was taken.
+        """Take a permit. A checkpoint if it may wait; thread-safe. If it raises, no permit was taken.
 
         Args:
             blocking: wait if there is none.
-            timeout: seconds to wait, or None for no limit.
+            timeout: seconds to wait, or None for no limit; 0 not to wait.
 
         Returns:
             Whether a permit was taken.
@@ -57,9 +57,9 @@ class Semaphore:
         Raises:
             ValueError: a timeout together with `blocking=False`.
         """
-        if not blocking:
-            if timeout is not None:
-                raise ValueError("a timeout makes no sense with blocking=False")
+        if not blocking and timeout is not None:
+            raise ValueError("can't specify timeout for non-blocking acquire")
+        if not blocking or (timeout is not None and timeout <= 0):
             return self._take()
         checkpoint()
         waiter = waiter_here()
@@ -82,11 +82,12 @@ class Semaphore:
     def take_or_queue(self, waiter: Any) -> bool:
         """Take a permit now, or stand `waiter` in the queue: it is unparked holding one."""
         with self._changing:
-            if self._value > 0:
-                self._value -= 1
-                return True
-            self._waiting.add(waiter)
-            return False
+            while not self._take():
+                self._waiting.add(waiter)
+                # A finalizer may have given one back before the waiter stood in the queue.
+                if not self._value or not self._waiting.withdraw(waiter):
+                    return False
+            return True
 
     def withdraw(self, waiter: Any) -> bool:
         """Take `waiter` out of the queue; false if it was given a permit meanwhile."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from types import CodeType, FrameType
 
-__all__ = ["SpawnSite", "caller_site", "describe_sites", "first_frame_outside"]
+__all__ = ["SpawnSite", "caller_site", "describe_sites", "first_frame_outside", "is_own_frame"]
 
 # How many spawners of spawners are remembered; a server that respawns itself must not grow a chain for ever.
 LONGEST_CHAIN = 16
@@ -30,14 +30,17 @@ class SpawnSite:
         return f'File "{self._code.co_filename}", line {line}, in {self._code.co_qualname}'
 
 
+def is_own_frame(frame: FrameType | None) -> bool:
+    """Whether `frame` runs code of this package."""
+    module = "" if frame is None else frame.f_globals.get("__name__", "")
+    return module == PACKAGE or module.startswith(PACKAGE + ".")
+
+
 def first_frame_outside(frame: FrameType | None) -> FrameType | None:
     """The innermost frame that is not the package's own."""
-    while frame is not None:
-        module = frame.f_globals.get("__name__", "")
-        if module != PACKAGE and not module.startswith(PACKAGE + "."):
-            return frame
+    while frame is not None and is_own_frame(frame):
         frame = frame.f_back
-    return None
+    return frame
 
 
 def caller_site() -> SpawnSite | None:

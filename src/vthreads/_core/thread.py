@@ -19,7 +19,7 @@ from math import inf
 from typing import Any, Protocol
 
 from ..errors import Cancelled, Interrupted
-from .cancel import CancelNode
+from .cancel import CancelNode, CancelScope
 from .current import running
 from .engine import ABORTED, TIMED_OUT, Fiber, Scheduler, State
 from .originals import allocate_lock, get_ident
@@ -30,6 +30,8 @@ __all__ = ["VirtualThread", "deferred_delivery"]
 
 # A `Cancelled` swallowed this often at one place is a bug worth a warning.
 REPEATS_BEFORE_WARNING = 100
+# Where that was said already.
+_warned_places: set[tuple[str, int]] = set()
 
 idents = count(1)
 _making = allocate_lock()
@@ -83,10 +85,9 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
 
     __slots__ = (
         *CancelNode.NODE_SLOTS,
-        "_arguments",
+        "_call",
         "_deferred",
         "_deliveries",
-        "_function",
         "_interrupts",
         "_joiners",
         "_listens",
@@ -114,7 +115,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         # threading.Thread.__init__ is left out on purpose: it would make locks and events that nobody uses.
         Fiber.__init__(self, scheduler, context)
         self._init_node()
-        self._function, self._arguments = (call[0], call[1:]) if call else (None, ())
+        self._call = call
         self._name: str | None = None
         self.group = group
         self.sites = sites
@@ -132,7 +133,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         # Set by the second Ctrl-C: shields and cleanup have no time left.
         self.hurried = False
         self._joiners: WaitQueue | None = None
-        self.locals: dict[Any, Any] | None = None
+        # What `local` knows the thread by; its data go with it.
+        self.locals: Any = None
         # Whether it waits, or waited, for a permit of its group before its first run.
         self.queued = False
 
@@ -172,7 +174,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         return f"<VirtualThread {self.name!r} {self.state.value}{owner}>"
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait until the thread has ended. A checkpoint; thread-safe.
+        """Wait until the thread has ended. A checkpoint, unless the timeout is 0; thread-safe.
 
         Its exception is not raised here; ask its `Future`. As with `threading`, `is_alive()` tells afterwards whether
         the timeout came first.
@@ -185,6 +187,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         """
         if running() is self:
             raise RuntimeError(f"{self!r} cannot join itself")
+        if timeout is not None and timeout <= 0:
+            return
         joiner = waiter_here()
         if isinstance(joiner, VirtualThread):
             joiner.check()
@@ -198,14 +202,12 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
 
     def stack(self) -> traceback.StackSummary:
         """Where the thread is, outermost call first, without the runtime's own frames; empty when not started."""
-        if self is running():
-            frame = sys._getframe(1)
-        else:
-            parked = self._greenlet
-            frame = None if parked is None else parked.gr_frame
-        summary = traceback.StackSummary.extract(traceback.walk_stack(first_frame_outside(frame)), lookup_lines=False)
-        summary.reverse()
-        return summary
+        frame = first_frame_outside(self.frame())
+        frames = []
+        while frame is not None:
+            frames.append((frame, frame.f_lineno))
+            frame = first_frame_outside(frame.f_back)
+        return traceback.StackSummary.extract(reversed(frames), lookup_lines=False)  # type: ignore[arg-type]  # the stubs ask for an Iterator where an Iterable does
 
     # --- running
 
@@ -219,16 +221,18 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if self.queued:
             self.group.dequeued(self, granted=self._take_wake() is not ABORTED)
         try:
-            if self._affected_by is not None or self._interrupts:
-                self.check_before_first_run()
-            assert self._function is not None
-            arguments, keywords = self._arguments
-            value = self._function(*arguments, **keywords)
+            if self._affected_by is not None:
+                # A thread cancelled before its first run never runs.
+                raise self._deliver(self._affected_by)
+            assert self._call is not None
+            function, arguments, keywords = self._call
+            value = function(*arguments, **keywords)
         except BaseException as raised:  # carried to whoever asks for the result
             error = raised
             # The frames of the engine and of this method would only be noise in the user's traceback.
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-        self._function, self._arguments = None, ()
+        # Nobody needs them any more, and they may be large.
+        self._call = function = arguments = keywords = None  # type: ignore[assignment]
         self.end(value, error)
 
     def wait_unstarted(self, abort: Callable[[], bool]) -> None:
@@ -237,24 +241,33 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         self.state = State.PARKED
         self._abort = abort
 
-    def check_before_first_run(self) -> None:
-        """A thread cancelled before its first run never runs."""
-        self.pending = True
-        error = self._due()
-        if error is not None:
-            raise error
-
     def end(self, value: Any, error: BaseException | None) -> None:
         """The thread is over: nothing is delivered any more, its owner and its joiners are told."""
         self._deferred += 1
+        self.locals = None
+        if self.innermost is not self:
+            self.abandon_scopes(self)
         if self.group is not None:
             self.group.settle(self, value, error)
         self._detach()
         self.state = State.ENDED
+        # They hold tracebacks, and by these whatever the thread worked on.
+        self._deliveries = None
         if self.group is not None:
             self.group.left(self)
+            # Without these cycles, thread and future go as soon as the last user lets go of them.
+            self.future, self.innermost, self._affected_by = None, self._parent, None
         if self._joiners:
             self._joiners.unpark_all()
+
+    def abandon_scopes(self, until: CancelNode) -> None:
+        """Get out of the scopes inside `until` whose end was forgotten; threads in them are cancelled."""
+        while self.innermost is not until:
+            scope = self.innermost
+            assert isinstance(scope, CancelScope)
+            scope.cancel(f"{self!r} did not leave {scope!r} in order")
+            scope.leave_quietly(self)
+        self.refresh()
 
     def note_sites(self, error: BaseException) -> None:
         """Add to `error` where this thread was spawned, once."""
@@ -306,7 +319,10 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
     def notice(self) -> None:
         """Something may have to be raised here. Thread-safe."""
         self.pending = True
-        if self.state is State.PARKED or not self.is_here():
+        if not self.is_here():
+            # Said again over there, where the thread may just have found that nothing is pending.
+            self.scheduler.post(self.notice)
+        elif self.state is State.PARKED:
             self.rouse()
 
     def refresh(self) -> None:
@@ -330,28 +346,30 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
 
         Nothing has happened yet when it raises.
         """
-        if self.pending and not self._deferred:
-            error = self._due()
-            if error is not None:
-                if isinstance(error, Cancelled):
-                    self._yield_if_repeated()
-                raise error
+        if self.pending:
+            self._raise_due()
         scheduler = self.scheduler
         if scheduler.clock.now() >= scheduler.slice_end:
             scheduler.yield_now()
-            if self.pending and not self._deferred:
-                error = self._due()
-                if error is not None:
-                    raise error
+            if self.pending:
+                self._raise_due()
+
+    def _raise_due(self) -> None:
+        if self._deferred:
+            return
+        error = self._due()
+        if error is not None:
+            if isinstance(error, Cancelled):
+                self._yield_if_repeated()
+            raise error
 
     def yield_now(self) -> None:
         """A checkpoint that lets every ready thread run once."""
-        self.check()
+        if self.pending:
+            self._raise_due()
         self.scheduler.yield_now()
-        if self.pending and not self._deferred:
-            error = self._due()
-            if error is not None:
-                raise error
+        if self.pending:
+            self._raise_due()
 
     def park(self, abort: Callable[[], bool] | None = None, timeout: float | None = None) -> Any:
         """Park, after `check()`: what the thread was unparked with, or TIMED_OUT after `timeout` seconds.
@@ -368,7 +386,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
                 return self.park_through()
             answer = ABORTED
         else:
-            limit = inf if self.innermost._affected_by is None else self._patience
+            limit = inf if self._deferred or self.innermost._affected_by is None else self._patience
             answer = scheduler.park(abort, min(deadline, limit))
         if answer is ABORTED or (answer is TIMED_OUT and deadline > scheduler.clock.now()):
             error = self._due()
@@ -401,7 +419,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         return answer
 
     def may_be_roused(self) -> bool:
-        return self._is_due()
+        # Before its first run it is at no checkpoint, so an interrupt has to wait for one.
+        return self._is_due() if self._greenlet is not None else self._affected_by is not None
 
     # --- what is due
 
@@ -420,7 +439,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         """What a checkpoint has to raise now. Asked by the thread itself."""
         node = self.innermost._affected_by
         if node is not None:
-            self._patience = self._grace_end()
+            self._patience = self._grace_end(node)
             if not self._in_patience():
                 return self._deliver(node)
         if self._has_interrupt():
@@ -431,16 +450,19 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
 
     def grace_until(self) -> float:
         """Until when this thread may still block for its cleanup; `-inf` if it is not cleaning up."""
-        return self._grace_end() if self.pending and self.innermost._affected_by is not None else -inf
+        node = self.innermost._affected_by
+        return -inf if node is None else self._grace_end(node)
 
-    def _grace_end(self) -> float:
-        """Whether the thread is handling a cancellation of its own right now: until when it may block for that.
+    def _grace_end(self, affecting: CancelNode) -> float:
+        """Until when the thread may block although `affecting` is cancelled, since it is cleaning up because of it.
 
-        Found by identity on the chain of exceptions being handled, which each greenlet has for itself.
+        Or because of a scope inside, which came first. Found by identity on the chain of exceptions being handled,
+        which each greenlet has for itself.
         """
         if not self._deliveries or self.hurried:
             return -inf
-        mine = {id(delivery.error): delivery.until for delivery in self._deliveries.values()}
+        deliveries = self._deliveries.items()
+        mine = {id(delivery.error): delivery.until for node, delivery in deliveries if node.is_inside(affecting)}
         until = -inf
         handled, seen = sys.exc_info()[1], set()
         while handled is not None and id(handled) not in seen:
@@ -472,7 +494,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             return
         place = (frame.f_code.co_filename, frame.f_lineno)
         delivery.places[place] += 1
-        if delivery.places[place] == REPEATS_BEFORE_WARNING:
+        if delivery.places[place] >= REPEATS_BEFORE_WARNING and place not in _warned_places:
+            _warned_places.add(place)
             warnings.warn_explicit(
                 f"{self!r} swallowed Cancelled {REPEATS_BEFORE_WARNING} times here and goes on; "
                 "catch Exception instead of everything, or raise it again",
@@ -483,9 +506,9 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
     def _has_interrupt(self) -> bool:
         if not self._interrupts:
             return False
-        return not self._interrupts[0].polite or self.hurried or not self._is_protected()
+        return not self._interrupts[0].polite or self.hurried or not self.is_protected()
 
-    def _is_protected(self) -> bool:
+    def is_protected(self) -> bool:
         """Whether a polite interrupt has to wait: inside a shield, or during cleanup."""
         if self.innermost._affected_by is not None and self._in_patience():
             return True

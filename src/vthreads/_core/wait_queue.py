@@ -141,6 +141,10 @@ class WaitQueue:
                 return True
         return False
 
+    def first(self) -> Any:
+        """The one who waits longest, left in the queue; None if nobody waits."""
+        return next(iter(self._waiters), None) if self._waiters else None
+
     def unpark_all(self, value: Any = True) -> int:
         """Unpark those who wait now; how many."""
         unparked = 0

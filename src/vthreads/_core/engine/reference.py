@@ -7,11 +7,13 @@ reusing one about 1 µs.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from enum import Enum
 from math import inf
+from types import FrameType
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -28,6 +30,10 @@ __all__ = ["ABORTED", "TIMED_OUT", "Fiber", "Scheduler", "State"]
 # Timers and I/O are looked at after this many switches or seconds, whichever is first, so that neither starves.
 SWITCHES_PER_POLL = 64
 SLICE = 0.001
+# The longest wait that a poller is asked for: more milliseconds than fit an int would be refused.
+LONGEST_WAIT = 3_600.0
+# Seconds between the two looks that a deadlock takes.
+STUCK_AGAIN_AFTER = 0.02
 # Finished greenlets kept for reuse; one holds about 6 KiB.
 POOL_SIZE = 1_000
 
@@ -85,6 +91,13 @@ class Fiber:
         """What the fiber does. Must not raise."""
         raise NotImplementedError(f"{type(self).__name__} brings its own run()")
 
+    def frame(self) -> FrameType | None:
+        """The innermost frame of the fiber, wherever it is; None before its first run and after its end."""
+        if self._greenlet is getcurrent() or self.scheduler.running is self:
+            # Parked or not, it is the one whose greenlet runs: whoever finds nobody ready polls on its own stack.
+            return sys._getframe(1)
+        return None if self._greenlet is None else self._greenlet.gr_frame
+
     def may_be_roused(self) -> bool:
         """Asked on the fiber's OS thread before `rouse` takes effect."""
         return True
@@ -102,8 +115,9 @@ class Fiber:
             self._wake = value
             self.scheduler.make_ready(self)
             return True
-        if self.state is RUNNING and self._wake is NOTHING:
-            # It stands in a queue but has not parked yet: a finalizer got between. Its park will return at once.
+        if self._wake is NOTHING and self.state in (RUNNING, READY):
+            # It stands in a queue but has not parked yet: a finalizer got between, which may even have spawned.
+            # Its park will return at once.
             self._wake = value
             return True
         return False
@@ -139,8 +153,8 @@ class Scheduler:
 
     Args:
         poller, clock, order: see their contracts.
-        when_stuck: called when all are parked and no timer, descriptor or `outside` work is left; it may make one
-            ready. Otherwise the scheduler sleeps until something is posted.
+        is_stuck: asked when all are parked and no timer, descriptor or `outside` work is left: could nothing else
+            unpark one? Asked twice, a moment apart, before `when_stuck` is called, which makes one ready.
         when_signalled: called with what a foreign signal handler raised inside a poll.
     """
 
@@ -149,6 +163,7 @@ class Scheduler:
         poller: Poller,
         clock: Clock,
         order: Order,
+        is_stuck: Callable[[], bool],
         when_stuck: Callable[[], None],
         when_signalled: Callable[[BaseException], None],
     ) -> None:
@@ -165,6 +180,7 @@ class Scheduler:
         # The group of `vthreads.spawn` and the root fiber, for the layers above.
         self.background: Any = None
         self.root: Any = None
+        self._is_stuck = is_stuck
         self._when_stuck = when_stuck
         self._when_signalled = when_signalled
         self._now = clock.now
@@ -176,6 +192,7 @@ class Scheduler:
         self._switches = 0
         self._poll_at = -inf
         self._base = getcurrent()
+        self._starter = greenlet(self._start_greenlets, self._base)
         self._pool: list[greenlet] = []
         self._next: Fiber | None = None
 
@@ -193,7 +210,7 @@ class Scheduler:
         """The code that is running becomes `fiber`."""
         fiber.state = RUNNING
         self.running = fiber
-        self.slice_end = self._now() + SLICE
+        self._begin_slice(self._now())
 
     def make_ready(self, fiber: Fiber) -> None:
         """Queue a parked or new fiber."""
@@ -201,7 +218,10 @@ class Scheduler:
         self._ready.append(fiber)
 
     def start(self, fiber: Fiber) -> None:
-        """Run a new fiber at once, up to its first park; then the caller goes on, before anyone else."""
+        """Run a new fiber at once, up to its first park; then the caller goes on, before anyone else.
+
+        To the others that is one run, like a call, and has one slice.
+        """
         spawner: Fiber = self.running
         spawner.state = READY
         spawner._greenlet = getcurrent()
@@ -237,6 +257,8 @@ class Scheduler:
             pooled.parent = getcurrent()
             pooled.switch()
         self._pool.clear()
+        self._starter.parent = getcurrent()
+        self._starter.switch(None)
         self.poller.close()
 
     # --- switching
@@ -245,28 +267,49 @@ class Scheduler:
         # Nobody runs while this looks for the next one: a signal handler or finalizer in here is on no fiber.
         self.running = None
         self._switches += 1
-        if self._switches >= SWITCHES_PER_POLL or self._now() >= self._poll_at:
+        now = self._now()
+        if self._switches >= SWITCHES_PER_POLL or now >= self._poll_at:
             self._look_outside(0)
         if self._inbox:
             self._empty_inbox()
         if self._spawners:
             return self._spawners.pop()
-        while not self._ready:
-            self._idle()
+        if not self._ready:
+            while not self._ready:
+                self._idle()
+            now = self._now()
+        self._begin_slice(now)
         fiber: Fiber = self._ready.popleft()
         return fiber
 
+    def _begin_slice(self, now: float) -> None:
+        self.slice_end = now + SLICE
+
     def _switch_to(self, fiber: Fiber) -> None:
         target = fiber._greenlet
+        is_new = False
         if target is None:
-            target = self._pool.pop() if self._pool else greenlet(self._carry, self._base)
+            is_new = not self._pool
+            target = greenlet(self._carry, self._base) if is_new else self._pool.pop()
             target.gr_context = fiber.context
             self._next = fiber
         fiber.state = RUNNING
         self.running = fiber
-        self.slice_end = self._now() + SLICE
-        if target is not getcurrent():
+        # This frame may stay for long, and must not keep the other fiber alive.
+        del fiber
+        if is_new:
+            self._starter.switch(target)
+        elif target is not getcurrent():
             target.switch()
+
+    def _start_greenlets(self, target: greenlet | None) -> None:
+        """The life of the starter: it starts every new greenlet, and gets the next one when it is switched to again.
+
+        A greenlet begins with the recursion depth of the one that starts it. If each were started by whichever parked
+        before, the depths would add up to a RecursionError after some hundred.
+        """
+        while target is not None:
+            target = target.switch()
 
     def _carry(self, *_: Any) -> None:
         """The life of a greenlet: run fiber after fiber."""
@@ -277,13 +320,12 @@ class Scheduler:
             fiber.state = ENDED
             fiber._greenlet = None
             del fiber
-            following = self._take_next()
             if len(self._pool) >= POOL_SIZE:
                 # This greenlet ends, and control passes to its parent.
-                me.parent = self._prepared(following)
+                me.parent = self._prepared(self._take_next())
                 return
             self._pool.append(me)
-            self._switch_to(following)
+            self._switch_to(self._take_next())
 
     def _prepared(self, fiber: Fiber) -> greenlet:
         """The greenlet of `fiber`, ready to take over from one that ends."""
@@ -294,7 +336,6 @@ class Scheduler:
             self._next = fiber
         fiber.state = RUNNING
         self.running = fiber
-        self.slice_end = self._now() + SLICE
         return target
 
     # --- the outside world
@@ -303,12 +344,14 @@ class Scheduler:
         """Nobody is ready: wait for a timer, a descriptor or a message."""
         due = self.timers.due()
         outside = self.outside > 0 or self.descriptors.waiting > 0
-        if due == inf and not outside and not self._inbox:
-            self._when_stuck()
-            if self._ready:
-                return
+        if due == inf and not outside and not self._inbox and self._is_stuck():
+            # An OS thread may be about to start, which nobody can see yet.
+            if not self._look_outside(STUCK_AGAIN_AFTER) and not self._ready and self._is_stuck():
+                self._when_stuck()
+            return
         heard = self._look_outside(self.clock.patience(due, outside))
-        if not heard and not self._ready:
+        # Without a timer the wait may still end for nothing: a late byte in the wakeup pipe, a signal.
+        if not heard and not self._ready and due < inf:
             self.clock.jump(due)
             self.timers.expire(self._now())
 
@@ -318,6 +361,8 @@ class Scheduler:
         # Who posts looks at the flag after appending: either it is seen here, or it interrupts the wait.
         if self._inbox:
             seconds = 0
+        elif seconds is not None:
+            seconds = min(seconds, LONGEST_WAIT)
         try:
             events = self.poller.wait(seconds)
         except BaseException as error:  # of no concern to whichever fiber happened to poll; told to the layer above

@@ -52,9 +52,11 @@ def _epoll() -> Poller:
 
 
 def _kqueue() -> Poller:
-    from .kqueue import KqueuePoller
+    # Defined only where kqueue is, which a type checker on another platform does not see.
+    from . import kqueue
 
-    return KqueuePoller()
+    poller: Poller = kqueue.KqueuePoller()  # type: ignore[attr-defined, unused-ignore]
+    return poller
 
 
 def _poll() -> Poller:

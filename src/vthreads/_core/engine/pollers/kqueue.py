@@ -11,7 +11,7 @@ from .wakeup import HANGUP, READ, WRITE, WakeupPipe
 __all__ = ["KqueuePoller"]
 
 # The names exist only where kqueue does; on other platforms a type checker must not look inside.
-if sys.platform == "darwin" or "bsd" in sys.platform:
+if sys.platform != "linux" and sys.platform != "win32":
 
     class KqueuePoller:
         """Meets the contract of the package. `arm` is free, as with epoll."""

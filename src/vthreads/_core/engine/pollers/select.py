@@ -16,6 +16,11 @@ class SelectPoller(InterestPoller):
 
     name = "select"
 
+    def register(self, fd: int) -> None:
+        super().register(fd)
+        # Refused here, to whoever brings it, and not in the middle of everybody's wait.
+        select([fd], [], [], 0)
+
     def wait(self, seconds: float | None) -> list[tuple[int, int]]:
         wakeup_fd = self._wakeup.read_fd
         readers = [fd for fd, direction in self._armed.items() if direction & READ]

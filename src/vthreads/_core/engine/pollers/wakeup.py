@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ...originals import close_fd, read_fd, write_fd
+from ...originals import RLock, close_fd, read_fd, write_fd
 
 __all__ = ["HANGUP", "READ", "WRITE", "WakeupPipe"]
 
@@ -21,13 +21,20 @@ class WakeupPipe:
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         os.set_blocking(self.write_fd, False)
+        # Another OS thread may be about to interrupt while this one closes, and the number may be given out again.
+        self._closing = RLock()
+        self._closed = False
+        self._pid = os.getpid()
 
     def interrupt(self) -> None:
-        try:
-            write_fd(self.write_fd, b"\0")
-        except BlockingIOError:
-            # Full: the reader has not looked yet and will find what is there.
-            pass
+        with self._closing:
+            if self._closed:
+                return
+            try:
+                write_fd(self.write_fd, b"\0")
+            except BlockingIOError:
+                # Full: the reader has not looked yet and will find what is there.
+                pass
 
     def drain(self) -> None:
         try:
@@ -38,5 +45,10 @@ class WakeupPipe:
             pass
 
     def close(self) -> None:
-        close_fd(self.read_fd)
-        close_fd(self.write_fd)
+        if os.getpid() != self._pid:
+            # In the child of a fork, whoever held the lock is not there to give it back.
+            self._closing = RLock()
+        with self._closing:
+            self._closed = True
+            close_fd(self.read_fd)
+            close_fd(self.write_fd)

@@ -1,0 +1,65 @@
+# make demo | test | lint | types | layers | check | clean
+#
+# Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
+# and again when pyproject.toml has changed. Overrides:
+#
+#   make test PYTHON=python3.13 VENV=.venv-3.13
+#   make test ARGS='tests/core -k cancel'
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version())' 2>/dev/null)
+
+# Stamps. The version is part of the name: another interpreter makes the environment anew.
+MADE := $(VENV)/.made-with-$(VERSION)
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test lint types layers check clean
+
+# Two installations into one environment at a time would trip over each other.
+.NOTPARALLEL:
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+demo: $(INSTALLED)-demo
+	$(BIN)/python -m vthreads demo $(ARGS)
+
+test: $(INSTALLED)-test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(INSTALLED)-dev
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+types: $(INSTALLED)-dev
+	$(BIN)/python -m mypy
+
+layers: $(INSTALLED)-dev
+	$(BIN)/lint-imports --no-logo
+
+check: lint types layers test
+
+clean:
+	rm -rf .venv .venv-* build dist src/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# Only an environment that this file made is ever emptied; --clear would take any directory.
+$(MADE):
+	@test -n '$(VERSION)' || \
+		{ echo 'PYTHON=$(PYTHON) does not run; name a working Python 3.11 or newer: make PYTHON=/path/to/python3' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'vthreads needs Python 3.11 or newer, $(PYTHON) is $(VERSION); name another: make PYTHON=/path/to/python3' >&2; exit 1; }
+	$(PYTHON) -m venv $(if $(wildcard $(VENV)/.made-with-*),--clear )$(VENV)
+	@test "$$($(BIN)/python -c 'import platform; print(platform.python_version())')" = '$(VERSION)' || \
+		{ echo '$(VENV) exists and is not of Python $(VERSION); remove it, or name another: make VENV=.venv-other' >&2; exit 1; }
+	@touch $@
+
+$(INSTALLED)-%: $(MADE) pyproject.toml
+	@echo 'Installing vthreads[$*] into $(VENV) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@

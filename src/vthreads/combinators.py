@@ -1,0 +1,563 @@
+"""Many at once: wait for futures, run thunks together, map a function over items.
+
+`gather`, `race` and `first_completed` are a group and a few lines. `map` has threads but no block, since its consumer
+may be anywhere; what keeps it structured is told at its owner, below.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, CancelledError
+from concurrent.futures._base import DoneAndNotDoneFutures
+from contextvars import copy_context
+from math import inf
+from typing import Any, TypeVar
+from weakref import WeakSet
+
+from ._core.cancel import CancelNode, CancelScope
+from ._core.current import checkpoint, on_carrier, running, started_here
+from ._core.engine import Scheduler
+from ._core.future import Future
+from ._core.group import Phase, ThreadGroup, current_group
+from ._core.runtime import after_fork_hooks, now
+from ._core.semaphore import Semaphore
+from ._core.thread import VirtualThread, deferred_delivery
+from ._core.wait_queue import WaitQueue, waiter_here
+from .errors import GroupClosed
+
+__all__ = ["as_completed", "first_completed", "gather", "map", "race", "wait"]
+
+T = TypeVar("T")
+
+AnyFuture = concurrent.futures.Future[T]
+
+# How many items `map` has in hand when it is not told: enough to hide the latency of a network, and few enough for a
+# server to bear.
+DEFAULT_WINDOW = 32
+
+
+# --- waiting for futures
+
+
+def wait(
+    fs: AnyFuture[T] | Iterable[AnyFuture[T]], timeout: float | None = None, return_when: str = ALL_COMPLETED
+) -> DoneAndNotDoneFutures[T]:
+    """Wait for one or many futures, as `concurrent.futures.wait`; foreign ones may be among them.
+
+    A checkpoint, unless the timeout is 0; thread-safe. A virtual thread parks; a plain OS thread blocks and stays one.
+
+    Args:
+        fs: a future or an iterable of futures.
+        timeout: seconds, or None for no limit.
+        return_when: `FIRST_COMPLETED`, `FIRST_EXCEPTION` or `ALL_COMPLETED` of `concurrent.futures`.
+
+    Returns:
+        A named tuple of two sets: `done`, ended or cancelled, and `not_done`.
+
+    Raises:
+        ValueError: `return_when` is something else.
+    """
+    if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
+        raise ValueError(f"return_when={return_when!r}: choose FIRST_COMPLETED, FIRST_EXCEPTION or ALL_COMPLETED")
+    if timeout is None or timeout > 0:
+        checkpoint()
+    pending = set(_futures_in(fs))
+    done: set[AnyFuture[T]] = set()
+    watch = _Watch(_deadline_in(timeout))
+    try:
+        # Those that have ended come at once.
+        watch.add(pending)
+        while pending:
+            ended = watch.next_ended()
+            done.update(ended)
+            pending.difference_update(ended)
+            if not ended or _is_enough(ended, return_when):
+                break
+    finally:
+        watch.close()
+    return DoneAndNotDoneFutures(done, pending)
+
+
+def as_completed(fs: AnyFuture[T] | Iterable[AnyFuture[T]], timeout: float | None = None) -> Iterator[AnyFuture[T]]:
+    """Yield each of the futures once, as they end; foreign ones may be among them. Thread-safe.
+
+    Each step is a checkpoint, unless the timeout is 0. A virtual thread parks; a plain OS thread blocks and stays one.
+
+    Args:
+        fs: a future or an iterable of futures.
+        timeout: seconds from this call, or None for no limit.
+
+    Raises:
+        TimeoutError: (from a step) some have not ended in time.
+    """
+    return _as_completed(dict.fromkeys(_futures_in(fs)), timeout, _deadline_in(timeout))
+
+
+def _as_completed(pending: dict[AnyFuture[T], None], timeout: float | None, deadline: float) -> Iterator[AnyFuture[T]]:
+    total = len(pending)
+    watch = _Watch(deadline)
+    ended: deque[AnyFuture[T]] = deque()
+    try:
+        watch.add(pending)
+        while pending:
+            if timeout is None or timeout > 0:
+                checkpoint()
+            ended = ended or watch.next_ended()
+            if not ended:
+                raise TimeoutError(f"{len(pending)} of {total} futures have not ended after {timeout} seconds")
+            del pending[ended[0]]
+            yield ended.popleft()
+    finally:
+        watch.close()
+
+
+def _futures_in(fs: AnyFuture[T] | Iterable[AnyFuture[T]]) -> Iterable[AnyFuture[T]]:
+    # Not by the class: those of Dask, for one, only look like futures.
+    return [fs] if hasattr(fs, "add_done_callback") else fs  # type: ignore[list-item]  # seen by its method
+
+
+def _deadline_in(timeout: float | None) -> float:
+    return inf if timeout is None else now() + timeout
+
+
+def _is_enough(ended: Iterable[AnyFuture[Any]], return_when: str) -> bool:
+    if return_when == FIRST_EXCEPTION:
+        return any(_has_failed(future) for future in ended)
+    return return_when == FIRST_COMPLETED
+
+
+def _has_failed(future: AnyFuture[Any]) -> bool:
+    if isinstance(future, Future):
+        # Looking is not taking: its group must still raise a failure that nobody asked for.
+        return future._exception is not None
+    return not future.cancelled() and future.exception() is not None
+
+
+class _Watch:
+    """Futures that one thread waits for, through callbacks in whatever thread they end in."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._watched: dict[AnyFuture[Any], None] = {}
+        self._ended: deque[AnyFuture[Any]] = deque()
+        self._waiting = WaitQueue()
+
+    def add(self, futures: Iterable[AnyFuture[Any]]) -> None:
+        for future in futures:
+            self._watched[future] = None
+            future.add_done_callback(self._has_ended)
+
+    def _has_ended(self, future: AnyFuture[Any]) -> None:
+        self._ended.append(future)
+        self._waiting.unpark_all()
+
+    def next_ended(self) -> deque[AnyFuture[Any]]:
+        """Take those that have ended, after waiting for the first; none at the deadline."""
+        if not self._ended:
+            self._wait()
+        ended: deque[AnyFuture[Any]] = deque()
+        while self._ended:
+            future = self._ended.popleft()
+            del self._watched[future]
+            ended.append(future)
+        return ended
+
+    def _wait(self) -> None:
+        seconds = None if self._deadline == inf else self._deadline - now()
+        if seconds is not None and seconds <= 0:
+            return
+        waiter = waiter_here()
+        self._waiting.add(waiter)
+        # One may have ended before the waiter stood in the queue.
+        if not self._ended or not self._waiting.withdraw(waiter):
+            self._waiting.park(waiter, seconds)
+
+    def close(self) -> None:
+        """Take the callbacks back, so that many waits for one future do not pile up in it."""
+        with deferred_delivery():
+            for future in self._watched:
+                _forget_callback(future, self._has_ended)
+        self._watched.clear()
+
+
+def _forget_callback(future: AnyFuture[Any], callback: Callable[[Any], object]) -> None:
+    if future.done():
+        # Its callbacks are being called right now, and its list of them is not ours to change.
+        return
+    remove = getattr(future, "remove_done_callback", None)
+    if remove is not None:
+        remove(callback)
+    elif isinstance(future, concurrent.futures.Future):
+        with future._condition:
+            callbacks: list[Callable[[Any], object]] = getattr(future, "_done_callbacks", [])
+            if future._state in ("PENDING", "RUNNING") and callback in callbacks:
+                callbacks.remove(callback)
+
+
+# --- running thunks together
+
+
+def gather(*thunks: Callable[[], T]) -> list[T]:
+    """Call all thunks at once, each in a virtual thread, and return their results in order. A checkpoint.
+
+    The first failure cancels the others. Starts the runtime.
+
+    Raises:
+        ExceptionGroup: the failures, even if there is but one.
+    """
+    with ThreadGroup("gather") as group:
+        futures = [group.spawn(thunk) for thunk in thunks]
+    return [future.result() for future in futures]
+
+
+def race(*thunks: Callable[[], T]) -> T:
+    """Call all thunks at once; the first that succeeds wins, and the others are cancelled. A checkpoint.
+
+    Returns when all have ended. The failures of those that lost are dropped. Starts the runtime.
+
+    Returns:
+        What the winner returned.
+
+    Raises:
+        ExceptionGroup: all failed.
+        concurrent.futures.CancelledError: none succeeded or failed, since all were cancelled one by one.
+        ValueError: there is no thunk.
+    """
+    outcomes = _contest("race", thunks, until_success=True)
+    for value, error in outcomes:
+        if error is None:
+            return value  # type: ignore[return-value]  # the value of a thunk that succeeded
+    errors = [error for _, error in outcomes if error is not None]
+    try:
+        raise ExceptionGroup(f"none of the {len(thunks)} thunks of race() succeeded", errors)
+    finally:
+        # The traceback refers to this frame; without the cycle all of it goes when the caller lets go of it.
+        del outcomes, errors
+
+
+def first_completed(*thunks: Callable[[], T]) -> T:
+    """Call all thunks at once; the outcome is that of the first to end, and the others are cancelled. A checkpoint.
+
+    Returns when all have ended. What becomes of the others is dropped. Starts the runtime.
+
+    Returns:
+        What the first to end returned.
+
+    Raises:
+        Exception: whatever the first to end raised.
+        concurrent.futures.CancelledError: none succeeded or failed, since all were cancelled one by one.
+        ValueError: there is no thunk.
+    """
+    value, error = _contest("first_completed", thunks, until_success=False)[0]
+    if error is None:
+        return value  # type: ignore[return-value]  # the value of a thunk that succeeded
+    try:
+        raise error
+    finally:
+        # As above.
+        del error
+
+
+def _contest(
+    name: str, thunks: tuple[Callable[[], T], ...], *, until_success: bool
+) -> list[tuple[T | None, Exception | None]]:
+    """Run `thunks` until one has won; the outcomes up to that, in the order in which they came."""
+    if not thunks:
+        raise ValueError(f"{name}() needs at least one thunk")
+    outcomes: list[tuple[T | None, Exception | None]] = []
+
+    def contend(thunk: Callable[[], T]) -> None:
+        outcome = _outcome_of(thunk)
+        if not won():
+            outcomes.append(outcome)
+        if won():
+            group.cancel(f"another thunk of {name}() came first")
+
+    def won() -> bool:
+        return bool(outcomes) and not (until_success and outcomes[-1][1] is not None)
+
+    with ThreadGroup(name) as group:
+        for thunk in thunks:
+            group.spawn(contend, thunk)
+    if not outcomes:
+        raise CancelledError(f"every thunk of {name}() was cancelled")
+    return outcomes
+
+
+def _outcome_of(thunk: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return thunk(), None
+    except Exception as error:  # noqa: BLE001  # an outcome; whoever asked for it raises it
+        thread = running()
+        if thread is not None:
+            thread.note_sites(error)
+        return None, error
+
+
+# --- map
+
+
+def map(fn: Callable[..., T], *iterables: Iterable[Any], max_concurrency: int | None = None) -> Iterator[T]:
+    """Call `fn` on the items of `iterables`, each in a virtual thread, and yield the results in order, lazily.
+
+    Not a checkpoint, but each step is one; thread-safe. Starts the runtime. The first step begins the work: from then
+    on a thread of its own takes items from `iterables` and starts calls, so that at most `max_concurrency` results are
+    being made or wait to be taken. The iterables may be infinite; the shortest ends it, as with the built-in `map`.
+
+    The threads are children of the scope and the group that `map` was called in, with the contextvars of that call;
+    where the results are consumed is of no concern. They end with that group at the latest.
+
+    A call that fails raises its exception at its place in the order and cancels those behind it; so does a failing
+    iterable. Any exception of a step, `Cancelled` among them, closes the iterator.
+
+    The iterator's `close()` cancels what is running and waits until it has ended; it is no checkpoint. An iterator that
+    is dropped is closed by the garbage collector, which does not wait.
+
+    Args:
+        fn: called with one item of each iterable.
+        max_concurrency: how many results are in hand at once; None: 32.
+
+    Raises:
+        TypeError: there is no iterable, or one of `iterables` is none.
+        ValueError: `max_concurrency` is less than 1.
+        GroupClosed: (from a step) the group or scope that `map` was called in has ended or was cancelled.
+    """
+    if not iterables:
+        raise TypeError("map() needs at least one iterable")
+    if max_concurrency is not None and max_concurrency < 1:
+        raise ValueError(f"max_concurrency={max_concurrency}: map() makes at least 1 call at a time")
+    source = zip(*iterables, strict=False)
+    return _Map(_Items(started_here(), fn, source, max_concurrency or DEFAULT_WINDOW))
+
+
+class _Map(Iterator[T]):
+    """The iterator in the user's hands. Its threads do not refer to it, so dropping it is noticed."""
+
+    def __init__(self, items: _Items) -> None:
+        self._items = items
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<{self._items.name}{' closed' if self._closed else ''}>"
+
+    def __next__(self) -> T:
+        if self._closed:
+            raise StopIteration
+        try:
+            checkpoint()
+            future = self._items.take()
+            if future is None:
+                raise StopIteration
+            result: T = _result_of(future)
+        except BaseException:
+            self.close()
+            raise
+        self._items.taken()
+        return result
+
+    def close(self) -> None:
+        """Cancel what is running and wait until it has ended. Not a checkpoint; thread-safe."""
+        self._closed = True
+        self._items.give_up("the iterator was closed")
+        self._items.join()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            # A finalizer may run in the midst of anything; the cancellation is for later.
+            self._items.home.post(self._items.give_up, "the iterator was dropped")
+
+
+def _result_of(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except StopIteration as error:
+        # It would look like the end of the iterator.
+        raise RuntimeError("a call of map() raised StopIteration") from error
+
+
+class _ItemsScope(CancelScope):
+    """Moves on to the enclosing scope when the one that it hangs off is left."""
+
+    __slots__ = ()
+
+    def _outlive(self, parent: CancelNode) -> None:
+        if parent.cancel_called:
+            self._request_cancel(parent._cancel_reason, parent._cancel_source)
+        self._parent = parent._parent
+        if self._parent is not None:
+            self._parent._children = self._parent._children or {}
+            self._parent._children[self] = None
+        self._spread()
+
+
+class _Items(ThreadGroup):
+    """The owner of the threads of one `map`: a group that has no block and is the guest of the group around.
+
+    One thread feeds: it takes arguments from the source and starts a call for each, as long as there are slots. The
+    scope hangs off the caller's, so cancellation comes down as to children of the caller. The host's block asks its
+    guests to give up when no member is left that could consume, and ends after them.
+    """
+
+    def __init__(
+        self, caller: VirtualThread, fn: Callable[..., Any], source: Iterator[tuple[Any, ...]], window: int
+    ) -> None:
+        super().__init__(f"map of {getattr(fn, '__qualname__', fn)}")
+        self.home = caller.scheduler
+        self._host = current_group()
+        self._fn = fn
+        self._source = source
+        self._context = copy_context()
+        self._slots = Semaphore(window)
+        # In the order of the items. A result is taken from the left.
+        self._window: deque[Future[Any]] = deque()
+        self._arrived = WaitQueue()
+        self._begun = False
+        self._feeder: VirtualThread | None = None
+        # The future of the feeder, once it has ended.
+        self._fed: Future[Any] | None = None
+        # Not `current` for the calls: what they spawn there belongs to the host, and is no item.
+        self._scope = _ItemsScope()
+        self._scope._children = {}
+        self._scope._attach(caller.innermost)
+        self._phase = Phase.OPEN
+        self._host.host(self)
+        _all_items.add(self)
+
+    def _scheduler(self) -> Scheduler:
+        return self.home
+
+    # --- the consumer
+
+    def take(self) -> Future[Any] | None:
+        """Take the next call, which may not have ended yet; None at the end of the source. May park."""
+        self._refuse_if_given_up()
+        self._begin()
+        while True:
+            # In this order: the feeder fills the window before it ends.
+            fed = self._fed
+            if self._window:
+                try:
+                    return self._window.popleft()
+                except IndexError:
+                    # Another consumer was faster.
+                    continue
+            if fed is not None:
+                fed.result()
+                return None
+            self._refuse_if_given_up()
+            self._wait_for_more()
+
+    def _refuse_if_given_up(self) -> None:
+        why = self._scope._cancel_reason or self._why_over()
+        if why is not None:
+            raise GroupClosed(f"{self.name} yields no more: {why}", self._host)
+
+    def _begin(self) -> None:
+        with self._changing:
+            if self._begun:
+                return
+            self._begun = True
+        self._context.run(self.spawn, self._feed)
+
+    def _wait_for_more(self) -> None:
+        waiter = waiter_here()
+        self._arrived.add(waiter)
+        if not (self._window or self._fed) or not self._arrived.withdraw(waiter):
+            self._arrived.park(waiter)
+
+    def taken(self) -> None:
+        """Have room for another call: a result is out of hand."""
+        self._slots.release()
+
+    # --- the feeder
+
+    def _feed(self) -> None:
+        self._feeder = running()
+        while True:
+            self._slots.acquire()
+            try:
+                arguments = next(self._source)
+            except StopIteration:
+                return
+            self._window.append(self.spawn(self._fn, *arguments))
+            self._arrived.unpark_all()
+
+    # --- ends of the threads (called in the ending thread)
+
+    def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
+        """Keep the outcome for the consumer, who is told at its place."""
+        future = thread.future
+        super().settle(thread, value, error)
+        # The feeder makes itself known before it starts a call; unknown, it has ended before it ran.
+        if self._feeder in (None, thread):
+            self._fed = future
+            self._arrived.unpark_all()
+
+    def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
+        """Cancel the feeder and the calls behind the one that failed; those before it are still wanted."""
+        if thread is self._feeder:
+            return
+        reason = f"a call before it in {self.name} failed: {error!r}"
+        behind = False
+        for member in list(self._members):
+            if behind or member is self._feeder:
+                member.cancel(reason)
+            behind = behind or member is thread
+
+    def left(self, thread: VirtualThread) -> None:
+        """Leave the host once the last thread has ended and no more may come."""
+        super().left(thread)
+        # Nobody iterates over what has ended; the window holds what is wanted.
+        self._ended.clear()
+        self._leave_if_over()
+
+    # --- the end
+
+    def give_up(self, reason: str) -> None:
+        """Cancel all and take no more; no waiting. Not a checkpoint; thread-safe."""
+        self._scope.cancel(reason)
+        self._arrived.unpark_all()
+        self._leave_if_over()
+
+    def _leave_if_over(self) -> None:
+        with self._changing:
+            if self._members or not self._scope.cancel_called or self._phase is Phase.EXITED:
+                return
+            self._phase = Phase.EXITED
+        self._scope._detach()
+        self._host.guest_left(self)
+
+    def join(self) -> None:
+        """Wait until all threads have ended, whatever is pending."""
+        caller = running()
+        if self._is_inside(caller) or (caller is None and on_carrier()):
+            # A call that closes the iterator it is part of, or code inside the scheduler: neither can wait.
+            return
+        with deferred_delivery():
+            while True:
+                waiter = waiter_here()
+                with self._changing:
+                    if not self._members:
+                        return
+                    self._empty.add(waiter)
+                self._empty.park(waiter)
+
+    def survive_fork(self) -> None:
+        """In the child of a fork the threads are not there."""
+        super().survive_fork()
+        self._scope._children = {}
+        self._arrived.forget_all()
+        self._closed = "its threads were not carried over by a fork"
+
+
+_all_items: WeakSet[_Items] = WeakSet()
+
+
+def _after_fork() -> None:
+    for items in list(_all_items):
+        items.survive_fork()
+
+
+after_fork_hooks.append(_after_fork)

@@ -1,0 +1,113 @@
+"""Waiting until a descriptor is ready: parks a virtual thread, blocks a plain OS thread.
+
+The edge-triggered rule, kept here once: try first, and wait only when the try said "would block", with no checkpoint in
+between. Then the edge that ends the wait cannot have been reported before the wait began.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from .._core.current import carriers
+from .._core.engine import CLOSED, READ, TIMED_OUT, WRITE, Descriptor
+from .._core.originals import get_ident, poll, select
+from .._core.thread import VirtualThread
+
+__all__ = [
+    "READ",
+    "WRITE",
+    "forget_fd",
+    "nonblocking",
+    "park_for_fd",
+    "park_for_fds",
+    "park_for_owned",
+    "wait_blocking",
+]
+
+
+def park_for_owned(
+    thread: VirtualThread, fd: int, direction: int, owner: Callable[[], Any], timeout: float | None
+) -> bool:
+    """Park until `fd`, opened by `owner()`, is ready; false after `timeout` seconds. The owner has just tried."""
+    descriptors = thread.scheduler.descriptors
+    entry = descriptors.claim(fd, owner)
+    return _park(thread, [(entry, direction)], timeout, by_number=False)
+
+
+def park_for_fd(thread: VirtualThread, fd: int, direction: int, timeout: float | None = None) -> bool:
+    """Park until descriptor number `fd` is ready, whatever file it means; false after `timeout` seconds."""
+    return park_for_fds(thread, [(fd, direction)], timeout)
+
+
+def park_for_fds(thread: VirtualThread, wanted: Iterable[tuple[int, int]], timeout: float | None = None) -> bool:
+    """Park until one of the pairs of descriptor number and direction is ready; false after `timeout` seconds."""
+    borrow = thread.scheduler.descriptors.borrow
+    entries = [(borrow(fd), direction) for fd, direction in wanted]
+    if any(entry.always_ready for entry, _ in entries):
+        return True
+    return _park(thread, entries, timeout, by_number=True)
+
+
+def _park(
+    thread: VirtualThread, entries: list[tuple[Descriptor, int]], timeout: float | None, *, by_number: bool
+) -> bool:
+    descriptors = thread.scheduler.descriptors
+    enlisted = []
+    try:
+        for entry, direction in entries:
+            descriptors.enlist(entry, direction, thread, by_number=by_number)
+            enlisted.append((entry, direction))
+        answer = thread.park(None, timeout)
+    finally:
+        for entry, direction in enlisted:
+            descriptors.withdraw(entry, direction, thread)
+    if answer is CLOSED:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return answer is not TIMED_OUT
+
+
+def wait_blocking(fd: int, direction: int, timeout: float | None) -> bool:
+    """The same for a plain OS thread, which blocks."""
+    if poll is None:
+        readers, writers = ([fd], []) if direction & READ else ([], [fd])
+        return any(select(readers, writers, [], timeout))
+    interest = poll()
+    # poll(2) has its own numbers for the directions: POLLIN 1, POLLOUT 4.
+    interest.register(fd, 1 if direction & READ else 4)
+    return bool(interest.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000)))
+
+
+def forget_fd(fd: int) -> None:
+    """`fd` is about to be closed or to mean another file: tell everybody who waits for it, on every carrier."""
+    here = get_ident()
+    for ident, scheduler in list(carriers.items()):
+        if ident == here:
+            scheduler.descriptors.forget(fd)
+        else:
+            scheduler.post(scheduler.descriptors.forget, fd)
+
+
+class nonblocking:  # noqa: N801  used like a function: `with nonblocking(fd):`
+    """Make `fd` non-blocking for one system call that has no flag for it (connect, accept, sendfile).
+
+    The flag belongs to the open file, which other processes may share; so it is put back at once.
+    """
+
+    __slots__ = ("_fd", "_was_blocking")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __enter__(self) -> bool:
+        self._was_blocking = os.get_blocking(self._fd)
+        if self._was_blocking:
+            os.set_blocking(self._fd, False)
+        return self._was_blocking
+
+    def __exit__(self, *_: object) -> None:
+        if self._was_blocking:
+            os.set_blocking(self._fd, True)

@@ -1,0 +1,192 @@
+"""What `select.select`, `select.poll`, `select.epoll` and `select.kqueue` become.
+
+The originals are asked without waiting; if they have nothing, the virtual thread parks until one of the descriptors is
+ready and asks again. On a plain OS thread the original waits itself.
+"""
+
+from __future__ import annotations
+
+import select as _select
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+from .._core.current import running
+from .._core.engine import READ, WRITE
+from .._core.thread import VirtualThread
+from .readiness import park_for_fd, park_for_fds
+
+__all__ = ["Epoll", "Kqueue", "Poll", "select"]
+
+original_select = _select.select
+original_poll: Any = getattr(_select, "poll", None)
+original_epoll: Any = getattr(_select, "epoll", None)
+original_kqueue: Any = getattr(_select, "kqueue", None)
+
+
+class _Patience:
+    """How long a call may still wait, on the clock of its virtual thread."""
+
+    def __init__(self, thread: VirtualThread, seconds: float | None) -> None:
+        self._now = thread.scheduler.clock.now
+        self._deadline = inf if seconds is None else self._now() + seconds
+
+    def left(self) -> float | None:
+        return None if self._deadline == inf else max(0.0, self._deadline - self._now())
+
+
+def _fd_of(file: Any) -> int:
+    return file if isinstance(file, int) else file.fileno()
+
+
+def select(
+    rlist: Iterable[Any], wlist: Iterable[Any], xlist: Iterable[Any], timeout: float | None = None, /
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """`select.select`. A checkpoint unless `timeout` is 0."""
+    thread = running()
+    if thread is None or timeout is not None and timeout <= 0:
+        return original_select(rlist, wlist, xlist, timeout)
+    thread.check()
+    rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)
+    patience = _Patience(thread, timeout)
+    while True:
+        ready = original_select(rlist, wlist, xlist, 0)
+        if any(ready):
+            return ready
+        wanted = [(_fd_of(file), READ) for file in (*rlist, *xlist)] + [(_fd_of(file), WRITE) for file in wlist]
+        if not park_for_fds(thread, wanted, patience.left()):
+            return [], [], []
+        thread.check()
+
+
+class Poll:
+    """`select.poll`, the object: the original, and a record of what is registered, which the original keeps to itself."""
+
+    def __init__(self) -> None:
+        self._poll = original_poll()
+        self._masks: dict[int, int] = {}
+
+    def register(self, fd: Any, eventmask: int = 7, /) -> None:
+        # 7 is the original's default: POLLIN | POLLPRI | POLLOUT.
+        self._poll.register(fd, eventmask)
+        self._masks[_fd_of(fd)] = eventmask
+
+    def modify(self, fd: Any, eventmask: int, /) -> None:
+        self._poll.modify(fd, eventmask)
+        self._masks[_fd_of(fd)] = eventmask
+
+    def unregister(self, fd: Any, /) -> None:
+        self._poll.unregister(fd)
+        self._masks.pop(_fd_of(fd), None)
+
+    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
+        """Wait up to `timeout` milliseconds. A checkpoint unless it is 0."""
+        thread = running()
+        if thread is None or timeout is not None and 0 <= timeout < 1:
+            return self._poll.poll(timeout)
+        thread.check()
+        # Negative means no limit, as None does.
+        patience = _Patience(thread, None if timeout is None or timeout < 0 else timeout / 1000)
+        while True:
+            ready: list[tuple[int, int]] = self._poll.poll(0)
+            if ready or not park_for_fds(thread, self._wanted(), patience.left()):
+                return ready
+            thread.check()
+
+    def _wanted(self) -> list[tuple[int, int]]:
+        wanted = []
+        for fd, mask in self._masks.items():
+            if mask & ~_select.POLLOUT or not mask:
+                wanted.append((fd, READ))
+            if mask & _select.POLLOUT:
+                wanted.append((fd, WRITE))
+        return wanted
+
+
+class _KernelQueue:
+    """What epoll and kqueue objects share: the kernel holds the registrations, and its descriptor tells readiness."""
+
+    def __init__(self, original: Any) -> None:
+        self._queue = original
+
+    @property
+    def closed(self) -> bool:
+        return self._queue.closed
+
+    def fileno(self) -> int:
+        return self._queue.fileno()
+
+    def close(self) -> None:
+        self._queue.close()
+
+    def _wait(self, thread: VirtualThread, patience: _Patience) -> bool:
+        ready = park_for_fd(thread, self._queue.fileno(), READ, patience.left())
+        thread.check()
+        return ready
+
+
+class Epoll(_KernelQueue):
+    """`select.epoll`, the object."""
+
+    def __init__(self, sizehint: int = -1, flags: int = 0) -> None:
+        super().__init__(original_epoll(sizehint, flags))
+
+    @classmethod
+    def fromfd(cls, fd: int, /) -> Epoll:
+        wrapped = cls.__new__(cls)
+        _KernelQueue.__init__(wrapped, original_epoll.fromfd(fd))
+        return wrapped
+
+    def __enter__(self) -> Epoll:
+        self._queue.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def register(self, fd: Any, eventmask: int = 7) -> None:
+        # 7 is the original's default: EPOLLIN | EPOLLPRI | EPOLLOUT.
+        self._queue.register(fd, eventmask)
+
+    def modify(self, fd: Any, eventmask: int) -> None:
+        self._queue.modify(fd, eventmask)
+
+    def unregister(self, fd: Any) -> None:
+        self._queue.unregister(fd)
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        """Wait up to `timeout` seconds. A checkpoint unless it is 0."""
+        thread = running()
+        if thread is None or timeout == 0:
+            return self._queue.poll(timeout, maxevents)
+        thread.check()
+        patience = _Patience(thread, None if timeout is None or timeout < 0 else timeout)
+        while True:
+            ready: list[tuple[int, int]] = self._queue.poll(0, maxevents)
+            if ready or not self._wait(thread, patience):
+                return ready
+
+
+class Kqueue(_KernelQueue):
+    """`select.kqueue`, the object. Not tested on this project's CI."""
+
+    def __init__(self) -> None:
+        super().__init__(original_kqueue())
+
+    @classmethod
+    def fromfd(cls, fd: int, /) -> Kqueue:
+        wrapped = cls.__new__(cls)
+        _KernelQueue.__init__(wrapped, original_kqueue.fromfd(fd))
+        return wrapped
+
+    def control(self, changelist: Any, max_events: int, timeout: float | None = None, /) -> list[Any]:
+        """Change registrations and wait up to `timeout` seconds. A checkpoint unless it is 0 or nothing is wanted."""
+        thread = running()
+        if thread is None or timeout == 0 or max_events == 0:
+            return self._queue.control(changelist, max_events, timeout)
+        thread.check()
+        patience = _Patience(thread, timeout)
+        ready: list[Any] = self._queue.control(changelist, max_events, 0)
+        while not ready and self._wait(thread, patience):
+            ready = self._queue.control(None, max_events, 0)
+        return ready

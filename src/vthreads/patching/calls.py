@@ -1,0 +1,62 @@
+"""Standard library methods that are built on locks, given the rules of checkpoints.
+
+They stay the standard library's own code. What is added: calls that may wait begin with a checkpoint, and calls that
+give something back, or do not wait, never raise a cancellation, even if an inner lock makes them park.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from .._core.current import running
+from .._core.thread import deferred_delivery
+
+__all__ = ["checking_first", "checking_if_blocking", "never_raising"]
+
+Call = Callable[..., Any]
+
+
+def never_raising(function: Call) -> Call:
+    """`function` with what is pending deferred: nothing that is given back is lost."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if running() is None:
+            return function(*args, **kwargs)
+        with deferred_delivery():
+            return function(*args, **kwargs)
+
+    return call
+
+
+def checking_first(function: Call) -> Call:
+    """`function` behind a checkpoint: cancelled, it raises before it does anything, even if it need not wait."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        thread = running()
+        if thread is not None:
+            thread.check()
+        return function(*args, **kwargs)
+
+    return call
+
+
+def checking_if_blocking(position: int, name: str) -> Callable[[Call], Call]:
+    """For a function whose argument `name`, at `position`, says whether to wait: one or the other of the above."""
+
+    def wrap(function: Call) -> Call:
+        blocking, other = checking_first(function), never_raising(function)
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if running() is None:
+                return function(*args, **kwargs)
+            waits = args[position] if len(args) > position else kwargs.get(name, True)
+            return (blocking if waits else other)(*args, **kwargs)
+
+        return call
+
+    return wrap

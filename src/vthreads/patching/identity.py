@@ -1,0 +1,68 @@
+"""Who am I: the `threading` questions, answered per virtual thread.
+
+A root thread is still the OS thread that it was; any other virtual thread has a number and an object of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from .._core.current import carriers, running
+from .._core.engine import TIMED_OUT
+from .._core.originals import get_ident as original_get_ident
+from .._core.wait_queue import WaitQueue
+
+__all__ = ["current_thread", "delete_thread", "get_ident", "join_thread"]
+
+original_current_thread = threading.current_thread
+original_join = threading.Thread.join
+original_delete = threading.Thread._delete  # type: ignore[attr-defined]  # not in the type stubs
+
+# Attributes on the `threading.Thread` that is joined.
+JOINERS, OVER = "_vthreads_joiners", "_vthreads_over"
+
+
+def get_ident() -> int:
+    """`threading.get_ident`."""
+    thread = running()
+    return original_get_ident() if thread is None else thread.thread_ident
+
+
+def current_thread() -> threading.Thread:
+    """`threading.current_thread`."""
+    thread = running()
+    if thread is None or thread is thread.scheduler.root:
+        return original_current_thread()
+    return thread
+
+
+def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
+    """`Thread.join` of an OS thread, which would wait in C: park until its last Python code has run."""
+    thread = running()
+    if thread is None or not self.is_alive() or self is current_thread():
+        return original_join(self, timeout)
+    thread.check()
+    joiners: WaitQueue = self.__dict__.setdefault(JOINERS, WaitQueue())
+    joiners.add(thread)
+    if OVER in self.__dict__ and joiners.withdraw(thread):
+        return original_join(self, timeout)
+    if joiners.park(thread, timeout) is TIMED_OUT:
+        return None
+    # What is left of it is C code that ends without waiting for anybody.
+    return original_join(self)
+
+
+def delete_thread(self: threading.Thread) -> None:
+    """`Thread._delete`, the last thing an OS thread does in Python: tell who joins it."""
+    original_delete(self)
+    self.__dict__[OVER] = True
+    joiners = self.__dict__.get(JOINERS)
+    if joiners is not None:
+        joiners.unpark_all()
+    # One OS thread less that could unpark somebody: a carrier where all is parked may now be in a deadlock.
+    for scheduler in list(carriers.values()):
+        scheduler.post(_look_again)
+
+
+def _look_again() -> None:
+    """Being woken is all."""

@@ -1,0 +1,152 @@
+"""What replaces what, as data.
+
+`functions()`: attributes of modules; whatever else in the process refers to the same original is mended as well.
+`methods()`: attributes of classes, in place, so that existing objects take part.
+"""
+
+from __future__ import annotations
+
+import _queue
+import _thread
+import concurrent.futures
+import os
+import queue
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .. import signals
+from ..local import local
+from ..net import closing, dns
+from ..net import select as net_select
+from ..net import socket as net_socket
+from ..queues import SimpleQueue
+from ..sync import ConditionWaiterLock, StandardLock, StandardRLock
+from ..timeouts import sleep_here
+from . import identity
+from .calls import checking_first, checking_if_blocking, never_raising
+
+__all__ = ["Replacement", "functions", "methods"]
+
+
+class Replacement(NamedTuple):
+    """`holder.name` becomes `new`. With `everywhere`, so does every other reference to the original."""
+
+    holder: Any
+    name: str
+    new: Any
+    everywhere: bool = True
+
+
+def functions() -> Iterator[Replacement]:
+    """Replacements in modules."""
+    # The lock by which the standard library's Condition waits; the same object as others in this module, so not
+    # replaced by identity.
+    yield Replacement(threading, "_allocate_lock", ConditionWaiterLock, everywhere=False)
+    for holder, name, new in MODULE_ATTRIBUTES:
+        if hasattr(holder, name):
+            yield Replacement(holder, name, new)
+
+
+MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
+    (time, "sleep", sleep_here),
+    # locks and identity
+    (_thread, "allocate_lock", StandardLock),
+    (_thread, "allocate", StandardLock),
+    (threading, "Lock", StandardLock),
+    (_thread, "RLock", StandardRLock),
+    (threading, "_CRLock", StandardRLock),
+    (_thread, "get_ident", identity.get_ident),
+    (threading, "get_ident", identity.get_ident),
+    (threading, "current_thread", identity.current_thread),
+    (_thread, "_local", local),
+    (threading, "local", local),
+    (_queue, "SimpleQueue", SimpleQueue),
+    (queue, "SimpleQueue", SimpleQueue),
+    # readiness
+    (select, "select", net_select.select),
+    (select, "poll", net_select.Poll),
+    (select, "epoll", net_select.Epoll),
+    (select, "kqueue", net_select.Kqueue),
+    # sockets and descriptors
+    (socket, "create_connection", net_socket.create_connection),
+    (os, "sendfile", net_socket.sendfile),
+    (os, "close", closing.close),
+    (os, "closerange", closing.closerange),
+    (os, "dup2", closing.dup2),
+    (socket, "close", closing.close_socket),
+    # names
+    (socket, "getaddrinfo", dns.getaddrinfo),
+    (socket, "gethostbyname", dns.gethostbyname),
+    (socket, "gethostbyname_ex", dns.gethostbyname_ex),
+    (socket, "gethostbyaddr", dns.gethostbyaddr),
+    (socket, "getnameinfo", dns.getnameinfo),
+    # signals
+    (signal, "signal", signals.set_handler),
+    (signal, "getsignal", signals.get_handler),
+]
+
+Future, Queue = concurrent.futures.Future, queue.Queue
+
+# Calls that give back: a cancellation that came out of them would lose what they carry.
+GIVING_BACK: list[tuple[type, str]] = [
+    (threading.Semaphore, "release"),
+    (threading.Semaphore, "__exit__"),
+    (threading.BoundedSemaphore, "release"),
+    (threading.Event, "set"),
+    (threading.Event, "clear"),
+    (threading.Condition, "notify"),
+    (threading.Condition, "notify_all"),
+    (threading.Barrier, "abort"),
+    (threading.Barrier, "reset"),
+    (Queue, "task_done"),
+    (Future, "set_result"),
+    (Future, "set_exception"),
+    (Future, "set_running_or_notify_cancel"),
+    (Future, "cancel"),
+]
+
+# Calls that may wait and would otherwise return without a checkpoint when they need not.
+WAITING: list[tuple[type, str]] = [
+    (threading.Event, "wait"),
+    (threading.Condition, "wait"),
+    (threading.Barrier, "wait"),
+    (Queue, "join"),
+    (Future, "result"),
+    (Future, "exception"),
+]
+
+# The same, with the position and name of the argument that says whether they wait.
+MAYBE_WAITING: list[tuple[type, str, int, str]] = [
+    (threading.Semaphore, "acquire", 1, "blocking"),
+    (threading.Semaphore, "__enter__", 1, "blocking"),
+    (Queue, "put", 2, "block"),
+    (Queue, "get", 1, "block"),
+]
+
+
+def methods() -> Iterator[Replacement]:
+    """Replacements in classes."""
+    for name, new in net_socket.METHODS.items():
+        if hasattr(socket.socket, name):
+            yield Replacement(socket.socket, name, new)
+    try:
+        from ..net import ssl as net_ssl
+    except ImportError:
+        # This Python was built without OpenSSL.
+        pass
+    else:
+        for name, new in net_ssl.METHODS.items():
+            yield Replacement(net_ssl.TLS, name, new)
+    yield Replacement(threading.Thread, "join", identity.join_thread)
+    yield Replacement(threading.Thread, "_delete", identity.delete_thread)
+    for cls, name in GIVING_BACK:
+        yield Replacement(cls, name, never_raising(vars(cls)[name]))
+    for cls, name in WAITING:
+        yield Replacement(cls, name, checking_first(vars(cls)[name]))
+    for cls, name, position, argument in MAYBE_WAITING:
+        yield Replacement(cls, name, checking_if_blocking(position, argument)(vars(cls)[name]))

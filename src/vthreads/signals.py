@@ -1,0 +1,195 @@
+"""Signals on the main carrier: Ctrl-C goes to the root, handlers run on a virtual thread of their own.
+
+Python calls a handler between any two bytecodes of the main OS thread, whichever virtual thread runs there, or inside a
+poll. Here a trampoline stands in its place: in the midst of the runtime's own code the handler waits for the next switch,
+otherwise it runs at once, in a fresh virtual thread, so that it may block. What it raises surfaces in the root.
+
+Ctrl-C, with Python's default handler in place, raises `KeyboardInterrupt` in the root: the first press waits for shields
+and cleanup, the second does not and cuts them short, a third is raised in whatever runs.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from contextvars import copy_context
+from types import FrameType
+from typing import Any
+
+from ._core.cancel import CancelScope
+from ._core.current import carriers, running
+from ._core.engine import Scheduler
+from ._core.runtime import is_main_carrier, outside_sources, start_hooks, stop_hooks, threads_below
+from ._core.spawn_site import is_own_frame
+from ._core.thread import VirtualThread
+
+__all__ = ["get_handler", "set_handler"]
+
+Handler = Callable[[int, FrameType | None], Any]
+
+original_signal, original_getsignal = signal.signal, signal.getsignal
+default_int_handler = signal.default_int_handler
+
+
+class _Signals:
+    """What the main carrier has done to the process's signal handlers."""
+
+    def __init__(self) -> None:
+        self.scheduler: Scheduler | None = None
+        # The user's handlers, by signal, where a trampoline stands now.
+        self.handlers: dict[int, Handler] = {}
+        self.previous_wakeup_fd = -1
+        self.presses = 0
+        # The `KeyboardInterrupt` of the last press. While anybody else refers to it, it is on its way.
+        self.pressed: KeyboardInterrupt | None = None
+
+
+state = _Signals()
+
+
+class _HandlerOwner:
+    """What the virtual thread of a handler belongs to."""
+
+    name = "signal handlers"
+
+    def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
+        if error is not None and state.scheduler is not None:
+            state.scheduler.root.interrupt_with(error, polite=False)
+
+    def left(self, thread: VirtualThread) -> None:
+        """Nobody waits for it."""
+
+
+# --- the standard library's functions
+
+
+def set_handler(signalnum: int, handler: Any, /) -> Any:
+    """`signal.signal`. Not a checkpoint."""
+    if state.scheduler is None or not callable(handler):
+        previous = get_handler(signalnum)
+        original_signal(signalnum, handler)
+        state.handlers.pop(signalnum, None)
+        return previous
+    previous = get_handler(signalnum)
+    _install(signalnum, handler)
+    return previous
+
+
+def get_handler(signalnum: int, /) -> Any:
+    """`signal.getsignal`. Not a checkpoint."""
+    return state.handlers.get(signalnum) or original_getsignal(signalnum)
+
+
+def _install(signalnum: int, handler: Handler) -> None:
+    is_default = signalnum == signal.SIGINT and handler is default_int_handler
+    original_signal(signalnum, _interrupt_root if is_default else _trampoline)
+    state.handlers[int(signalnum)] = handler
+
+
+# --- starting and stopping
+
+
+def _started(scheduler: Scheduler, patch: bool) -> None:
+    if not is_main_carrier(scheduler):
+        return
+    state.scheduler = scheduler
+    state.presses, state.pressed = 0, None
+    # Written to by the C part of the handler: a signal that comes just before a poll must end it.
+    state.previous_wakeup_fd = signal.set_wakeup_fd(scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
+    for signalnum in signal.valid_signals():
+        handler = state.handlers.get(signalnum) or original_getsignal(signalnum)
+        if callable(handler):
+            _install(signalnum, handler)
+
+
+def _stopping(scheduler: Scheduler) -> None:
+    if scheduler is not state.scheduler:
+        return
+    signal.set_wakeup_fd(state.previous_wakeup_fd)
+    for signalnum, handler in state.handlers.items():
+        original_signal(signalnum, handler)
+    state.handlers.clear()
+    state.scheduler = None
+
+
+def _user_handlers(scheduler: Scheduler) -> bool:
+    """Whether a handler of the user's could still unpark somebody."""
+    return scheduler is state.scheduler and any(
+        handler is not default_int_handler for handler in state.handlers.values()
+    )
+
+
+start_hooks.append(_started)
+stop_hooks.append(_stopping)
+outside_sources.append(_user_handlers)
+
+
+# --- what the interpreter calls
+
+
+def _trampoline(signalnum: int, frame: FrameType | None) -> None:
+    handler, scheduler = state.handlers[signalnum], state.scheduler
+    if scheduler is None or scheduler.ident not in carriers:
+        handler(signalnum, frame)
+    elif running() is None or is_own_frame(frame):
+        scheduler.post(_start_handler, scheduler, handler, signalnum, frame)
+    else:
+        _start_handler(scheduler, handler, signalnum, frame)
+
+
+def _start_handler(scheduler: Scheduler, handler: Handler, signalnum: int, frame: FrameType | None) -> None:
+    thread = VirtualThread(scheduler, copy_context(), _HandlerOwner(), (handler, (signalnum, frame), {}))
+    thread.name = f"handler of {signal.Signals(signalnum).name}"
+    if scheduler.running is None:
+        scheduler.make_ready(thread)
+    else:
+        scheduler.start(thread)
+
+
+def _interrupt_root(signalnum: int, frame: FrameType | None) -> None:
+    scheduler = state.scheduler
+    if scheduler is None or scheduler.ident not in carriers:
+        raise KeyboardInterrupt
+    root: VirtualThread = scheduler.root
+    in_user_code = running() is not None and not is_own_frame(frame)
+    _count_press()
+    if state.presses >= 3 and in_user_code:
+        raise _new_press()
+    if state.presses >= 2:
+        _hurry(scheduler)
+        root.interrupt_with(_new_press(), polite=False)
+    elif in_user_code and running() is root and not root.is_protected():
+        raise _new_press()
+    else:
+        root.interrupt_with(_new_press(), polite=True)
+
+
+def _count_press() -> None:
+    # Two references are this module's attribute and the argument: nobody else holds it, so it has been dealt with.
+    if state.pressed is not None and sys.getrefcount(state.pressed) <= 2:
+        state.presses = 0
+        _stop_hurrying()
+    state.presses += 1
+
+
+def _new_press() -> KeyboardInterrupt:
+    state.pressed = KeyboardInterrupt()
+    return state.pressed
+
+
+def _hurry(scheduler: Scheduler) -> None:
+    """The time for shields and cleanup is over, everywhere on the main carrier."""
+    for thread in list(threads_below(scheduler)):
+        node = thread.innermost
+        while node is not None:
+            if isinstance(node, CancelScope) and node.shield:
+                node.drop_shield()
+            node = node._parent  # type: ignore[assignment]  # ends at None
+        thread.hurry()
+
+
+def _stop_hurrying() -> None:
+    if state.scheduler is not None:
+        for thread in list(threads_below(state.scheduler)):
+            thread.hurried = False

@@ -1,0 +1,78 @@
+"""Fixtures: a virtual clock, a run that must leave nothing behind, and the same for the process."""
+
+import os
+import threading
+
+import pytest
+import vthreads
+from vthreads._core.runtime import threads_below
+from vthreads.testing import SeededOrder, VirtualClock
+
+
+@pytest.fixture
+def clock():
+    return VirtualClock()
+
+
+@pytest.fixture
+def virtual(clock):
+    """Call a function as root on a virtual clock; afterwards nothing may be left on its carrier.
+
+    Keyword arguments are those of `run`; `args` are the function's.
+    """
+
+    def run(fn, /, *args, **options):
+        schedulers = []
+
+        def root():
+            scheduler = vthreads.current_thread().scheduler
+            schedulers.append(scheduler)
+            result = fn(*args)
+            if not len(scheduler.background):
+                assert_nothing_left(scheduler)
+            return result
+
+        try:
+            return vthreads.run(root, **{"clock": clock, "patch": False, **options})
+        finally:
+            assert_nothing_left(*schedulers)
+
+    return run
+
+
+def assert_nothing_left(scheduler):
+    assert [] == [thread for thread in threads_below(scheduler) if thread is not scheduler.root]
+    assert scheduler.root.innermost is scheduler.root
+    assert 0 == scheduler.descriptors.waiting
+    assert 0 == len(scheduler.timers)
+    assert 0 == len(scheduler._ready)
+    assert [] == scheduler._spawners
+
+
+@pytest.fixture(params=[None, 0, 1, 2], ids=lambda seed: "fifo" if seed is None else f"seed{seed}")
+def order(request):
+    """The order of ready threads: first in, first out, and some shuffled ones."""
+    return None if request.param is None else SeededOrder(request.param)
+
+
+def process_state():
+    """What a test could leave in the process: OS threads and descriptors."""
+    os_threads = {thread for thread in threading.enumerate() if not thread.name.startswith("vthreads-offload-")}
+    fds = {}
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            fds[fd] = os.readlink(f"/proc/self/fd/{fd}")
+        except FileNotFoundError:
+            # The one by which the directory was listed.
+            pass
+    return os_threads, fds
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_in_the_process():
+    """No new OS threads and no new descriptors after a test; idle threads of the offload pool may stay."""
+    threads_before, fds_before = process_state()
+    yield
+    threads_after, fds_after = process_state()
+    assert set() == threads_after - threads_before
+    assert {} == {fd: file for fd, file in fds_after.items() if fd not in fds_before}

@@ -1,0 +1,306 @@
+"""The subcommands, each in a process of its own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from vthreads.cli import COMMANDS
+from vthreads.cli.server import ServerProcess
+
+pytestmark = pytest.mark.real
+
+
+def vthreads(*arguments, cwd=None):
+    command = [sys.executable, "-m", "vthreads", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=25, cwd=cwd)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Write a program to `program.py` and run it."""
+
+    def run(program, *arguments):
+        (tmp_path / "program.py").write_text(program)
+        return vthreads("run", "program.py", *arguments, cwd=tmp_path)
+
+    return run
+
+
+# --- the table
+
+
+def test_help_lists_every_command():
+    ended = vthreads("--help")
+
+    assert 0 == ended.returncode
+    for name, command in COMMANDS.items():
+        assert re.search(f"^  {name} +{re.escape(command.summary)}$", ended.stdout, re.M)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_of_its_own(name):
+    ended = vthreads(name, "--help")
+
+    assert 0 == ended.returncode
+    assert ended.stdout.startswith(f"usage: python -m vthreads {name} ")
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["run"]])
+def test_a_command_line_that_says_too_little_is_refused(arguments):
+    assert 2 == vthreads(*arguments).returncode
+
+
+# --- run: what the program sees
+
+
+def test_a_script_is_the_main_program(run, tmp_path):
+    ended = run(
+        """
+import sys
+print(__name__, __file__, __spec__, __package__, sys.modules["__main__"].__dict__ is globals())
+print(sys.argv, sys.path[0])
+""",
+        "--flag",
+        "-m",
+        "word",
+    )
+
+    assert "" == ended.stderr
+    assert (
+        f"__main__ {tmp_path}/program.py None None True\n['program.py', '--flag', '-m', 'word'] {tmp_path}\n"
+        == ended.stdout
+    )
+
+
+def test_a_script_does_not_inherit_how_the_package_is_compiled(run):
+    # With `from __future__ import annotations` in force it would be a string.
+    assert "<class 'int'>\n" == run("def f(x: int): ...\nprint(f.__annotations__['x'])").stdout
+
+
+def test_a_module_runs_by_its_name(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("")
+    (tmp_path / "package" / "part.py").write_text(
+        "import sys; print(__name__, __spec__.name, __package__, sys.argv[1:])"
+    )
+    (tmp_path / "package" / "__main__.py").write_text("from . import part; print(__name__, __spec__.name)")
+
+    assert (
+        "__main__ package.part package ['-c', 'x']\n"
+        == vthreads("run", "-m", "package.part", "-c", "x", cwd=tmp_path).stdout
+    )
+    assert (
+        "package.part package.part package ['y']\n__main__ package.__main__\n"
+        == vthreads("run", "-m", "package", "y", cwd=tmp_path).stdout
+    )
+
+
+def test_a_directory_runs_its_main_module(tmp_path):
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "__main__.py").write_text("import sys, part; print(__name__, sys.argv, part.name)")
+    (tmp_path / "program" / "part.py").write_text("name = __name__")
+
+    assert "__main__ ['program', 'x'] part\n" == vthreads("run", "program", "x", cwd=tmp_path).stdout
+
+
+def test_code_runs_from_the_command_line():
+    ended = vthreads("run", "-c", "import sys; print(__name__, sys.argv, repr(sys.path[0]))", "-m", "x")
+
+    assert "__main__ ['-c', '-m', 'x'] ''\n" == ended.stdout
+
+
+# --- run: how the program ends
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "stderr"),
+    [
+        ("", 0, ""),
+        ("raise SystemExit", 0, ""),
+        ("raise SystemExit(7)", 7, ""),
+        ("raise SystemExit('so it ends')", 1, "so it ends\n"),
+    ],
+)
+def test_the_status_is_the_programs(run, program, status, stderr):
+    ended = run(program)
+
+    assert (status, stderr) == (ended.returncode, ended.stderr)
+
+
+def test_a_failure_shows_the_programs_frames_alone(run, tmp_path):
+    ended = run("def f():\n    raise ValueError('no')\n\nf()\n")
+
+    assert 1 == ended.returncode
+    assert [f'  File "{tmp_path}/program.py", line {line}' for line in (4, 2)] == re.findall(
+        '^  File "[^"]*", line [0-9]+', ended.stderr, re.M
+    )
+    assert ended.stderr.endswith("\nValueError: no\n")
+
+
+def test_a_syntax_error_is_shown_as_python_shows_it(run):
+    ended = run("x = = 3")
+
+    assert 1 == ended.returncode
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.endswith("SyntaxError: invalid syntax\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (["no-such-file.py"], 2, "can't open file"),
+        (["-m", "no_such_module"], 1, "No module named 'no_such_module'"),
+        (["-m", "xml"], 1, "No module named 'xml' that can be executed"),
+    ],
+)
+def test_a_program_that_is_not_there(arguments, status, complaint, tmp_path):
+    ended = vthreads("run", *arguments, cwd=tmp_path)
+
+    assert status == ended.returncode
+    assert complaint in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_interrupted_program_ends_as_a_shell_expects(run):
+    ended = run("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(3600)")
+
+    assert 130 == ended.returncode
+    assert 1 == ended.stderr.count("Traceback")
+    assert ended.stderr.endswith("KeyboardInterrupt\n")
+
+
+# --- run: virtual threads
+
+
+def test_blocking_calls_park(run):
+    # Each reads what the other writes: if one blocked its carrier, neither would get on.
+    ended = run(
+        """
+import socket, threading
+import vthreads
+
+def echo(sock):
+    while data := sock.recv(100):
+        sock.sendall(data.upper())
+    done.set()
+
+ours, theirs = socket.socketpair()
+done = threading.Event()
+vthreads.spawn(echo, theirs)
+ours.sendall(b"one")
+print(ours.recv(100).decode())
+ours.close()
+done.wait()
+print("done")
+"""
+    )
+
+    assert ("ONE\ndone\n", "", 0) == (ended.stdout, ended.stderr, ended.returncode)
+
+
+WITH_A_CHILD = """
+import sys, time
+import vthreads
+
+def child():
+    time.sleep(0.05)
+    print("the child has ended", sys.modules["__main__"].__dict__ is globals())
+
+vthreads.spawn(child)
+"""
+
+
+@pytest.mark.parametrize(("ending", "status"), [("", 0), ("sys.exit(5)", 5), ("raise ValueError('no')", 1)])
+def test_what_was_spawned_is_joined_however_the_program_ends(run, ending, status):
+    ended = run(WITH_A_CHILD + ending)
+
+    assert ("the child has ended True\n", status) == (ended.stdout, ended.returncode)
+
+
+def test_an_interrupt_cancels_what_was_spawned(run):
+    ended = run(WITH_A_CHILD + "raise KeyboardInterrupt")
+
+    assert ("", 130) == (ended.stdout, ended.returncode)
+
+
+@pytest.mark.parametrize("wait", ["lock.acquire()", "vthreads.spawn(lock.acquire)"])
+def test_a_deadlock_is_an_error(run, wait):
+    ended = run(f"import threading, vthreads\nlock = threading.Lock()\nlock.acquire()\n{wait}\n")
+
+    assert 1 == ended.returncode
+    assert "vthreads.errors.DeadlockError: every virtual thread is parked" in ended.stderr
+
+
+def test_a_failed_group_says_where_its_thread_was_spawned(run, tmp_path):
+    ended = run("import vthreads\nwith vthreads.ThreadGroup() as group:\n    group.spawn(int, 'x')\n")
+
+    assert 1 == ended.returncode
+    assert f'spawned at\n    |   File "{tmp_path}/program.py", line 3, in <module>' in ended.stderr
+
+
+# --- demo
+
+
+def demo(*options):
+    # The speed is not asked for: it is the machine's as much as the program's.
+    return vthreads("demo", "--urls", 40, "--latency", 50, "--least-ratio", 0, *options)
+
+
+@pytest.mark.parametrize(("options", "scheme"), [([], "http"), (["--tls"], "https"), (["--concurrency", "7"], "http")])
+def test_the_demo_holds(options, scheme):
+    ended = demo(*options)
+
+    assert ("", 0) == (ended.stderr, ended.returncode)
+    assert f"1. Download 40 URLs of {scheme}://127.0.0.1:" in ended.stdout
+    for figure in ("one after the other", "on virtual threads", "ratio", "peak virtual threads", "peak memory"):
+        assert re.search(f"^  {figure} +[0-9]", ended.stdout, re.M)
+    assert "  held    bodies with the right checksum: 40 of 40\n" in ended.stdout
+    assert 2 == ended.stdout.count("  held    live virtual threads besides the main program: 0\n")
+    assert 2 == len(re.findall("^  held    open descriptors: ([0-9]+), before: \\1$", ended.stdout, re.M))
+    assert ended.stdout.endswith("\nEverything held.\n")
+
+
+def test_the_demo_shows_the_failure_and_where_it_was_spawned():
+    failing = demo().stdout.partition("2. The same, and one of them fails\n")[2]
+
+    assert re.match(
+        r"requests\.exceptions\.HTTPError: 500 Server Error: .* for url: http://127\.0\.0\.1:[0-9]+/broken\n"
+        r"in virtual thread 'virtual-[0-9]+' of group 'downloads', spawned at\n"
+        r'  File ".*demo\.py", line [0-9]+, in Downloads\.run\n'
+        r"  held    failures that came out: 1\n"
+        r"  held    the others: [0-9]+ had ended, [0-9]+ were cancelled, [0-9]+ never began\n",
+        failing,
+    )
+
+
+def test_the_demo_fails_if_anything_does_not_hold():
+    ended = demo("--least-ratio", "1e9")
+
+    assert 1 == ended.returncode
+    assert "  FAILED  at least 1e+09 times as fast" in ended.stdout
+    assert ended.stdout.endswith("\nNot everything held.\n")
+
+
+@pytest.mark.parametrize("option", ["--urls", "--concurrency", "--latency"])
+def test_the_demo_refuses_less_than_one(option):
+    assert 2 == vthreads("demo", option, 0).returncode
+
+
+def test_the_server_ends_with_its_block():
+    server = ServerProcess(0)
+    with pytest.raises(ZeroDivisionError):
+        with server:
+            assert server.url.startswith("http://127.0.0.1:")
+            raise ZeroDivisionError
+
+    assert server._process.returncode is not None
+
+
+def test_the_server_ends_when_whoever_started_it_is_gone():
+    with ServerProcess(0) as server:
+        server._process.stdin.close()
+        assert 0 == server._process.wait(10)

@@ -1,0 +1,63 @@
+"""Every file in examples/ runs by itself, ends by itself and prints what it is expected to."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+EXPECTED = {
+    "chat_server.py": """\
+Ann heard Bob has come | Cleo has come | Ann: hello | Bob: hi | Cleo: good night
+Bob heard Cleo has come | Ann: hello | Bob: hi | Cleo: good night
+Cleo heard Ann: hello | Bob: hi | Cleo: good night
+""",
+    "crawler.py": """\
+/            is linked from 2 pages
+/animals     is linked from 3 pages
+/animals/cat is linked from 2 pages
+/animals/dog is linked from 2 pages
+/plants      is linked from 1 pages
+/plants/oak  is linked from 1 pages
+""",
+    "download_all.py": "20 pages, the first: page /0 the last: page /9\n" * 5,
+    "graceful_shutdown.py": """\
+SIGTERM came
+the server has ended
+the request under way was answered early
+a late request is refused
+""",
+    "pipeline.py": """\
+20 squares, the last one: 20 400
+their sum: 2870
+""",
+    "port_scanner.py": "3 of the 3 ports opened here were found\n",
+}
+
+
+def test_every_example_has_an_expectation():
+    assert sorted(EXPECTED) == sorted(path.name for path in EXAMPLES.iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_prints_what_is_expected(name, tmp_path):
+    command = [sys.executable, str(EXAMPLES / name)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20, cwd=tmp_path)
+
+    assert "" == ended.stderr
+    assert EXPECTED[name] == ended.stdout
+    assert 0 == ended.returncode
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_an_example_is_short_and_plain(name):
+    text = (EXAMPLES / name).read_text()
+
+    assert 60 >= text.count("\n")
+    assert not [word for word in ("async ", "await ", "patch(") if word in text]

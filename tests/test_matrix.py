@@ -1,0 +1,790 @@
+"""Every blocking operation against every cause that can end it early.
+
+For each pair: the call ends at once, nothing has happened, nothing is left behind (descriptor, thread, timer, permit),
+and what surfaces is the cause. An operation is a generator: it yields the call that blocks, and then asserts that
+whatever the call wanted is still as it was.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import queue
+import select
+import signal
+import socket
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+import trustme
+
+import vthreads
+from vthreads import ThreadGroup
+from vthreads._core.runtime import threads_below
+from vthreads.net import dns
+from vthreads.testing import VirtualClock
+
+Operation = Callable[[], Iterator[Callable[[], object]]]
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def operation(function: Operation) -> Operation:
+    OPERATIONS[function.__name__] = function
+    return function
+
+
+# --- vthreads' own
+
+
+@operation
+def sleep():
+    yield lambda: vthreads.sleep(3600)
+
+
+@operation
+def lock():
+    lock = vthreads.Lock()
+    lock.acquire()
+    yield lock.acquire
+    assert lock.locked()
+    lock.release()
+    assert lock.acquire(blocking=False)
+
+
+@operation
+def rlock():
+    lock = vthreads.RLock()
+    lock.acquire()
+    yield lock.acquire
+    lock.release()
+    assert vthreads.gather(lambda: lock.acquire(blocking=False)) == [True]
+
+
+@operation
+def condition():
+    condition = vthreads.Condition()
+
+    def wait():
+        with condition:
+            try:
+                condition.wait()
+            except BaseException:
+                assert condition._is_owned() if hasattr(condition, "_is_owned") else True
+                raise
+
+    yield wait
+    assert condition.acquire(blocking=False)
+    condition.notify_all()
+    condition.release()
+    assert 0 == condition.statistics().waiting
+
+
+@operation
+def event():
+    event = vthreads.Event()
+    yield event.wait
+    assert 0 == event.statistics().waiting
+
+
+@operation
+def semaphore():
+    semaphore = vthreads.Semaphore(0)
+    yield semaphore.acquire
+    semaphore.release()
+    assert 1 == semaphore.statistics().value
+
+
+@operation
+def bounded_semaphore():
+    semaphore = vthreads.BoundedSemaphore(1)
+    semaphore.acquire()
+    yield semaphore.acquire
+    semaphore.release()
+    assert 1 == semaphore.statistics().value
+
+
+@operation
+def barrier():
+    barrier = vthreads.Barrier(2)
+    yield barrier.wait
+    # As in `threading`: a barrier that a party left is broken.
+    assert barrier.broken
+
+
+def getting(kind):
+    def get():
+        items = kind()
+        yield items.get
+        items.put("item")
+        assert "item" == items.get_nowait()
+
+    return get
+
+
+def putting(kind):
+    def put():
+        items = kind(1)
+        items.put(1)
+        yield lambda: items.put(2)
+        assert 1 == items.get_nowait()
+        assert items.empty()
+
+    return put
+
+
+for kind in (vthreads.Queue, vthreads.LifoQueue, vthreads.PriorityQueue):
+    OPERATIONS[f"{kind.__name__}.get"] = getting(kind)
+    OPERATIONS[f"{kind.__name__}.put"] = putting(kind)
+OPERATIONS["SimpleQueue.get"] = getting(vthreads.SimpleQueue)
+
+
+@operation
+def queue_join():
+    items = vthreads.Queue()
+    items.put(1)
+    yield items.join
+    items.get_nowait()
+    items.task_done()
+
+
+@operation
+def mutex():
+    mutex = vthreads.Mutex([])
+
+    def append():
+        with mutex.lock() as value:
+            value.append(1)
+
+    with mutex.lock() as value:
+        yield append
+        assert [] == value
+    assert mutex.try_lock() is not None
+
+
+@operation
+def rwlock_read():
+    lock = vthreads.RwLock("value")
+
+    def read():
+        with lock.read():
+            raise AssertionError("a writer holds it")
+
+    with lock.write():
+        yield read
+    with lock.write():
+        pass
+
+
+@operation
+def rwlock_write():
+    lock = vthreads.RwLock("value")
+
+    def write():
+        with lock.write():
+            raise AssertionError("a reader holds it")
+
+    with lock.read():
+        yield write
+        with lock.read():
+            pass
+
+
+@operation
+def channel_send():
+    channel = vthreads.Channel()
+    yield lambda: channel.send("lost?")
+    channel.close()
+    with pytest.raises(vthreads.ChannelClosed):
+        channel.receive()
+
+
+@operation
+def channel_receive():
+    channel = vthreads.Channel(1)
+    yield channel.receive
+    channel.send("kept")
+    assert "kept" == channel.receive()
+
+
+@operation
+def receive_any():
+    one, two = vthreads.Channel(1), vthreads.Channel(1)
+    yield lambda: vthreads.receive_any(one, two)
+    one.send(1)
+    two.send(2)
+    assert [1, 2] == [one.receive(), two.receive()]
+
+
+@operation
+def future_result():
+    with ThreadGroup() as group:
+        future = group.spawn(vthreads.sleep, 7200)
+        yield future.result
+        assert not future.done()
+        group.cancel()
+
+
+@operation
+def join():
+    with ThreadGroup() as group:
+        future = group.spawn(vthreads.sleep, 7200)
+        yield future.thread.join
+        assert future.thread.is_alive()
+        group.cancel()
+
+
+@operation
+def wait():
+    with ThreadGroup() as group:
+        future = group.spawn(vthreads.sleep, 7200)
+        foreign = concurrent.futures.Future()
+        yield lambda: vthreads.wait([future, foreign])
+        assert not future.done()
+        group.cancel()
+
+
+@operation
+def as_completed():
+    foreign = concurrent.futures.Future()
+    yield lambda: list(vthreads.as_completed([foreign]))
+    foreign.set_result(1)
+    assert [foreign] == list(vthreads.as_completed([foreign]))
+
+
+@operation
+def spawn_into_a_full_group():
+    with ThreadGroup(max_concurrency=1) as group:
+        group.spawn(vthreads.sleep, 7200)
+        yield lambda: group.spawn(pytest.fail, "started all the same")
+        assert 1 == len(group)
+        group.cancel()
+
+
+@operation
+def group_as_completed():
+    with ThreadGroup() as group:
+        group.spawn(vthreads.sleep, 7200)
+        yield lambda: next(group.as_completed())
+        assert 1 == len(group)
+        group.cancel()
+
+
+@operation
+def nested_group():
+    def parent():
+        with ThreadGroup() as inner:
+            inner.spawn(vthreads.sleep, 7200)
+
+    yield parent
+
+
+@operation
+def offload_abandoned():
+    gate = threading.Event()
+    yield lambda: vthreads.offload(gate.wait, on_cancel="abandon")
+    gate.set()
+
+
+# --- the standard library: locks, queues, threads
+
+
+@operation
+def time_sleep():
+    yield lambda: time.sleep(3600)
+
+
+def standard_lock(kind):
+    def acquire():
+        lock = kind()
+        lock.acquire()
+        yield lock.acquire
+        lock.release()
+        assert vthreads.gather(lambda: lock.acquire(blocking=False)) == [True]
+
+    return acquire
+
+
+OPERATIONS["threading.Lock"] = standard_lock(lambda: threading.Lock())
+OPERATIONS["threading.RLock"] = standard_lock(lambda: threading.RLock())
+
+
+@operation
+def threading_condition():
+    condition = threading.Condition()
+
+    def wait():
+        with condition:
+            condition.wait()
+
+    yield wait
+    with condition:
+        assert not condition._waiters
+
+
+@operation
+def threading_event():
+    event = threading.Event()
+    yield event.wait
+    assert not event._cond._waiters
+
+
+@operation
+def threading_semaphore():
+    semaphore = threading.Semaphore(0)
+    yield semaphore.acquire
+    semaphore.release()
+    assert semaphore.acquire(blocking=False)
+
+
+@operation
+def threading_barrier():
+    barrier = threading.Barrier(2)
+    yield barrier.wait
+    assert (0, False) == (barrier.n_waiting, barrier.broken)
+
+
+for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue):
+    OPERATIONS[f"queue.{kind.__name__}.get"] = getting(kind)
+    OPERATIONS[f"queue.{kind.__name__}.put"] = putting(kind)
+OPERATIONS["queue.SimpleQueue.get"] = getting(lambda: queue.SimpleQueue())
+
+
+@operation
+def standard_queue_join():
+    items = queue.Queue()
+    items.put(1)
+    yield items.join
+    items.get_nowait()
+    items.task_done()
+
+
+@operation
+def concurrent_future():
+    future = concurrent.futures.Future()
+    yield future.result
+    future.set_result("kept")
+    assert "kept" == future.result()
+
+
+@operation
+def thread_join():
+    gate = threading.Event()
+    thread = threading.Thread(target=gate.wait)
+    thread.start()
+    yield thread.join
+    assert thread.is_alive()
+    gate.set()
+    thread.join()
+
+
+# --- sockets
+
+
+def full(sock):
+    """Fill the send buffer of `sock`."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    timeout = sock.gettimeout()
+    sock.setblocking(False)
+    try:
+        while True:
+            sock.send(b"x" * 1024)
+    except BlockingIOError:
+        sock.settimeout(timeout)
+
+
+def drained(sock):
+    """What is left to read, without waiting."""
+    sock.setblocking(False)
+    received = b""
+    try:
+        while True:
+            received += sock.recv(65536)
+    except BlockingIOError:
+        return received
+
+
+def receiving(call, timeout=None, kind=socket.SOCK_STREAM):
+    def receive():
+        one, two = socket.socketpair(type=kind)
+        with one, two:
+            one.settimeout(timeout)
+            yield lambda: call(one)
+            assert timeout == one.gettimeout()
+            two.sendall(b"kept")
+            assert b"kept" == one.recv(10)
+
+    return receive
+
+
+RECEIVING = {
+    "recv": lambda sock: sock.recv(10),
+    "recv_into": lambda sock: sock.recv_into(bytearray(10)),
+    "recvfrom": lambda sock: sock.recvfrom(10),
+    "recvfrom_into": lambda sock: sock.recvfrom_into(bytearray(10)),
+    "recvmsg": lambda sock: sock.recvmsg(10),
+    "recvmsg_into": lambda sock: sock.recvmsg_into([bytearray(10)]),
+}
+for name, call in RECEIVING.items():
+    OPERATIONS[f"socket.{name}"] = receiving(call)
+    OPERATIONS[f"socket.{name} with a timeout"] = receiving(call, timeout=7200)
+    OPERATIONS[f"socket.{name} of datagrams"] = receiving(call, kind=socket.SOCK_DGRAM)
+
+
+@operation
+def makefile_read():
+    one, two = socket.socketpair()
+    with one, two, one.makefile("rb") as file:
+        yield lambda: file.read(10)
+        two.sendall(b"0123456789")
+        assert b"0123456789" == file.read(10)
+
+
+def sending(call, timeout=None):
+    def send():
+        one, two = socket.socketpair()
+        with one, two:
+            one.settimeout(timeout)
+            full(one)
+            yield lambda: call(one)
+            assert timeout == one.gettimeout()
+            assert b"y" not in drained(two)
+
+    return send
+
+
+SENDING = {
+    "send": lambda sock: sock.send(b"y"),
+    "sendall": lambda sock: sock.sendall(b"y"),
+    "sendmsg": lambda sock: sock.sendmsg([b"y"]),
+}
+for name, call in SENDING.items():
+    OPERATIONS[f"socket.{name}"] = sending(call)
+    OPERATIONS[f"socket.{name} with a timeout"] = sending(call, timeout=7200)
+
+
+@operation
+def sendall_that_has_sent_a_part():
+    one, two = socket.socketpair()
+    with one, two:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sent = []
+
+        def sendall():
+            try:
+                one.sendall(b"y" * 10_000_000)
+            except vthreads.Cancelled as cancelled:
+                sent.append(cancelled.bytes_sent)
+                raise
+
+        yield sendall
+        received = len(drained(two))
+        assert not sent or [received] == sent
+
+
+@operation
+def sendto():
+    folder = tempfile.TemporaryDirectory()
+    one, two = (socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2))
+    with folder, one, two:
+        address = os.path.join(folder.name, "two")
+        two.bind(address)
+        one.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                one.sendto(b"x", address)
+        one.setblocking(True)
+        yield lambda: one.sendto(b"y", address)
+        assert b"y" not in drained(two)
+
+
+@operation
+def sendfile():
+    one, two = socket.socketpair()
+    with one, two, tempfile.TemporaryFile() as file:
+        file.write(b"y" * 100)
+        file.seek(0)
+        full(one)
+        yield lambda: one.sendfile(file)
+        assert b"y" not in drained(two)
+        assert os.get_blocking(one.fileno())
+
+
+def accepting(timeout):
+    def accept():
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(timeout)
+            yield server.accept
+            with socket.create_connection(server.getsockname()):
+                server.accept()[0].close()
+
+    return accept
+
+
+OPERATIONS["socket.accept"] = accepting(None)
+OPERATIONS["socket.accept with a timeout"] = accepting(7200)
+
+
+def connecting(call):
+    """A Unix listener whose queue is full never answers."""
+
+    def connect():
+        folder = tempfile.TemporaryDirectory()
+        server, first, second = (socket.socket(socket.AF_UNIX) for _ in range(3))
+        with folder, server, first, second:
+            address = os.path.join(folder.name, "server")
+            server.bind(address)
+            server.listen(0)
+            first.connect(address)
+            yield lambda: call(second, address)
+            with pytest.raises(OSError, match="not connected"):
+                second.getpeername()
+
+    return connect
+
+
+OPERATIONS["socket.connect"] = connecting(lambda sock, address: sock.connect(address))
+OPERATIONS["socket.connect_ex"] = connecting(lambda sock, address: sock.connect_ex(address))
+
+
+def full_tcp_listener():
+    """A listener that leaves further connection attempts without an answer, and what fills it."""
+    server = socket.create_server(("127.0.0.1", 0), backlog=0)
+    fillers = []
+    for _ in range(4):
+        filler = socket.socket()
+        filler.setblocking(False)
+        filler.connect_ex(server.getsockname())
+        fillers.append(filler)
+    return server, fillers
+
+
+@operation
+def tcp_connect():
+    server, fillers = full_tcp_listener()
+    sock = socket.socket()
+    yield lambda: sock.connect(server.getsockname())
+    for one in (server, sock, *fillers):
+        one.close()
+
+
+@operation
+def create_connection():
+    server, fillers = full_tcp_listener()
+    yield lambda: socket.create_connection(server.getsockname(), timeout=7200)
+    for one in (server, *fillers):
+        one.close()
+
+
+# --- TLS
+
+authority = trustme.CA()
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+authority.issue_cert("localhost").configure_cert(server_context)
+client_context = ssl.create_default_context()
+authority.configure_trust(client_context)
+
+
+def tls_pair():
+    one, two = socket.socketpair()
+    server, client = vthreads.gather(
+        lambda: server_context.wrap_socket(one, server_side=True),
+        lambda: client_context.wrap_socket(two, server_hostname="localhost"),
+    )
+    return server, client
+
+
+@operation
+def tls_handshake():
+    one, two = socket.socketpair()
+    with two:
+        # The socket belongs to the TLS socket from the beginning, which closes it when it is cancelled.
+        yield lambda: client_context.wrap_socket(one, server_hostname="localhost")
+        assert -1 == one.fileno()
+
+
+@operation
+def tls_read():
+    server, client = tls_pair()
+    with server, client:
+        yield lambda: client.recv(10)
+        server.sendall(b"kept")
+        assert b"kept" == client.recv(10)
+
+
+@operation
+def tls_write():
+    server, client = tls_pair()
+    with server, client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+        def fill():
+            client.sendall(b"y" * 10_000_000)
+
+        yield fill
+        # Half a record is on its way: better no stream than a wrong one.
+        with pytest.raises(BrokenPipeError):
+            client.send(b"more")
+
+
+@operation
+def tls_unwrap():
+    server, client = tls_pair()
+    with server, client:
+        yield client.unwrap
+
+
+# --- readiness
+
+
+@operation
+def select_select():
+    one, two = socket.socketpair()
+    with one, two:
+        yield lambda: select.select([one], [], [])
+        two.send(b"kept")
+        assert ([one], [], []) == select.select([one], [], [], 0)
+
+
+@operation
+def select_poll():
+    one, two = socket.socketpair()
+    with one, two:
+        poll = select.poll()
+        poll.register(one, select.POLLIN)
+        yield poll.poll
+        two.send(b"kept")
+        assert [(one.fileno(), select.POLLIN)] == poll.poll(0)
+
+
+@operation
+def select_epoll():
+    one, two = socket.socketpair()
+    with one, two, select.epoll() as epoll:
+        epoll.register(one, select.EPOLLIN)
+        yield epoll.poll
+        two.send(b"kept")
+        assert [(one.fileno(), select.EPOLLIN)] == epoll.poll(0)
+
+
+# --- names
+
+LOOK_UPS = {
+    "getaddrinfo": lambda: socket.getaddrinfo("name.test", 80),
+    "gethostbyname": lambda: socket.gethostbyname("name.test"),
+    "gethostbyname_ex": lambda: socket.gethostbyname_ex("name.test"),
+    "gethostbyaddr": lambda: socket.gethostbyaddr("127.0.0.1"),
+    "getnameinfo": lambda: socket.getnameinfo(("127.0.0.1", 80), 0),
+}
+
+
+def looking_up(name, call):
+    def look_up():
+        gate = threading.Event()
+        original = getattr(dns, f"original_{name}")
+        setattr(dns, f"original_{name}", lambda *_, **__: gate.wait())
+        try:
+            yield call
+        finally:
+            gate.set()
+            setattr(dns, f"original_{name}", original)
+
+    return look_up
+
+
+for name, call in LOOK_UPS.items():
+    OPERATIONS[f"socket.{name}"] = looking_up(name, call)
+
+
+# --- causes: each makes `call` block in a virtual thread and ends it
+
+
+class SiblingError(Exception):
+    pass
+
+
+def fail(error):
+    raise error
+
+
+def sibling_failure(call):
+    error = SiblingError()
+    with pytest.raises(ExceptionGroup) as caught:
+        with ThreadGroup() as group:
+            blocked = spawn_parked(group, call)
+            group.spawn(fail, error)
+    assert (error,) == caught.value.exceptions
+    assert blocked.cancelled()
+
+
+def deadline(call):
+    start = vthreads.now()
+    with pytest.raises(TimeoutError):
+        with vthreads.fail_after(1), ThreadGroup() as group:
+            spawn_parked(group, call)
+    return start + 1
+
+
+def future_cancel(call):
+    with ThreadGroup() as group:
+        blocked = spawn_parked(group, call)
+        assert blocked.cancel()
+    assert blocked.cancelled()
+
+
+def interrupt(call):
+    error = vthreads.Interrupted()
+    with ThreadGroup(on_failure="continue") as group:
+        blocked = spawn_parked(group, call)
+        assert blocked.thread.interrupt(error)
+        raised = blocked.exception()
+    # A group that is interrupted while it waits for its members raises that in an exception group.
+    assert error in getattr(raised, "exceptions", (raised,))
+
+
+def ctrl_c(call):
+    with pytest.raises(KeyboardInterrupt):
+        with ThreadGroup() as group:
+            blocked = spawn_parked(group, call)
+            group.spawn(signal.raise_signal, signal.SIGINT)
+    assert blocked.cancelled()
+
+
+def spawn_parked(group, call):
+    blocked = group.spawn(call)
+    assert "parked" == blocked.thread.state.value
+    return blocked
+
+
+CAUSES = [sibling_failure, deadline, future_cancel, interrupt, ctrl_c]
+
+
+def open_descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_nothing_happened(name, cause):
+    def root():
+        scheduler = vthreads.current_thread().scheduler
+        before, start = open_descriptors(), vthreads.now()
+        steps = OPERATIONS[name]()
+        call = next(steps)
+        prepared = open_descriptors()
+        end = cause(call) or start
+        # Whatever the call opened is closed; the handshake has also closed what it was given.
+        assert open_descriptors() <= prepared
+        # At once: not even the time for cleanup has passed.
+        assert end == vthreads.now()
+        assert next(steps, None) is None
+        assert open_descriptors() == before
+        assert 0 == scheduler.descriptors.waiting
+        assert 0 == len(scheduler.timers)
+        assert [scheduler.root] == list(threads_below(scheduler))
+
+    vthreads.run(root, clock=VirtualClock())

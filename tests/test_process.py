@@ -1,0 +1,572 @@
+"""Exit, fork, Ctrl-C and deadlock, each in a process of its own, with what its user sees."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+
+def start(script: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f"the process did not end\n{out}\n{err}")
+    return process.returncode, out, err
+
+
+def outcome(script: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a script."""
+    return finish(start(script))
+
+
+def outcome_with_presses(script: str, *lines: str) -> tuple[int, str, str]:
+    """The same, with Ctrl-C pressed after each of `lines` has been printed."""
+    process = start(script)
+    assert process.stdout is not None
+    printed = ""
+    for line in lines:
+        while line not in printed:
+            more = process.stdout.readline()
+            if not more:
+                status, rest, err = finish(process)
+                pytest.fail(f"ended with {status} before printing {line!r}:\n{printed}{rest}\n{err}")
+            printed += more
+        process.send_signal(signal.SIGINT)
+    status, out, err = finish(process)
+    return status, printed + out, err
+
+
+# --- exit
+
+
+def test_the_background_is_joined_at_exit():
+    status, out, err = outcome(
+        """
+        import vthreads
+        def work():
+            vthreads.sleep(0.05)
+            print("worked")
+        vthreads.spawn(work)
+        print("main ends")
+        """
+    )
+    assert (0, "main ends\nworked\n", "") == (status, out, err)
+
+
+def test_the_background_is_joined_before_pools_end():
+    status, out, err = outcome(
+        """
+        import vthreads
+        from concurrent.futures import ThreadPoolExecutor
+        pool = ThreadPoolExecutor(1)
+        # From here on the pool has its OS thread: Python 3.12 starts none once the main script has ended.
+        pool.submit(int).result()
+        def work():
+            vthreads.sleep(0.05)
+            print(pool.submit(str.upper, "from the pool").result())
+        vthreads.spawn(work)
+        """
+    )
+    assert (0, "FROM THE POOL\n", "") == (status, out, err)
+
+
+def test_a_background_failure_is_shown_once_with_its_spawn_site_and_the_status_stays_zero():
+    status, out, err = outcome(
+        """
+        import vthreads
+        def fail():
+            raise ValueError("background")
+        vthreads.spawn(fail)
+        """
+    )
+    assert 0 == status
+    assert 1 == err.count("ValueError: background")
+    assert "in virtual thread 'virtual-" in err
+    assert 'File "<string>", line 5, in <module>' in err
+
+
+def test_an_os_thread_that_became_a_carrier_joins_its_background_when_it_ends():
+    status, out, err = outcome(
+        """
+        import threading, vthreads
+        def work():
+            vthreads.sleep(0.05)
+            print("worked")
+        thread = threading.Thread(target=lambda: vthreads.spawn(work))
+        thread.start()
+        thread.join()
+        print("joined")
+        """
+    )
+    assert (0, "worked\njoined\n", "") == (status, out, err)
+
+
+def test_a_failed_group_ends_the_script_with_its_traceback():
+    status, out, err = outcome(
+        """
+        import vthreads
+        def fail():
+            vthreads.sleep(0.01)
+            raise ValueError("member")
+        with vthreads.ThreadGroup("download") as group:
+            group.spawn(fail)
+        """
+    )
+    assert 1 == status
+    assert "1 failure in ThreadGroup 'download'" in err
+    assert "ValueError: member" in err
+    assert "of group 'download', spawned at" in err
+
+
+def test_a_failure_is_shown_even_if_a_sibling_is_stuck_in_an_abandoned_call():
+    status, out, err = outcome(
+        """
+        import threading, vthreads
+        def fail():
+            vthreads.sleep(0.05)
+            raise ValueError("shown")
+        with vthreads.ThreadGroup() as group:
+            group.spawn(vthreads.offload, threading.Event().wait, on_cancel="abandon")
+            group.spawn(fail)
+        """
+    )
+    assert 1 == status
+    assert "ValueError: shown" in err
+
+
+def test_sys_exit_in_a_member_ends_the_process_with_its_status():
+    status, out, err = outcome(
+        """
+        import sys, vthreads
+        with vthreads.ThreadGroup() as group:
+            group.spawn(vthreads.sleep, 3600)
+            group.spawn(sys.exit, 7)
+        """
+    )
+    assert (7, "") == (status, out)
+
+
+def test_nothing_starts_at_import():
+    status, out, err = outcome(
+        """
+        import threading, time
+        before = time.sleep, threading.active_count()
+        import vthreads
+        assert before == (time.sleep, threading.active_count())
+        """
+    )
+    assert (0, "", "") == (status, out, err)
+
+
+# --- fork
+
+
+FORKING = """
+import os, sys, vthreads
+from vthreads import ThreadGroup
+
+def wait_for(pid):
+    print("status", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_the_root_forks_and_goes_on_in_the_child():
+    status, out, err = outcome(
+        FORKING
+        + """
+def member():
+    try:
+        vthreads.sleep(0.2)
+    finally:
+        print("cleanup in", "child" if os.getpid() != parent else "parent")
+
+parent = os.getpid()
+with ThreadGroup() as group:
+    other = group.spawn(member)
+    pid = os.fork()
+    if pid == 0:
+        print("child has", len(group), "members, the other is cancelled:", other.cancelled())
+        group.spawn(print, "spawned in the child")
+if pid:
+    wait_for(pid)
+    print("parent ends")
+else:
+    print("child ends")
+"""
+    )
+    assert (0, "") == (status, err)
+    of_the_child = [line for line in out.splitlines() if "child" in line]
+    assert ["child has 0 members, the other is cancelled: True", "spawned in the child", "child ends"] == of_the_child
+    assert 1 == out.count("cleanup in parent")
+    assert "cleanup in child" not in out
+    assert out.endswith("status 0\nparent ends\n")
+
+
+@pytest.mark.parametrize(
+    ("ending", "expected", "shown"),
+    [
+        ("return", 0, ""),
+        ("raise ValueError('in the child')", 1, "ValueError: in the child"),
+        ("sys.exit(5)", 5, ""),
+        ("sys.exit('said')", 1, "said"),
+    ],
+)
+def test_a_virtual_thread_that_forks_ends_the_child_like_a_main_script(ending, expected, shown):
+    status, out, err = outcome(
+        FORKING
+        + f"""
+def forker():
+    vthreads.sleep(0.01)
+    pid = os.fork()
+    if pid == 0:
+        vthreads.spawn(print, "background of the child")
+        {ending}
+    wait_for(pid)
+
+with ThreadGroup() as group:
+    group.spawn(forker)
+print("parent ends")
+"""
+    )
+    assert 0 == status
+    assert f"background of the child\nstatus {expected}\nparent ends\n" == out
+    assert shown in err
+
+
+def test_multiprocessing_by_fork_works_from_a_virtual_thread():
+    status, out, err = outcome(
+        """
+        import multiprocessing, vthreads
+        def work(number):
+            with vthreads.ThreadGroup() as group:
+                return group.spawn(lambda: number * 2).result()
+        def start():
+            process = multiprocessing.get_context("fork").Process(target=lambda: print("in the child", work(21)))
+            process.start()
+            process.join()
+            print("exit code", process.exitcode)
+        with vthreads.ThreadGroup() as group:
+            group.spawn(start)
+        """
+    )
+    assert (0, "in the child 42\nexit code 0\n") == (status, out), err
+
+
+# --- Ctrl-C
+
+CLEANING = """
+import vthreads
+from vthreads import ThreadGroup
+
+def member():
+    try:
+        vthreads.sleep(3600)
+    finally:
+        print("cleaned up")
+"""
+
+
+def test_ctrl_c_is_raised_in_the_root_and_unwinds_the_groups():
+    status, out, err = outcome_with_presses(
+        CLEANING
+        + """
+def busy():
+    print("ready")
+    while True:
+        vthreads.sleep(0.001)
+
+with ThreadGroup() as group:
+    group.spawn(member)
+    group.spawn(busy)
+""",
+        "ready",
+    )
+    assert (-signal.SIGINT, 1) == (status, out.count("cleaned up"))
+    assert "KeyboardInterrupt" in err
+
+
+def test_ctrl_c_is_raised_at_once_where_the_root_runs_python_code():
+    status, out, err = outcome_with_presses(
+        """
+        import vthreads
+        with vthreads.ThreadGroup() as group:
+            group.spawn(vthreads.sleep, 3600)
+            try:
+                print("ready")
+                while True:
+                    pass
+            except KeyboardInterrupt:
+                print("caught in the body")
+                group.cancel()
+        print("goes on")
+        """,
+        "ready",
+    )
+    assert (0, "ready\ncaught in the body\ngoes on\n", "") == (status, out, err)
+
+
+def test_ctrl_c_reaches_a_root_that_is_parked():
+    status, out, err = outcome_with_presses(
+        """
+        import threading, vthreads
+        vthreads.current_thread()
+        try:
+            print("ready")
+            vthreads.sleep(3600)
+        except KeyboardInterrupt:
+            print("caught")
+        vthreads.sleep(0.01)
+        """,
+        "ready",
+    )
+    assert (0, "ready\ncaught\n", "") == (status, out, err)
+
+
+def test_the_first_press_waits_for_a_shield_and_the_second_does_not():
+    status, out, err = outcome_with_presses(
+        """
+        import vthreads
+        def work():
+            with vthreads.shield(None):
+                try:
+                    print("shielded")
+                    vthreads.sleep(0.3)
+                    print("not disturbed by the first")
+                    vthreads.sleep(3600)
+                finally:
+                    print("ended by the second")
+        with vthreads.ThreadGroup() as group:
+            group.spawn(work)
+        """,
+        "shielded",
+        "not disturbed by the first",
+    )
+    assert -signal.SIGINT == status
+    assert "ended by the second" in out
+    assert "KeyboardInterrupt" in err
+
+
+def test_the_second_press_cuts_the_cleanup_short():
+    status, out, err = outcome_with_presses(
+        """
+        import vthreads
+        def work():
+            try:
+                print("ready")
+                vthreads.sleep(3600)
+            finally:
+                print("cleaning")
+                vthreads.sleep(3600)
+        with vthreads.ThreadGroup(cleanup_grace=3600) as group:
+            group.spawn(work)
+        """,
+        "ready",
+        "cleaning",
+    )
+    assert -signal.SIGINT == status
+
+
+def test_a_press_that_was_handled_does_not_count_for_the_next():
+    status, out, err = outcome_with_presses(
+        """
+        import vthreads
+        def work():
+            print("ready")
+            vthreads.sleep(3600)
+        for _ in range(3):
+            try:
+                with vthreads.ThreadGroup() as group:
+                    group.spawn(work)
+            except KeyboardInterrupt:
+                print("caught")
+        print("goes on")
+        """,
+        "ready\n",
+        "caught\nready\n",
+        "caught\nready\ncaught\nready\n",
+    )
+    assert (0, "ready\ncaught\n" * 3 + "goes on\n", "") == (status, out, err)
+
+
+def test_ctrl_c_cancels_the_background():
+    status, out, err = outcome_with_presses(
+        CLEANING
+        + """
+vthreads.spawn(member)
+print("ready")
+vthreads.sleep(3600)
+""",
+        "ready",
+    )
+    assert 1 == out.count("cleaned up")
+    assert "KeyboardInterrupt" in err
+
+
+def test_ctrl_c_at_the_final_join_cancels_the_background():
+    status, out, err = outcome_with_presses(
+        CLEANING
+        + """
+vthreads.spawn(member)
+print("main ends")
+""",
+        "main ends",
+    )
+    assert 1 == out.count("cleaned up")
+    assert "KeyboardInterrupt" in err
+
+
+# --- signal handlers
+
+
+def test_a_handler_runs_in_a_virtual_thread_of_its_own_and_may_block():
+    status, out, err = outcome(
+        """
+        import os, signal, time, vthreads
+        done = vthreads.Event()
+        def handler(signum, frame):
+            time.sleep(0.01)
+            print("handled by", vthreads.current_thread().name)
+            done.set()
+        signal.signal(signal.SIGTERM, handler)
+        def main():
+            assert signal.getsignal(signal.SIGTERM) is handler
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.wait()
+        vthreads.run(main)
+        assert signal.getsignal(signal.SIGTERM) is handler
+        """
+    )
+    assert (0, "handled by handler of SIGTERM\n", "") == (status, out, err)
+
+
+def test_a_signal_ends_an_idle_wait():
+    status, out, err = outcome_with_presses(
+        """
+        import signal, vthreads
+        done = vthreads.Event()
+        vthreads.current_thread()
+        signal.signal(signal.SIGINT, lambda *_: done.set())
+        print("ready")
+        done.wait()
+        print("woken")
+        """,
+        "ready",
+    )
+    assert (0, "ready\nwoken\n", "") == (status, out, err)
+
+
+def test_what_a_handler_raises_surfaces_in_the_root():
+    status, out, err = outcome(
+        """
+        import os, signal, sys, vthreads
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+        def member():
+            try:
+                vthreads.sleep(3600)
+            finally:
+                print("cleaned up")
+        with vthreads.ThreadGroup() as group:
+            group.spawn(member)
+            os.kill(os.getpid(), signal.SIGTERM)
+            vthreads.sleep(3600)
+        """
+    )
+    assert (3, "cleaned up\n", "") == (status, out, err)
+
+
+# --- deadlock
+
+
+def test_a_deadlock_is_raised_in_the_root_and_tells_who_waits_for_what():
+    status, out, err = outcome(
+        """
+        import threading, vthreads
+        one, two = threading.Lock(), vthreads.Lock()
+        def first():
+            with one:
+                vthreads.sleep(0.01)
+                two.acquire()
+        def second():
+            with two:
+                vthreads.sleep(0.01)
+                one.acquire()
+        with vthreads.ThreadGroup("philosophers") as group:
+            group.spawn(first)
+            group.spawn(second)
+        """
+    )
+    assert 1 == status
+    assert "DeadlockError" in err
+    assert "Lock.acquire() of <Lock locked" in err
+    assert "in first" in err
+    assert "in second" in err
+
+
+def test_a_deadlock_at_exit_is_printed_and_the_status_is_one():
+    status, out, err = outcome(
+        """
+        import atexit, vthreads
+        atexit.register(print, "atexit ran")
+        vthreads.spawn(vthreads.Event().wait)
+        print("main ends")
+        """
+    )
+    assert (1, "main ends\natexit ran\n") == (status, out)
+    assert "DeadlockError" in err
+    assert "Event.wait() of <Event unset" in err
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "threading.Thread(target=lambda: (original_sleep(0.2), event.set())).start()",
+        "signal.signal(signal.SIGALRM, lambda *_: event.set()); signal.setitimer(signal.ITIMER_REAL, 0.2)",
+    ],
+)
+def test_what_could_still_unpark_somebody_is_no_deadlock(source):
+    status, out, err = outcome(
+        f"""
+        import signal, threading, time, vthreads
+        original_sleep = threading.Event().wait
+        event = vthreads.Event()
+        vthreads.current_thread()
+        {source}
+        event.wait()
+        print("woken")
+        """
+    )
+    assert (0, "woken\n", "") == (status, out, err)
+
+
+def test_the_end_of_the_last_os_thread_may_leave_a_deadlock():
+    status, out, err = outcome(
+        """
+        import threading, vthreads
+        gate = threading.Event()
+        vthreads.current_thread()
+        threading.Thread(target=gate.wait, args=(0.2,)).start()
+        vthreads.Event().wait()
+        """
+    )
+    assert 1 == status
+    assert "DeadlockError" in err

@@ -1,0 +1,57 @@
+"""The Python in README.md runs, and does what the text around it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.real
+
+README = Path(__file__).parents[1] / "README.md"
+
+# Runs in a process of its own: every block in turn, as parts of one main program that keeps its line numbers.
+PROGRAM = """
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Site(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.wfile.write(f"HTTP/1.0 200 OK\\r\\n\\r\\npage {self.path}".encode())
+
+for line, block in BLOCKS:
+    exec(compile("\\n" * line + block, README, "exec"))
+
+# So many may connect at once; 5 is the default, and whoever comes then tries again after a second.
+ThreadingHTTPServer.request_queue_size = 100
+
+with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server, ThreadGroup() as site:
+    site.spawn(server.serve_forever, 0.05)
+    pages = download_all([f"http://127.0.0.1:{server.server_port}/{number}" for number in range(20)])
+    print(*(page.text for page in pages.values()), sep=", ")
+    server.shutdown()
+"""
+
+
+def blocks():
+    """Each Python block with the number of lines before it."""
+    text = README.read_text()
+    found = [
+        (text.count("\n", 0, match.start(1)), match[1])
+        for match in re.finditer("^```python\n(.*?)^```$", text, re.M | re.S)
+    ]
+    assert text.count("```python") == len(found)
+    return found
+
+
+def test_the_blocks_run_and_the_first_downloads():
+    program = f"BLOCKS, README = {blocks()!r}, {str(README)!r}\n{PROGRAM}"
+    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=20)
+
+    assert "" == ended.stderr
+    pages = ", ".join(f"page /{number}" for number in range(20))
+    assert f"nothing came\n{pages}\n" == ended.stdout
+    assert 0 == ended.returncode

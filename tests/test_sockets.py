@@ -1,0 +1,687 @@
+"""Sockets on virtual threads: timeouts, modes, closing, numbers that change their meaning, TLS, readiness objects."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import ssl
+import tempfile
+import threading
+import time
+
+import pytest
+import trustme
+
+import vthreads
+from vthreads import ThreadGroup, fail_after
+from vthreads.testing import VirtualClock
+
+authority = trustme.CA()
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+authority.issue_cert("localhost").configure_cert(server_context)
+client_context = ssl.create_default_context()
+authority.configure_trust(client_context)
+
+
+@pytest.fixture(params=["epoll", "poll", "select"])
+def virtual(request):
+    """Call a function as root with the standard library patched, on each poller."""
+
+    def run(fn):
+        return vthreads.run(fn, clock=VirtualClock(), poller=request.param)
+
+    return run
+
+
+@pytest.fixture
+def pair():
+    one, two = socket.socketpair()
+    with one, two:
+        yield one, two
+
+
+def spawned(*calls):
+    """The results of calls that run at once."""
+    return vthreads.gather(*calls)
+
+
+def error_of(call, *args):
+    """The error that a call, expected to fail, fails with."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011  the caller looks at its number
+        call(*args)
+    return caught.value
+
+
+# --- moving data
+
+
+def test_many_connections_move_their_data_at_once(virtual):
+    def echo(connection):
+        with connection:
+            while data := connection.recv(4096):
+                connection.sendall(data)
+
+    def client(address, number):
+        with socket.create_connection(address) as sock, sock.makefile("rwb") as file:
+            for turn in range(5):
+                file.write(b"%d %d\n" % (number, turn))
+                file.flush()
+                assert b"%d %d\n" % (number, turn) == file.readline()
+        return number
+
+    def root():
+        with socket.create_server(("127.0.0.1", 0), backlog=100) as server, ThreadGroup() as group:
+
+            @group.spawn
+            def serve():
+                while True:
+                    connection, _ = server.accept()
+                    group.spawn(echo, connection)
+
+            with ThreadGroup() as clients:
+                futures = [clients.spawn(client, server.getsockname(), number) for number in range(50)]
+            group.cancel()
+        return [future.result() for future in futures]
+
+    assert list(range(50)) == virtual(root)
+
+
+def test_a_large_sendall_arrives_whole(virtual, pair):
+    one, two = pair
+    data = os.urandom(3_000_000)
+
+    def receive():
+        received = bytearray()
+        while len(received) < len(data):
+            received += two.recv(65_536)
+        return bytes(received)
+
+    assert [None, data] == virtual(lambda: spawned(lambda: one.sendall(data), receive))
+
+
+def test_sendfile_uses_the_kernel_and_sends_all(virtual, pair):
+    one, two = pair
+    data = os.urandom(1_000_000)
+
+    def receive():
+        received = bytearray()
+        while len(received) < len(data):
+            received += two.recv(65_536)
+        return bytes(received)
+
+    def send():
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            return one.sendfile(file)
+
+    assert [len(data), data] == virtual(lambda: spawned(send, receive))
+    assert os.get_blocking(one.fileno())
+
+
+def test_datagrams_and_ancillary_data(virtual):
+    def root():
+        with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:
+            one.bind(("127.0.0.1", 0))
+            two.bind(("127.0.0.1", 0))
+            assert [(b"hello", two.getsockname()), 5] == spawned(
+                lambda: one.recvfrom(100), lambda: two.sendto(b"hello", one.getsockname())
+            )
+            assert [b"world", 5] == spawned(
+                lambda: one.recvmsg(100)[0], lambda: two.sendmsg([b"wor", b"ld"], [], 0, one.getsockname())
+            )
+
+    virtual(root)
+
+
+def test_a_short_read_is_followed_by_the_rest_and_the_end(virtual, pair):
+    one, two = pair
+
+    def read():
+        return [two.recv(100), two.recv(100), two.recv(100)]
+
+    def write():
+        one.sendall(b"first")
+        vthreads.sleep(1)
+        one.sendall(b"second")
+        one.shutdown(socket.SHUT_WR)
+
+    assert [b"first", b"second", b""] == virtual(lambda: spawned(read, write))[0]
+
+
+def test_an_end_that_came_with_the_data_is_seen(virtual, pair):
+    one, two = pair
+
+    def root():
+        one.sendall(b"all")
+        one.close()
+        vthreads.sleep(1)
+        return two.recv(100), two.recv(100)
+
+    assert (b"all", b"") == virtual(root)
+
+
+def test_peeking_takes_nothing(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(lambda: (two.recv(100, socket.MSG_PEEK), two.recv(100), two.recv(100)))
+        one.sendall(b"data")
+        vthreads.sleep(1)
+        one.close()
+        return reader.result()
+
+    assert (b"data", b"data", b"") == virtual(root)
+
+
+def test_two_readers_of_one_socket_get_all_datagrams_between_them(virtual):
+    one, two = socket.socketpair(type=socket.SOCK_DGRAM)
+    with one, two:
+
+        def root():
+            readers = [vthreads.spawn(two.recv, 10) for _ in range(3)]
+            for number in range(3):
+                one.send(b"%d" % number)
+            return sorted(reader.result() for reader in readers)
+
+        assert [b"0", b"1", b"2"] == virtual(root)
+
+
+# --- timeouts and modes
+
+
+def test_a_timeout_is_raised_at_its_time(virtual, pair):
+    one, _ = pair
+    one.settimeout(5)
+
+    def root():
+        with pytest.raises(TimeoutError, match="timed out"):
+            one.recv(10)
+        return vthreads.now()
+
+    assert 5.0 == virtual(root)
+
+
+@pytest.mark.parametrize("timeout", [None, 0.0, 2.5])
+def test_the_timeout_that_was_set_is_the_one_that_is_told(virtual, pair, timeout):
+    one, two = pair
+
+    def root():
+        one.settimeout(timeout)
+        two.send(b"x")
+        vthreads.sleep(1)
+        assert b"x" == one.recv(10)
+        return one.gettimeout(), one.timeout, one.getblocking()
+
+    assert (timeout, timeout, timeout != 0) == virtual(root)
+
+
+def test_a_timeout_survives_the_end_of_the_patch(virtual, pair):
+    one, _ = pair
+    one.settimeout(0.01)
+
+    def root():
+        with pytest.raises(TimeoutError):
+            one.recv(10)
+
+    virtual(root)
+    vthreads.unpatch()
+    try:
+        assert 0.01 == one.gettimeout()
+        with pytest.raises(TimeoutError):
+            one.recv(10)
+    finally:
+        vthreads.patch()
+
+
+def test_a_blocking_socket_stays_blocking_for_others(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        assert os.get_blocking(one.fileno())
+        two.send(b"x")
+        reader.result()
+        assert os.get_blocking(one.fileno())
+
+    virtual(root)
+
+
+def test_a_non_blocking_socket_never_waits_nor_raises_a_cancellation(virtual, pair):
+    one, _ = pair
+
+    def root():
+        one.setblocking(False)
+        with vthreads.CancelScope() as scope:
+            scope.cancel()
+            with pytest.raises(BlockingIOError):
+                one.recv(10)
+        assert not scope.cancelled_caught
+
+    virtual(root)
+
+
+def test_strange_arguments_get_the_errors_of_the_original(virtual, pair):
+    one, _ = pair
+
+    def root():
+        with pytest.raises(ValueError, match="negative buffersize"):
+            one.recv(-1)
+        with pytest.raises(ValueError, match="Timeout value out of range"):
+            one.settimeout(-1)
+        with pytest.raises(TypeError):
+            one.settimeout("soon")
+        assert b"" == one.recv(0)
+
+    virtual(root)
+
+
+# --- connecting
+
+
+def test_a_refused_connection_is_told(virtual):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = server.getsockname()
+
+    def root():
+        with socket.socket() as sock, pytest.raises(ConnectionRefusedError):
+            sock.connect(address)
+        with socket.socket() as sock:
+            assert errno.ECONNREFUSED == sock.connect_ex(address)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address)
+
+    virtual(root)
+
+
+def test_a_connection_by_name_goes_through_the_cooperative_look_up(virtual):
+    def root():
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as sock:
+            sock.connect(("localhost", server.getsockname()[1]))
+            server.accept()[0].close()
+
+    virtual(root)
+
+
+def test_a_connection_timeout_is_told_both_ways(virtual):
+    server = socket.create_server(("127.0.0.1", 0), backlog=0)
+    fillers = [socket.socket() for _ in range(4)]
+    for filler in fillers:
+        filler.setblocking(False)
+        filler.connect_ex(server.getsockname())
+
+    def root():
+        with pytest.raises(TimeoutError):
+            socket.create_connection(server.getsockname(), timeout=3)
+        with socket.socket() as sock:
+            sock.settimeout(3)
+            assert errno.EWOULDBLOCK == sock.connect_ex(server.getsockname())
+
+    virtual(root)
+    for one in (server, *fillers):
+        one.close()
+
+
+# --- closing, and numbers that change their meaning
+
+
+@pytest.mark.parametrize("close", [socket.socket.close, lambda sock: os.close(sock.detach())], ids=["close", "detach"])
+def test_closing_a_socket_ends_the_wait_in_it(virtual, pair, close):
+    one, _ = pair
+
+    def root():
+        reader = vthreads.spawn(error_of, one.recv, 10)
+        close(one)
+        return reader.result()
+
+    error = virtual(root)
+    assert errno.EBADF == error.errno
+
+
+def test_closing_from_an_os_thread_ends_the_wait(virtual, pair):
+    one, _ = pair
+
+    def root():
+        reader = vthreads.spawn(error_of, one.recv, 10)
+        closer = threading.Thread(target=one.close)
+        closer.start()
+        error = reader.result()
+        closer.join()
+        return error
+
+    assert errno.EBADF == virtual(root).errno
+
+
+def test_closing_a_listener_ends_accept(virtual):
+    def root():
+        server = socket.create_server(("127.0.0.1", 0))
+        acceptor = vthreads.spawn(error_of, server.accept)
+        server.close()
+        return acceptor.result()
+
+    assert errno.EBADF == virtual(root).errno
+
+
+def test_os_close_ends_the_wait_and_the_next_owner_of_the_number_is_not_hung(virtual):
+    def root():
+        one, two = socket.socketpair()
+        number = one.fileno()
+        reader = vthreads.spawn(error_of, one.recv, 10)
+        os.close(number)
+        assert errno.EBADF == reader.result().errno
+        third, fourth = socket.socketpair()
+        assert number in (third.fileno(), fourth.fileno())
+        one.detach()
+        with third, fourth, two, fail_after(5):
+            new_reader = vthreads.spawn(third.recv, 10)
+            fourth.send(b"new")
+            assert b"new" == new_reader.result()
+            old_end = vthreads.spawn(fourth.recv, 10)
+            third.send(b"back")
+            assert b"back" == old_end.result()
+
+    virtual(root)
+
+
+def test_a_number_reused_by_c_code_behind_the_back_is_not_hung(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        two.send(b"registered")
+        assert b"registered" == reader.result()
+        # What C code does: close and reopen without a Python call. The originals stand in for it.
+        from vthreads.net import closing
+
+        third, fourth = socket.socketpair()
+        closing.original_dup2(third.fileno(), one.fileno())
+        with third, fourth, fail_after(5):
+            fresh = socket.socket(fileno=os.dup(one.fileno()))
+            with fresh:
+                new_reader = vthreads.spawn(fresh.recv, 10)
+                fourth.send(b"new")
+                assert b"new" == new_reader.result()
+
+    virtual(root)
+
+
+def test_dup2_onto_a_socket_is_not_hung(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        two.send(b"before")
+        assert b"before" == reader.result()
+        third, fourth = socket.socketpair()
+        waiting = vthreads.spawn(error_of, one.recv, 10)
+        os.dup2(third.fileno(), one.fileno())
+        assert errno.EBADF == waiting.result().errno
+        with third, fourth, fail_after(5):
+            reader = vthreads.spawn(one.recv, 10)
+            fourth.send(b"after")
+            assert b"after" == reader.result()
+
+    virtual(root)
+
+
+def test_a_detached_socket_goes_on_under_its_new_owner(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        two.send(b"before")
+        assert b"before" == reader.result()
+        with socket.socket(fileno=one.detach()) as heir, fail_after(5):
+            reader = vthreads.spawn(heir.recv, 10)
+            two.send(b"after")
+            assert b"after" == reader.result()
+
+    virtual(root)
+
+
+def test_a_closed_socket_says_so(virtual):
+    def root():
+        one, two = socket.socketpair()
+        one.close()
+        two.close()
+        for call in (lambda: one.recv(1), lambda: one.send(b"x"), one.accept, lambda: one.connect("/nowhere")):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                call()
+
+    virtual(root)
+
+
+# --- plain OS threads beside them
+
+
+def on_os_thread(call):
+    outcome = []
+
+    def run():
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+def test_os_threads_share_sockets_with_virtual_threads(virtual, pair):
+    one, two = pair
+    one.settimeout(5)
+
+    def root():
+        two.send(b"a")
+        vthreads.sleep(1)
+        assert b"a" == one.recv(1)
+        # Now the socket is one that CPython sees as non-blocking; an OS thread must not notice.
+        two.send(b"b")
+        assert b"b" == on_os_thread(lambda: one.recv(1))
+        one.settimeout(0.01)
+        assert isinstance(on_os_thread(lambda: one.recv(1)), TimeoutError)
+        assert 0.01 == on_os_thread(one.gettimeout)
+
+    virtual(root)
+
+
+def test_on_an_os_thread_the_originals_behave_as_ever(pair):
+    vthreads.patch()
+    one, two = pair
+    one.settimeout(0.01)
+    with pytest.raises(TimeoutError):
+        one.recv(1)
+    assert 0.01 == one.gettimeout()
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        one.recv(1)
+    one.settimeout(None)
+    two.send(b"x")
+    assert b"x" == one.recv(1)
+    assert not vthreads._core.current.on_carrier()
+
+
+# --- TLS
+
+
+def tls_pair():
+    one, two = socket.socketpair()
+    return spawned(
+        lambda: server_context.wrap_socket(one, server_side=True),
+        lambda: client_context.wrap_socket(two, server_hostname="localhost"),
+    )
+
+
+def test_tls_carries_data_both_ways_and_ends_cleanly(virtual):
+    data = os.urandom(500_000)
+
+    def receive(sock):
+        received = bytearray()
+        while len(received) < len(data):
+            received += sock.recv(65_536)
+        return bytes(received)
+
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            ends = spawned(
+                lambda: server.sendall(data),
+                lambda: receive(server),
+                lambda: client.sendall(data),
+                lambda: receive(client),
+            )
+            assert [None, data, None, data] == ends
+            plain = spawned(server.unwrap, client.unwrap)
+            for sock in plain:
+                sock.close()
+
+    virtual(root)
+
+
+def test_tls_times_out_in_read_and_handshake(virtual):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.settimeout(3)
+            start = vthreads.now()
+            with pytest.raises(TimeoutError, match="read operation timed out"):
+                client.recv(10)
+            assert 3.0 == vthreads.now() - start
+            server.sendall(b"later")
+            assert b"later" == client.recv(10)
+            assert 3 == client.gettimeout()
+        one, two = socket.socketpair()
+        with two:
+            one.settimeout(3)
+            with pytest.raises(TimeoutError, match="handshake operation timed out"):
+                client_context.wrap_socket(one, server_hostname="localhost")
+
+    virtual(root)
+
+
+def test_tls_that_is_non_blocking_says_what_it_wants(virtual):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.setblocking(False)
+            with pytest.raises(ssl.SSLWantReadError):
+                client.recv(10)
+
+    virtual(root)
+
+
+def test_tls_on_os_threads_is_shared_with_virtual_threads(virtual):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            server.sendall(b"one")
+            assert b"one" == on_os_thread(lambda: client.recv(10))
+            server.sendall(b"two")
+            assert b"two" == client.recv(10)
+
+    virtual(root)
+
+
+def test_a_bad_certificate_is_refused_and_nothing_leaks(virtual):
+    def root():
+        one, two = socket.socketpair()
+
+        def server():
+            with pytest.raises(ssl.SSLError):
+                server_context.wrap_socket(one, server_side=True)
+
+        def client():
+            with pytest.raises(ssl.SSLCertVerificationError):
+                ssl.create_default_context().wrap_socket(two, server_hostname="localhost")
+
+        spawned(server, client)
+        assert (-1, -1) == (one.fileno(), two.fileno())
+
+    virtual(root)
+
+
+# --- select and its like
+
+
+def test_select_tells_what_is_ready_and_waits_for_the_rest(virtual, pair):
+    one, two = pair
+
+    def root():
+        assert ([], [one], []) == select.select([one], [one], [], 10)
+        start = vthreads.now()
+        assert ([], [], []) == select.select([one], [], [], 10)
+        assert 10.0 == vthreads.now() - start
+        waiting = vthreads.spawn(select.select, [one, two], [], [])
+        two.send(b"x")
+        return waiting.result()
+
+    assert ([one], [], []) == virtual(root)
+
+
+def test_poll_waits_for_any_of_its_descriptors(virtual, pair):
+    one, two = pair
+
+    def root():
+        poll = select.poll()
+        poll.register(one, select.POLLIN)
+        poll.register(two.fileno(), select.POLLIN)
+        start = vthreads.now()
+        assert [] == poll.poll(2000)
+        assert 2.0 == vthreads.now() - start
+        waiting = vthreads.spawn(poll.poll)
+        one.send(b"x")
+        assert [(two.fileno(), select.POLLIN)] == waiting.result()
+        poll.unregister(two)
+        assert [] == poll.poll(0)
+
+    virtual(root)
+
+
+def test_epoll_objects_wait_cooperatively(virtual, pair):
+    one, two = pair
+
+    def root():
+        with select.epoll() as epoll:
+            epoll.register(one, select.EPOLLIN)
+            start = vthreads.now()
+            assert [] == epoll.poll(2)
+            assert 2.0 == vthreads.now() - start
+            waiting = vthreads.spawn(epoll.poll)
+            two.send(b"x")
+            assert [(one.fileno(), select.EPOLLIN)] == waiting.result()
+        assert epoll.closed
+
+    virtual(root)
+
+
+def test_pipes_and_regular_files_can_be_selected(virtual):
+    def root():
+        reading, writing = os.pipe()
+        try:
+            waiting = vthreads.spawn(select.select, [reading], [], [])
+            os.write(writing, b"x")
+            assert ([reading], [], []) == waiting.result()
+            with tempfile.TemporaryFile() as file:
+                assert ([file], [], []) == select.select([file], [], [])
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    virtual(root)
+
+
+def test_time_sleep_keeps_the_original_errors(virtual):
+    def root():
+        with pytest.raises(ValueError, match="non-negative"):
+            time.sleep(-1)
+        with pytest.raises(TypeError):
+            time.sleep("long")
+        time.sleep(5)
+        time.sleep(0)
+        return vthreads.now()
+
+    assert 5.0 == virtual(root)
