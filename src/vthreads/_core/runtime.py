@@ -97,7 +97,7 @@ class _Carrier:
     def stop(self) -> None:
         for hook in reversed(stop_hooks):
             hook(self.scheduler)
-        del carriers[self.scheduler.ident]
+        carriers.pop(self.scheduler.ident, None)
         self.scheduler.close()
         self.root.end(None, None)
 
@@ -183,8 +183,8 @@ def run(
     if carriers != 1:
         raise ValueError(f"carriers={carriers}: this version runs all virtual threads of run() on 1 carrier")
     carrier = _Carrier(poller, clock, order)
-    carrier.start(patch)
     try:
+        carrier.start(patch)
         try:
             return fn(*args)
         except KeyboardInterrupt:

@@ -1,0 +1,353 @@
+"""Patching: order does not matter, OS threads notice nothing, and it can be taken back."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import queue
+import select
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import types
+from time import sleep as captured_sleep
+
+import pytest
+import vthreads
+from vthreads import ThreadGroup
+from vthreads.testing import VirtualClock
+
+
+class Captured:
+    pause = time.sleep
+    make_poll = getattr(select, "poll", None)
+    close = staticmethod(os.close)
+
+
+def with_default(pause=time.sleep, *, again=time.sleep):
+    pause(1)
+    again(1)
+
+
+def virtual(fn):
+    return vthreads.run(fn, clock=VirtualClock())
+
+
+def run_script(script, **environment):
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert "" == ended.stderr
+    return ended.stdout
+
+
+# --- what was captured before
+
+
+def test_names_captured_before_are_mended():
+    def root():
+        captured_sleep(1)
+        Captured.pause(1)
+        Captured().pause(1)
+        with_default()
+        return vthreads.now()
+
+    assert 5.0 == virtual(root)
+
+
+def test_a_module_that_captured_and_is_imported_later_is_mended_too():
+    module = types.ModuleType("late_module")
+    exec("from time import sleep\ndef pause(): sleep(3)", module.__dict__)
+    sys.modules["late_module"] = module
+    try:
+
+        def root():
+            module.pause()
+            return vthreads.now()
+
+        assert 3.0 == virtual(root)
+    finally:
+        del sys.modules["late_module"]
+
+
+def test_locks_made_before_the_runtime_started_do_not_block_the_carrier():
+    out = run_script(
+        """
+        import queue, threading, time
+        lock, rlock, items = threading.Lock(), threading.RLock(), queue.Queue(1)
+        class Pool:
+            def __init__(self):
+                self.lock = threading.RLock()
+                self.free = threading.Condition(self.lock)
+                self.bounded = threading.BoundedSemaphore(1)
+        pool = Pool()
+        held = threading.Lock()
+        held.acquire()
+        import vthreads
+        def work(guard, number):
+            with guard:
+                time.sleep(0.01)
+                order.append(number)
+        with vthreads.ThreadGroup() as group:
+            assert type(held).__module__ != "vthreads.sync", "a lock that somebody holds stays"
+            for guard in (lock, rlock, pool.lock, pool.free, pool.bounded, items.mutex):
+                order = []
+                with vthreads.ThreadGroup() as group:
+                    for number in range(3):
+                        group.spawn(work, guard, number)
+                assert [0, 1, 2] == order, guard
+            getter = vthreads.spawn(items.get)
+            items.put("through")
+            print(getter.result())
+        """
+    )
+    assert "through\n" == out
+
+
+def test_two_virtual_threads_never_own_one_rlock():
+    def root():
+        lock, inside = threading.RLock(), []
+
+        def work(number):
+            with lock, lock:
+                inside.append(number)
+                time.sleep(1)
+                assert number == inside[-1]
+
+        with ThreadGroup() as group:
+            for number in range(3):
+                group.spawn(work, number)
+        return inside
+
+    assert [0, 1, 2] == virtual(root)
+
+
+# --- taking it back
+
+
+def test_unpatching_puts_the_originals_back_everywhere():
+    vthreads.unpatch()
+    originals = [time.sleep, socket.socket.recv, threading.Lock, select.select, os.close, queue.SimpleQueue]
+    originals += [vars(threading.Event)["set"], Captured.__dict__["pause"], with_default.__defaults__]
+    vthreads.patch()
+    assert time.sleep is not originals[0]
+    vthreads.patch()
+    vthreads.unpatch()
+    again = [time.sleep, socket.socket.recv, threading.Lock, select.select, os.close, queue.SimpleQueue]
+    again += [vars(threading.Event)["set"], Captured.__dict__["pause"], with_default.__defaults__]
+    assert all(one is other for one, other in zip(originals[:-1], again[:-1], strict=True))
+    assert originals[-1] == again[-1]
+    assert captured_sleep is time.sleep
+    vthreads.patch()
+
+
+def test_after_unpatching_nothing_patches_again_by_itself():
+    out = run_script(
+        """
+        import time, vthreads
+        kept = [time.sleep]
+        vthreads.patch()
+        vthreads.unpatch()
+        vthreads.run(lambda: vthreads.sleep(0))
+        print(time.sleep is kept[0])
+        """
+    )
+    assert "True\n" == out
+
+
+@pytest.mark.parametrize(
+    ("environment", "call"),
+    [({"VTHREADS_PATCH": "0"}, "vthreads.run(main)"), ({}, "vthreads.run(main, patch=False)")],
+)
+def test_patching_can_be_left_out(environment, call):
+    out = run_script(
+        f"""
+        import time, vthreads
+        kept = [time.sleep]
+        def main():
+            with vthreads.ThreadGroup() as group:
+                group.spawn(vthreads.sleep, 0)
+            print(time.sleep is kept[0])
+        {call}
+        """,
+        **environment,
+    )
+    assert "True\n" == out
+
+
+def test_virtual_threads_alive_when_unpatched_end_normally():
+    def root():
+        with ThreadGroup() as group:
+            sleeper = group.spawn(lambda: (time.sleep(1), "slept"))
+            locked = threading.Lock()
+            locked.acquire()
+            waiter = group.spawn(locked.acquire)
+            vthreads.unpatch()
+            locked.release()
+        return sleeper.result()[1], waiter.result()
+
+    try:
+        assert ("slept", True) == virtual(root)
+    finally:
+        vthreads.patch()
+
+
+# --- who am I
+
+
+def test_each_virtual_thread_is_a_thread_of_its_own_and_the_root_is_still_the_main_thread():
+    def who():
+        me = threading.current_thread()
+        return me, threading.get_ident(), isinstance(me, threading.Thread), me.ident, me.is_alive()
+
+    def root():
+        assert threading.main_thread() is threading.current_thread()
+        assert threading.get_ident() == threading.main_thread().ident
+        return vthreads.gather(who, who)
+
+    one, two = virtual(root)
+    assert one[0] is not two[0]
+    assert one[1] != two[1]
+    assert (True, one[1], True) == one[2:]
+
+
+def test_thread_locals_are_per_virtual_thread():
+    def root():
+        data = threading.local()
+        data.value = "root"
+
+        def work(value):
+            assert not hasattr(data, "value")
+            data.value = value
+            time.sleep(1)
+            return data.value
+
+        assert ["one", "two"] == vthreads.gather(lambda: work("one"), lambda: work("two"))
+        return data.value
+
+    assert "root" == virtual(root)
+
+
+# --- the standard library on top
+
+
+def test_a_condition_of_the_standard_library_loses_no_notify_to_a_cancelled_waiter():
+    def root():
+        items = queue.Queue()
+        with ThreadGroup() as group:
+            first = group.spawn(items.get)
+            second = group.spawn(items.get)
+            first.cancel()
+            # Before the first has run its cleanup: its place in the queue of the condition is still there.
+            items.put("for the second")
+        assert first.cancelled()
+        return second.result()
+
+    assert "for the second" == virtual(root)
+
+
+def test_giving_back_never_raises_a_cancellation():
+    def root():
+        semaphore, event, items = threading.Semaphore(0), threading.Event(), queue.Queue()
+        future = concurrent.futures.Future()
+        with vthreads.CancelScope() as scope:
+            scope.cancel()
+            semaphore.release()
+            event.set()
+            items.put("kept", block=False)
+            future.set_result("kept")
+            with pytest.raises(vthreads.Cancelled):
+                event.wait()
+            with pytest.raises(vthreads.Cancelled):
+                items.get()
+            with pytest.raises(vthreads.Cancelled):
+                semaphore.acquire()
+        assert semaphore.acquire(blocking=False)
+        assert event.is_set()
+        return items.get(), future.result()
+
+    assert ("kept", "kept") == virtual(root)
+
+
+def test_giving_back_through_a_contended_lock_waits_and_succeeds():
+    def root():
+        semaphore = threading.Semaphore(0)
+
+        def hold():
+            with semaphore._cond:
+                time.sleep(1)
+
+        def give_back():
+            with vthreads.CancelScope() as scope:
+                scope.cancel()
+                semaphore.release()
+
+        vthreads.gather(hold, give_back)
+        assert semaphore.acquire(blocking=False)
+
+    virtual(root)
+
+
+def test_an_uncontended_standard_lock_is_taken_in_a_cancelled_scope():
+    def root():
+        lock, rlock = threading.Lock(), threading.RLock()
+        with vthreads.CancelScope() as scope:
+            scope.cancel()
+            with lock, rlock, rlock:
+                pass
+        assert not scope.cancelled_caught
+
+    virtual(root)
+
+
+def test_a_thread_pool_is_shared_by_virtual_threads():
+    def root():
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            assert [0, 1, 4, 9] == list(pool.map(lambda n: n * n, range(4)))
+            return vthreads.gather(*[lambda n=n: pool.submit(pow, n, 3).result() for n in range(4)])
+
+    assert [0, 1, 8, 27] == virtual(root)
+
+
+def test_joining_an_os_thread_parks_the_virtual_thread():
+    def root():
+        gate = threading.Event()
+        thread = threading.Thread(target=gate.wait)
+        thread.start()
+        with ThreadGroup() as group:
+            joined = group.spawn(lambda: (thread.join(), thread.is_alive()))
+            timed = group.spawn(lambda: (thread.join(1), thread.is_alive()))
+            assert (None, True) == timed.result()
+            gate.set()
+        return joined.result()
+
+    assert (None, False) == virtual(root)
+
+
+def test_a_queue_between_os_threads_and_virtual_threads_carries_everything():
+    def root():
+        there, back = queue.Queue(2), queue.SimpleQueue()
+
+        def os_thread():
+            while (item := there.get()) is not None:
+                back.put(item * 10)
+
+        thread = threading.Thread(target=os_thread)
+        thread.start()
+        with ThreadGroup() as group:
+            for number in range(20):
+                group.spawn(there.put, number)
+            received = [back.get() for _ in range(20)]
+        there.put(None)
+        thread.join()
+        return sorted(received)
+
+    assert [number * 10 for number in range(20)] == virtual(root)
