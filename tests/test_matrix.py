@@ -309,8 +309,8 @@ def standard_lock(kind):
     return acquire
 
 
-OPERATIONS["threading.Lock"] = standard_lock(lambda: threading.Lock())
-OPERATIONS["threading.RLock"] = standard_lock(lambda: threading.RLock())
+OPERATIONS["threading.Lock"] = standard_lock(lambda: threading.Lock())  # noqa: PLW0108  # looked up when called: patched by then
+OPERATIONS["threading.RLock"] = standard_lock(lambda: threading.RLock())  # noqa: PLW0108  # likewise
 
 
 @operation
@@ -351,7 +351,7 @@ def threading_barrier():
 for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue):
     OPERATIONS[f"queue.{kind.__name__}.get"] = getting(kind)
     OPERATIONS[f"queue.{kind.__name__}.put"] = putting(kind)
-OPERATIONS["queue.SimpleQueue.get"] = getting(lambda: queue.SimpleQueue())
+OPERATIONS["queue.SimpleQueue.get"] = getting(lambda: queue.SimpleQueue())  # noqa: PLW0108  # likewise
 
 
 @operation

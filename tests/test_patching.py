@@ -16,6 +16,7 @@ import types
 from time import sleep as captured_sleep
 
 import pytest
+
 import vthreads
 from vthreads import ThreadGroup
 from vthreads.testing import VirtualClock

@@ -1,11 +1,11 @@
 """Signals on the main carrier: Ctrl-C goes to the root, handlers run on a virtual thread of their own.
 
 Python calls a handler between any two bytecodes of the main OS thread, whichever virtual thread runs there, or inside a
-poll. Here a trampoline stands in its place: in the midst of the runtime's own code the handler waits for the next switch,
-otherwise it runs at once, in a fresh virtual thread, so that it may block. What it raises surfaces in the root.
+poll. Here a trampoline stands in its place: in the midst of the runtime's own code the handler waits for the next
+switch, otherwise it runs at once, in a fresh virtual thread, so that it may block. What it raises surfaces in the root.
 
-Ctrl-C, with Python's default handler in place, raises `KeyboardInterrupt` in the root: the first press waits for shields
-and cleanup, the second does not and cuts them short, a third is raised in whatever runs.
+Ctrl-C, with Python's default handler in place, raises `KeyboardInterrupt` in the root: the first press waits for
+shields and cleanup, the second does not and cuts them short, a third is raised in whatever runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ._core.engine import Scheduler
 from ._core.runtime import is_main_carrier, outside_sources, start_hooks, stop_hooks, threads_below
 from ._core.spawn_site import is_own_frame
 from ._core.thread import VirtualThread
+from .offload import leave_calls_behind
 
 __all__ = ["get_handler", "set_handler"]
 
@@ -154,6 +155,8 @@ def _interrupt_root(signalnum: int, frame: FrameType | None) -> None:
     root: VirtualThread = scheduler.root
     in_user_code = running() is not None and not is_own_frame(frame)
     _count_press()
+    # Whoever waits for a call that does not return holds up the end, whichever thread it is.
+    leave_calls_behind(even_in_grace=state.presses >= 2)
     if state.presses >= 3 and in_user_code:
         raise _new_press()
     if state.presses >= 2:

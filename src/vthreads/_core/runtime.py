@@ -33,6 +33,7 @@ __all__ = [
     "after_fork_hooks",
     "checkpoint",
     "current_thread",
+    "ending_os_threads",
     "is_main_carrier",
     "now",
     "outside_sources",
@@ -56,6 +57,8 @@ after_fork_hooks: list[Callable[[], None]] = []
 outside_sources: list[Callable[[Scheduler], bool]] = []
 # OS threads that belong to the runtime and do nothing of their own accord, by ident.
 own_os_threads: set[int] = set()
+# OS threads that have run their last Python code, by ident, as long as the interpreter still shows them.
+ending_os_threads: set[int] = set()
 
 
 # --- starting and stopping a carrier
@@ -119,9 +122,13 @@ class _Carrier:
 
 
 def _other_os_threads() -> bool:
-    # One that was just started has no frame yet, but a place in limbo.
-    starting = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
-    return bool(starting) or bool(set(sys._current_frames()) - own_os_threads - {get_ident()})
+    # One that was just started has no frame yet, but a place in limbo; one that ends has a frame, but no place left.
+    starting: dict[Any, Any] = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
+    known: dict[int, Any] = threading._active  # type: ignore[attr-defined]  # likewise
+    alive = set(sys._current_frames())
+    ending_os_threads.intersection_update(alive)
+    over = ending_os_threads - known.keys()
+    return bool(starting) or bool(alive - own_os_threads - over - {get_ident()})
 
 
 def is_main_carrier(scheduler: Scheduler) -> bool:
@@ -207,7 +214,7 @@ def _join_at_end_of(os_thread: threading.Thread, carrier: _Carrier) -> None:
             if carriers.get(get_ident()) is carrier.scheduler:
                 try:
                     carrier.join()
-                except BaseException as error:  # nobody above: reported like any failure of a thread
+                except BaseException as error:  # noqa: BLE001  # nobody above: reported like any failure of a thread
                     details = threading.ExceptHookArgs((type(error), error, error.__traceback__, os_thread))
                     threading.excepthook(details)
                 carrier.stop()
@@ -243,7 +250,7 @@ def _join_main(carrier: _Carrier) -> bool:
     except DeadlockError as error:
         sys.excepthook(type(error), error, error.__traceback__)
         return False
-    except BaseException as error:  # nobody above: shown as the interpreter shows it
+    except BaseException as error:  # noqa: BLE001  # nobody above: shown as the interpreter shows it
         sys.excepthook(type(error), error, error.__traceback__)
     return True
 
@@ -284,7 +291,7 @@ class _ForkedRoot:
         if isinstance(error, SystemExit):
             status = error.code if isinstance(error.code, int) else int(error.code is not None)
             if status and not isinstance(error.code, int):
-                print(error.code, file=sys.stderr)
+                sys.stderr.write(f"{error.code}\n")
         elif error is not None:
             sys.excepthook(type(error), error, error.__traceback__)
             status = 1
@@ -298,7 +305,7 @@ class _ForkedRoot:
 def _after_fork() -> None:
     """The child keeps the forking virtual thread, as the root of a fresh runtime, and nothing else."""
     old = carriers.get(get_ident())
-    everyone = [scheduler for scheduler in carriers.values()]
+    everyone = list(carriers.values())
     carriers.clear()
     own_os_threads.clear()
     for hook in after_fork_hooks:

@@ -60,7 +60,7 @@ def select(
 
 
 class Poll:
-    """`select.poll`, the object: the original, and a record of what is registered, which the original keeps to itself."""
+    """`select.poll`, the object: the original, and a record of what is registered, which that keeps to itself."""
 
     def __init__(self) -> None:
         self._poll = original_poll()

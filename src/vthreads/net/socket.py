@@ -95,10 +95,10 @@ def settimeout(self: Socket, value: float | None, /) -> None:
     # The original comes first: it judges the value, and it sets O_NONBLOCK as the value asks.
     C.settimeout(self, value)
     was_managed = managed.pop(id(self), None) is not None
-    if was_managed or running() is not None:
-        # OpenSSL has no MSG_DONTWAIT: a TLS socket is managed when it is blocking, too.
-        if value or value is None and getattr(self, "_sslobj", None) is not None:
-            manage(self, value)
+    # OpenSSL has no MSG_DONTWAIT: a TLS socket is managed when it is blocking, too.
+    waits_here = value or value is None and getattr(self, "_sslobj", None) is not None
+    if waits_here and (was_managed or running() is not None):
+        manage(self, value)
 
 
 def setblocking(self: Socket, flag: bool, /) -> None:
@@ -190,10 +190,10 @@ def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[An
                 if entry is not None:
                     entry.drained()
             else:
+                count = answer if isinstance(answer, int) else len(answer)
                 # A short read of a stream took all there was: the next call parks without trying.
-                if entry is not None and 0 < (answer if isinstance(answer, int) else len(answer)) < wanted:
-                    if sock.type == socket.SOCK_STREAM:
-                        entry.drained()
+                if entry is not None and 0 < count < wanted and sock.type == socket.SOCK_STREAM:
+                    entry.drained()
                 return answer
         attempts.wait(READ)
 

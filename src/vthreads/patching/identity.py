@@ -10,6 +10,7 @@ import threading
 from .._core.current import carriers, running
 from .._core.engine import TIMED_OUT
 from .._core.originals import get_ident as original_get_ident
+from .._core.runtime import ending_os_threads
 from .._core.wait_queue import WaitQueue
 
 __all__ = ["current_thread", "delete_thread", "get_ident", "join_thread"]
@@ -56,6 +57,7 @@ def delete_thread(self: threading.Thread) -> None:
     """`Thread._delete`, the last thing an OS thread does in Python: tell who joins it."""
     original_delete(self)
     self.__dict__[OVER] = True
+    ending_os_threads.add(original_get_ident())
     joiners = self.__dict__.get(JOINERS)
     if joiners is not None:
         joiners.unpark_all()

@@ -1,8 +1,8 @@
-"""Exchange locks that were made before: a C lock would block the carrier, and a C RLock takes all virtual threads of a
-carrier for one owner.
+"""Exchange locks that were made before.
 
-Exchanged are locks that nobody holds and that only modules, instances and dicts refer to. A lock that sits in a closure,
-a tuple or a list stays, and with it all its users: half of them with another lock would guard nothing.
+A C lock would block the carrier, and a C RLock takes all virtual threads of a carrier for one owner. Exchanged are
+locks that nobody holds and that only modules, instances and dicts refer to. A lock that sits in a closure, a tuple or a
+list stays, and with it all its users: half of them with another lock would guard nothing.
 """
 
 from __future__ import annotations
@@ -22,10 +22,17 @@ PACKAGE = __name__.partition(".")[0]
 
 
 def exchange_locks() -> None:
-    """Exchange what can be exchanged. There is no way back, and none is needed: on OS threads the new ones are as good."""
+    """Exchange what can be exchanged. There is no way back, and no need: on OS threads the new ones are as good."""
     locks = {id(lock): lock for lock in gc.get_objects() if type(lock) in (LockType, RLockType) and _is_free(lock)}
-    if not locks:
-        return
+    for key, referrers in _users_of(locks).items():
+        lock = locks[key]
+        new = StandardLock() if type(lock) is LockType else StandardRLock()
+        for referrer in referrers:
+            _exchange(referrer, lock, new)
+
+
+def _users_of(locks: dict[int, Any]) -> dict[int, list[Any]]:
+    """What refers to each lock, by id, for those locks whose every user can be mended."""
     users: dict[int, list[Any]] = {}
     unsure: set[int] = set()
     for referrer in gc.get_referrers(*locks.values()):
@@ -38,12 +45,7 @@ def exchange_locks() -> None:
                     users.setdefault(id(lock), []).append(referrer)
                 elif not _is_bound_method_of(referrer, lock):
                     unsure.add(id(lock))
-    for key, referrers in users.items():
-        if key not in unsure:
-            lock = locks[key]
-            new = StandardLock() if type(lock) is LockType else StandardRLock()
-            for referrer in referrers:
-                _exchange(referrer, lock, new)
+    return {key: referrers for key, referrers in users.items() if key not in unsure}
 
 
 def _is_free(lock: Any) -> bool:

@@ -1,7 +1,7 @@
 """Mend what captured an original before it was replaced: `from time import sleep`, `_read = os.read`, `wait=wait`.
 
-Looked through is everything in `sys.modules`: module globals, class attributes and function defaults. Closures, partials
-and C code cannot be mended.
+Looked through is everything in `sys.modules`: module globals, class attributes and function defaults. Closures,
+partials and C code cannot be mended.
 """
 
 from __future__ import annotations
