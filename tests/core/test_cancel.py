@@ -1093,7 +1093,7 @@ def test_a_failed_sibling_is_the_source_of_the_cancellation(virtual):
     assert source
     assert [] == more
     assert "'workers'" in reason
-    assert "KeyError('broken')" in reason
+    assert "KeyError: 'broken'" in reason
 
 
 def test_who_cancels_explicitly_is_the_source(virtual):

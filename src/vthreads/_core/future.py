@@ -185,7 +185,8 @@ class Future(concurrent.futures.Future[T]):
                     self._set(state, value, error)
         if condition is not None:
             with condition:
-                self._set(state, value, error)
+                with _changing:
+                    self._set(state, value, error)
                 self._tell_standard_waiters()
                 condition.notify_all()
         if self._waiting:
@@ -196,8 +197,7 @@ class Future(concurrent.futures.Future[T]):
         self._callbacks = None
 
     def _set(self, state: str, value: Any, error: BaseException | None) -> None:
-        with _changing:
-            self._result, self._exception, self._state = value, error, state
+        self._result, self._exception, self._state = value, error, state
 
     def _tell_standard_waiters(self) -> None:
         for waiter in self._made_waiters or ():

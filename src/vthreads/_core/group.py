@@ -16,6 +16,7 @@ from contextvars import copy_context
 from enum import Enum
 from itertools import count
 from math import inf
+from traceback import format_exception_only
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, TypeVar
 from weakref import WeakSet
@@ -52,6 +53,15 @@ class Phase(Enum):
     OPEN = "open"
     LEAVING = "leaving"
     EXITED = "exited"
+
+
+# Names of this module: an attribute of an enum class is slow to get.
+NEW, OPEN, LEAVING, EXITED = Phase
+
+
+def _told(error: BaseException) -> str:
+    # Not its repr: that is the user's code, and may fail. The standard function copes with it.
+    return format_exception_only(error)[0].strip()
 
 
 class _CurrentGroup:
@@ -127,7 +137,7 @@ class ThreadGroup:
         self._scope = CancelScope(cleanup_grace=cleanup_grace)
         self._scope.group = self
         self._scope._children = {}
-        self._phase = Phase.NEW
+        self._phase = NEW
         self._closed: str | None = None
         self.stopping = False
         self._body: VirtualThread | None = None
@@ -187,9 +197,9 @@ class ThreadGroup:
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], wait: bool
     ) -> Future[T] | None:
         caller = running()
-        self._refuse_if_over(caller)
         queue_it = False
         if self._permits is not None:
+            self._refuse_if_over(caller)
             if not wait:
                 if not self._permits.acquire(blocking=False):
                     return None
@@ -287,9 +297,9 @@ class ThreadGroup:
         raise GroupClosed(f"{self!r} takes no more threads: {why}", self)
 
     def _why_over(self) -> str | None:
-        if self._phase is Phase.NEW:
+        if self._phase is NEW:
             return "it was not entered; use it in a with statement"
-        if self._phase is Phase.EXITED:
+        if self._phase is EXITED:
             return "its block has ended"
         if self._closed is not None:
             return self._closed
@@ -315,7 +325,7 @@ class ThreadGroup:
             return
         self._failures.append((error, future))
         if self._on_failure == "cancel" or isinstance(error, FATAL):
-            self._scope._request_cancel(f"{thread.name!r} in group {self.name!r} failed: {error!r}", thread)
+            self._scope._request_cancel(f"{thread.name!r} in group {self.name!r} failed: {_told(error)}", thread)
 
     def left(self, thread: VirtualThread) -> None:
         """A member has ended: give its permit back, and let the block end if it was the last."""
@@ -357,13 +367,13 @@ class ThreadGroup:
         seconds = checked_seconds(grace, "grace")
         self._closed = "it is shutting down"
         self.stopping = True
-        if seconds < inf and self._phase in (Phase.OPEN, Phase.LEAVING):
+        if seconds < inf and self._phase in (OPEN, LEAVING):
             scheduler = self._scheduler()
             scheduler.post(self._arm_grace, scheduler.clock.now() + seconds)
 
     def _arm_grace(self, when: float) -> None:
         self._disarm_grace()
-        if self._phase is not Phase.EXITED:
+        if self._phase is not EXITED:
             self._grace_timer = self._scheduler().timers.add(when, self)
 
     def _disarm_grace(self) -> None:
@@ -391,7 +401,7 @@ class ThreadGroup:
 
     def __enter__(self) -> ThreadGroup:
         body = started_here()
-        if self._phase is not Phase.NEW:
+        if self._phase is not NEW:
             raise GroupClosed(f"{self!r} was entered before; a group is used once, so make a new one", self)
         self._enter(body)
         return self
@@ -399,7 +409,7 @@ class ThreadGroup:
     def _enter(self, body: VirtualThread) -> None:
         self._body = body
         self._scope._enter(body)
-        self._phase = Phase.OPEN
+        self._phase = OPEN
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -407,12 +417,12 @@ class ThreadGroup:
         body = running()
         if body is None or body.innermost is not self._scope:
             self._misused(body)
-        if self._phase is Phase.OPEN:
-            self._phase = Phase.LEAVING
+        if self._phase is OPEN:
+            self._phase = LEAVING
         if error is not None and not isinstance(error, Cancelled):
             self._failed(error, body, None)
             if isinstance(error, GroupClosed) and error.group is self:
-                self._scope._request_cancel(f"the body of group {self.name!r} failed: {error!r}", body)
+                self._scope._request_cancel(f"the body of group {self.name!r} failed: {_told(error)}", body)
         self._wait_for_members(body)
         self._disarm_grace()
         self._scope._leave()
@@ -431,14 +441,14 @@ class ThreadGroup:
         while True:
             with self._changing:
                 if self._all_ended():
-                    self._phase = Phase.EXITED
+                    self._phase = EXITED
                     return
                 self._empty.add(body)
             try:
                 body.park_for_interrupts(lambda: self._empty.withdraw(body))
             except BaseException as interrupt:  # raised at the end, as a failure of the body
                 self._failures.append((interrupt, None))
-                self._scope._request_cancel(f"{body.name!r} was interrupted: {interrupt!r}", body)
+                self._scope._request_cancel(f"{body.name!r} was interrupted: {_told(interrupt)}", body)
 
     def _all_ended(self) -> bool:
         """Whether nobody is left. Once no member is left to want anything of the guests, these are told to give up."""
@@ -488,7 +498,7 @@ class ThreadGroup:
         chosen = failures[0] if fatal is None else fatal
         others = tuple(failure for failure in failures if failure is not chosen)
         for other in others:
-            chosen.add_note(f"also failed in ThreadGroup {self.name!r}: {other!r}")
+            chosen.add_note(f"also failed in ThreadGroup {self.name!r}: {_told(other)}")
         if fatal is None:
             chosen.suppressed = others  # type: ignore[attr-defined]  # documented in the class
         if chosen is error:
@@ -545,7 +555,7 @@ class BackgroundGroup(ThreadGroup):
     def __init__(self, scheduler: Scheduler) -> None:
         super().__init__("background", on_failure="continue")
         self._home = scheduler
-        self._phase = Phase.OPEN
+        self._phase = OPEN
 
     def _scheduler(self) -> Scheduler:
         return self._home
@@ -556,7 +566,7 @@ class BackgroundGroup(ThreadGroup):
     def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
         try:
             threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
-        except BaseException as hook_error:  # the hook's own failure, shown as the interpreter shows one
+        except BaseException as hook_error:  # noqa: BLE001  # the hook's own failure, shown as the interpreter shows one
             sys.excepthook(type(hook_error), hook_error, hook_error.__traceback__)
 
     def left(self, thread: VirtualThread) -> None:

@@ -11,6 +11,7 @@ __all__ = ["SpawnSite", "caller_site", "describe_sites", "first_frame_outside", 
 LONGEST_CHAIN = 16
 
 PACKAGE = __name__.partition(".")[0]
+INSIDE = PACKAGE + "."
 
 
 class SpawnSite:
@@ -32,15 +33,18 @@ class SpawnSite:
 
 def is_own_frame(frame: FrameType | None) -> bool:
     """Whether `frame` runs code of this package."""
-    module = "" if frame is None else frame.f_globals.get("__name__", "")
-    return module == PACKAGE or module.startswith(PACKAGE + ".")
+    return frame is not None and first_frame_outside(frame) is not frame
 
 
 def first_frame_outside(frame: FrameType | None) -> FrameType | None:
     """The innermost frame that is not the package's own."""
-    while frame is not None and is_own_frame(frame):
+    # Written out, since it runs at every spawn.
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith(INSIDE) and module != PACKAGE:
+            return frame
         frame = frame.f_back
-    return frame
+    return None
 
 
 def caller_site() -> SpawnSite | None:

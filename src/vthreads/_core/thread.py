@@ -36,6 +36,9 @@ _warned_places: set[tuple[str, int]] = set()
 idents = count(1)
 _making = allocate_lock()
 
+# Names of this module: an attribute of an enum class is slow to get.
+PARKED, ENDED = State.PARKED, State.ENDED
+
 
 class _Delivery:
     """The cancellation of one scope, as one thread has seen it."""
@@ -167,7 +170,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
 
     def is_alive(self) -> bool:
         """Whether the thread has not ended yet. Not a checkpoint; thread-safe."""
-        return self.state is not State.ENDED
+        return self.state is not ENDED
 
     def __repr__(self) -> str:
         owner = f" of group {self.group.name!r}" if self.group is not None else ""
@@ -195,7 +198,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         with _making:
             joiners = self._joiners = self._joiners or WaitQueue()
         joiners.add(joiner)
-        if self.state is State.ENDED and joiners.withdraw(joiner):
+        if self.state is ENDED and joiners.withdraw(joiner):
             # It ended before the joiner stood in the queue.
             return
         joiners.park(joiner, timeout)
@@ -238,7 +241,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
     def wait_unstarted(self, abort: Callable[[], bool]) -> None:
         """Be parked before the first run: unparked with a grant, the thread starts; withdrawn, it only ends."""
         self.queued = True
-        self.state = State.PARKED
+        self.state = PARKED
         self._abort = abort
 
     def end(self, value: Any, error: BaseException | None) -> None:
@@ -250,7 +253,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if self.group is not None:
             self.group.settle(self, value, error)
         self._detach()
-        self.state = State.ENDED
+        self.state = ENDED
         # They hold tracebacks, and by these whatever the thread worked on.
         self._deliveries = None
         if self.group is not None:
@@ -308,7 +311,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
 
     def interrupt_with(self, error: BaseException, *, polite: bool) -> bool:
         """`interrupt`; a polite one waits until shields and cleanup are over."""
-        if self.state is State.ENDED:
+        if self.state is ENDED:
             return False
         if self._interrupts is None:
             self._interrupts = deque()
@@ -322,7 +325,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if not self.is_here():
             # Said again over there, where the thread may just have found that nothing is pending.
             self.scheduler.post(self.notice)
-        elif self.state is State.PARKED:
+        elif self.state is PARKED:
             self.rouse()
 
     def refresh(self) -> None:
