@@ -59,7 +59,8 @@ def move_on_at(deadline: float | None, *, shield: bool = False, cleanup_grace: f
 def fail_after(seconds: float | None, *, shield: bool = False, cleanup_grace: float | None = None) -> CancelScope:
     """A scope that cancels itself `seconds` after entering and raises the builtin `TimeoutError` then. None: never.
 
-    Only if the scope absorbed its own cancellation; an exception of the body wins.
+    Only if the scope absorbed its own cancellation; an exception of the body wins. Entering and leaving are no
+    checkpoints.
     """
     return _relative(_FailingScope(shield=shield, cleanup_grace=cleanup_grace), seconds)
 
@@ -73,7 +74,7 @@ def shield(seconds: float | None) -> CancelScope:
     """A block that the cancellation of enclosing scopes enters only after `seconds`. None: not before its end.
 
     It cancels nothing by itself; what was deferred is raised at the next checkpoint inside once the time is over.
-    Interrupts pass through, and so does the second Ctrl-C.
+    Interrupts pass through, and so does the second Ctrl-C. Entering and leaving are no checkpoints.
     """
     scope = _ShieldScope()
     scope.shield_seconds = checked_seconds(seconds, "seconds")

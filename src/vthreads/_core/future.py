@@ -109,7 +109,7 @@ class Future(concurrent.futures.Future[T]):
         return self._result  # type: ignore[no-any-return]  # what the thread returned
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the outcome; the exception it ended with, or None. A checkpoint; thread-safe. See `result`."""
+        """Wait for the outcome; the exception it ended with, or None. A checkpoint; thread-safe. As `result`."""
         self._wait(timeout)
         self.failure_taken = True
         if self._state is CANCELLED:
@@ -145,7 +145,7 @@ class Future(concurrent.futures.Future[T]):
         return True
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Have `fn(future)` called in the ending thread, or now if the outcome is there. Thread-safe.
+        """Have `fn(future)` called in the ending thread, or now if the outcome is there. Not a checkpoint; thread-safe.
 
         An exception of `fn` is logged to the logger "vthreads".
         """
@@ -157,7 +157,7 @@ class Future(concurrent.futures.Future[T]):
         self._call(fn)
 
     def remove_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Undo `add_done_callback`; no error if it was called already."""
+        """Undo `add_done_callback`; no error if it was called already. Not a checkpoint; thread-safe."""
         with _changing:
             if self._callbacks and fn in self._callbacks:
                 self._callbacks.remove(fn)

@@ -414,7 +414,8 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]
     """Start a virtual thread that belongs to no block: it is joined when its carrier ends.
 
     At the latest at interpreter exit, or at the end of the `run()` or of the OS thread it was spawned in. Its failure
-    is reported at once through `threading.excepthook`. Otherwise as `ThreadGroup.spawn`. Starts the runtime.
+    is reported at once through `threading.excepthook`. Otherwise as `ThreadGroup.spawn`: it runs at once up to its
+    first park, and this is no checkpoint. Starts the runtime.
 
     Raises:
         GroupClosed: the runtime is ending.
@@ -438,7 +439,10 @@ def current_thread() -> VirtualThread:
 
 
 def checkpoint() -> None:
-    """Let every ready virtual thread run once; raise what is pending. Does nothing on a plain OS thread."""
+    """Be a checkpoint and nothing else: raise what is pending, let every ready virtual thread run once.
+
+    Does nothing on a plain OS thread.
+    """
     thread = running()
     if thread is not None:
         thread.yield_now()

@@ -204,7 +204,10 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         joiners.park(joiner, timeout)
 
     def stack(self) -> traceback.StackSummary:
-        """Where the thread is, outermost call first, without the runtime's own frames; empty when not started."""
+        """Tell where the thread is, outermost call first, without the runtime's own frames; empty before its first run.
+
+        Not a checkpoint. Meant for the thread's own carrier; from elsewhere the answer may be torn.
+        """
         frame = first_frame_outside(self.frame())
         frames = []
         while frame is not None:
