@@ -22,8 +22,7 @@ def accept_all(listener):
         try:
             connection, _ = listener.accept()
         except OSError:
-            # The listener was closed while this waited in it.
-            return
+            return  # the listener was closed while this waited in it
         ThreadGroup.current.spawn(answer, connection)
 
 
@@ -49,11 +48,12 @@ def main():
             early.sendall(b"the request under way")
             sleep(0.05)
             os.kill(os.getpid(), signal.SIGTERM)
-            print(early.recv(100).decode())
-        try:
-            socket.create_connection(address)
-        except ConnectionRefusedError:
-            print("a late request is refused")
+            reply = early.recv(100).decode()
+    print(reply)
+    try:
+        socket.create_connection(address)
+    except ConnectionRefusedError:
+        print("a late request is refused")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,18 @@ import os
 import threading
 
 import pytest
+
 import vthreads
+from vthreads import patching
 from vthreads._core.runtime import threads_below
 from vthreads.testing import SeededOrder, VirtualClock
+
+
+@pytest.fixture(autouse=True, scope="module")
+def originals_in_place():
+    """Each module begins with the standard library as it was; `run` patches it again where a test lets it."""
+    vthreads.unpatch()
+    patching.state.refused = False
 
 
 @pytest.fixture

@@ -775,18 +775,60 @@ def outcome_of(thunk):
 
 
 def test_a_scope_that_was_left_passes_its_map_on():
-    def root():
-        with vthreads.move_on_after(10) as outer:
-            with vthreads.move_on_after(1):
-                results = map(lambda number: after(2, number), Source(), max_concurrency=2)
-            assert [0, 1] == [next(results), next(results)]
-            assert 2 == vthreads.now()
-            outer.cancel()
-            # The threads are still inside the outer scope, as this one.
-            next(results)
-        return outer.cancelled_caught, others()
+    workload = Workload()
 
-    assert (True, []) == run(root)
+    def root():
+        with vthreads.CancelScope() as outer:
+            with vthreads.move_on_after(0.5):
+                results = map(workload, Source(), max_concurrency=2)
+            assert [0, 10] == [next(results), next(results)]
+            # The threads are inside the outer scope, whatever the consumer does.
+            with vthreads.shield(None):
+                vthreads.sleep(0.5)
+                assert 2 == workload.running
+                outer.cancel()
+                vthreads.sleep(0)
+                return workload.running, results
+
+    assert 0 == run(root)[0]
+
+
+def test_a_shield_that_was_left_shields_its_map_no_more():
+    workload = Workload()
+
+    def root():
+        with vthreads.CancelScope() as outer:
+            with vthreads.shield(None):
+                results = map(workload, Source(), max_concurrency=2)
+                next(results)
+                outer.cancel()
+                vthreads.sleep(0.5)
+                assert 1 == workload.running
+            with vthreads.shield(None):
+                vthreads.sleep(0)
+                return workload.running, results
+
+    assert 0 == run(root)[0]
+
+
+def test_a_thread_that_ended_passes_its_map_on():
+    workload = Workload()
+
+    def call():
+        results = map(workload, Source(), max_concurrency=2)
+        next(results)
+        return results
+
+    def root():
+        with ThreadGroup() as group:
+            results = group.spawn(call).result()
+            assert 1 == workload.running
+            group.cancel()
+            with vthreads.shield(None):
+                vthreads.sleep(0)
+                return workload.running, results
+
+    assert 0 == run(root)[0]
 
 
 def test_a_cancelled_scope_that_was_left_takes_its_map_with_it():

@@ -196,6 +196,7 @@ def test_an_abandoned_call_is_not_shared(resolver):
     def root():
         with vthreads.move_on_after(1):
             resolver.look_up()
+        assert resolver.begun.wait(20)
         with ThreadGroup() as group:
             future = group.spawn(resolver.look_up)
             resolver.open.set()

@@ -12,6 +12,7 @@ import time
 import traceback
 
 import pytest
+
 import vthreads
 from vthreads import ThreadGroup
 from vthreads.errors import Cancelled, DeadlockError, Interrupted
@@ -303,8 +304,9 @@ def test_a_call_waited_for_beyond_the_grace_is_reported_once_with_what_it_holds_
         run(root)
     (report,) = opened_at
     assert 1 == report.count("still waits for the offloaded call")
-    assert 1 == report.count("KeyError: 'held up'")
-    assert "Gate" in report
+    assert 1 == report.count("Traceback")
+    assert ", in fail" in report
+    assert "call of a Gate;" in report
     assert "" == capsys.readouterr().err
 
 
@@ -796,3 +798,42 @@ def test_what_a_call_spawns_in_the_background_ends_with_it():
         print(offload(lambda: threading.current_thread().name))
     """)
     assert ("background\nTrue\nvthreads-offload-1\n", "", 0) == (done.stdout, done.stderr, done.returncode)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("grace", [0.05, 60], ids=["overdue", "in its grace"])
+def test_the_second_ctrl_c_leaves_the_call_of_any_thread_behind(grace):
+    done = run_script(f"""
+        import os, signal, threading, time, vthreads
+        from vthreads.offload import offload
+
+        begun = threading.Event()
+
+        def stuck():
+            begun.set()
+            threading.Event().wait()
+
+        def child():
+            try:
+                offload(stuck)
+            except BaseException as error:
+                print(type(error).__name__)
+                raise
+
+        def press():
+            begun.wait()
+            os.kill(os.getpid(), signal.SIGINT)
+            while not all(thread.pending for thread in group):
+                time.sleep(0.01)
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        threading.Thread(target=press, daemon=True).start()
+        try:
+            with vthreads.ThreadGroup(cleanup_grace={grace}) as group:
+                group.spawn(child)
+        except KeyboardInterrupt:
+            print("interrupted")
+    """)
+    assert ("Cancelled\ninterrupted\n", 0) == (done.stdout, done.returncode)
+    assert (grace < 1) == ("still waits" in done.stderr)

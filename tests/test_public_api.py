@@ -7,17 +7,63 @@ import inspect
 import pkgutil
 
 import pytest
+
 import vthreads
 
-PROMISED = """
-ThreadGroup VirtualThread Future spawn run sleep checkpoint current_thread stopping remaining now
-CancelScope move_on_after move_on_at fail_after fail_at shield
-offload wait as_completed map gather race first_completed
-Lock RLock Condition Event Semaphore BoundedSemaphore Barrier Queue LifoQueue PriorityQueue SimpleQueue
-Mutex RwLock Channel receive_any local
-patch unpatch
-Cancelled Interrupted GroupClosed GroupFull ScopeMisuse DeadlockError ChannelClosed ShutDown Empty Full
-""".split()
+PROMISED = [
+    "ThreadGroup",
+    "VirtualThread",
+    "Future",
+    "spawn",
+    "run",
+    "sleep",
+    "checkpoint",
+    "current_thread",
+    "stopping",
+    "remaining",
+    "now",
+    "CancelScope",
+    "move_on_after",
+    "move_on_at",
+    "fail_after",
+    "fail_at",
+    "shield",
+    "offload",
+    "wait",
+    "as_completed",
+    "map",
+    "gather",
+    "race",
+    "first_completed",
+    "Lock",
+    "RLock",
+    "Condition",
+    "Event",
+    "Semaphore",
+    "BoundedSemaphore",
+    "Barrier",
+    "Queue",
+    "LifoQueue",
+    "PriorityQueue",
+    "SimpleQueue",
+    "Mutex",
+    "RwLock",
+    "Channel",
+    "receive_any",
+    "local",
+    "patch",
+    "unpatch",
+    "Cancelled",
+    "Interrupted",
+    "GroupClosed",
+    "GroupFull",
+    "ScopeMisuse",
+    "DeadlockError",
+    "ChannelClosed",
+    "ShutDown",
+    "Empty",
+    "Full",
+]
 
 # Of these classes other modules of the runtime use more than users do.
 FOR_USERS = {

@@ -3,6 +3,7 @@
 from math import nan
 
 import pytest
+
 import vthreads
 from vthreads import ThreadGroup, checkpoint, fail_after, fail_at, move_on_after, move_on_at, sleep
 from vthreads.errors import Cancelled, ScopeMisuse
@@ -62,7 +63,7 @@ def test_a_block_that_is_in_time_ends_normally(virtual):
 
 def test_fail_after_raises_the_builtin_timeout_error(virtual):
     def root():
-        with pytest.raises(TimeoutError, match="did not end in time.*deadline"):
+        with pytest.raises(TimeoutError, match=r"did not end in time.*deadline"):
             with fail_after(5) as scope:
                 sleep(3600)
         return scope.cancelled_caught, vthreads.now()

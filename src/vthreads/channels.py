@@ -96,20 +96,25 @@ class Channel(Generic[T]):
         waits = _may_wait(timeout)
         if waits:
             checkpoint()
-        waiter = waiter_here()
-        offer = _Offer(waiter, item)
         with self._changing:
             if self._closed:
                 raise ChannelClosed(f"{self!r} takes no more items")
             if self._receiving.unpark_one(item):
                 return
-            if len(self._buffer) < self._capacity:
+            if self._has_room():
                 self._buffer.append(item)
                 return
-            if waits:
-                self._sending.add(offer)
-                self._close_if_missed()
-        answer = waiter.park(lambda: self._sending.withdraw(offer), timeout) if waits else TIMED_OUT
+            if not waits:
+                raise TimeoutError(f"nobody receives from {self!r} right now")
+            waiter = waiter_here()
+            offer = _Offer(waiter, item)
+            self._sending.add(offer)
+            missed = (self._has_room() or self._closed) and self._sending.withdraw(offer)
+        if missed:
+            # A finalizer received or closed between the look and the queueing.
+            self.send(item, timeout)
+            return
+        answer = waiter.park(lambda: self._sending.withdraw(offer), timeout)
         if answer is TIMED_OUT:
             raise TimeoutError(f"nobody received from {self!r} within {timeout} seconds")
         if answer is CLOSED:
@@ -128,22 +133,29 @@ class Channel(Generic[T]):
         waits = _may_wait(timeout)
         if waits:
             checkpoint()
-        waiter = waiter_here()
         with self._changing:
             items = self._take()
             if items:
                 return items[0]
             if self._closed:
                 raise ChannelClosed(f"{self!r} has nothing more to receive")
-            if waits:
-                self._receiving.add(waiter)
-                self._close_if_missed()
-        answer: Any = self._receiving.park(waiter, timeout) if waits else TIMED_OUT
+            if not waits:
+                raise TimeoutError(f"nothing was sent to {self!r} yet")
+            waiter = waiter_here()
+            self._receiving.add(waiter)
+            missed = (self._buffer or self._closed) and self._receiving.withdraw(waiter)
+        if missed:
+            # A finalizer sent or closed between the look and the queueing.
+            return self.receive(timeout)
+        answer: Any = self._receiving.park(waiter, timeout)
         if answer is TIMED_OUT:
             raise TimeoutError(f"nothing was sent to {self!r} within {timeout} seconds")
         if answer is CLOSED:
             raise ChannelClosed(f"{self!r} was closed while waiting for an item")
         return answer  # type: ignore[no-any-return]  # the item, handed over
+
+    def _has_room(self) -> bool:
+        return len(self._buffer) < self._capacity
 
     def _take(self) -> list[T]:
         """Take the next item, in a list; an empty list if there is none."""
@@ -173,11 +185,6 @@ class Channel(Generic[T]):
             self._closed = True
             self._sending.unpark_all(CLOSED)
             self._receiving.unpark_all(CLOSED)
-
-    def _close_if_missed(self) -> None:
-        """See to a waiter that came after `close`: a finalizer may have closed between its look and its queueing."""
-        if self._closed:
-            self.close()
 
     @property
     def closed(self) -> bool:
@@ -239,33 +246,20 @@ def _receive_one(channels: tuple[Channel[Any], ...], timeout: float | None) -> A
     ticket = Ticket(waiter)
     queued: list[tuple[Channel[Any], Ticket]] = []
 
+    def leave_queues() -> None:
+        for channel, named in queued:
+            channel._receiving.withdraw(named)
+
     def give_up() -> bool:
         if not ticket.withdraw():
             return False
         leave_queues()
         return True
 
-    def leave_queues() -> None:
-        for channel, named in queued:
-            channel._receiving.withdraw(named)
-
     try:
-        for channel in channels:
-            with channel._changing:
-                if channel._buffer or channel._sending:
-                    # Unless an earlier channel has been quicker in the meantime.
-                    if not ticket.withdraw():
-                        break
-                    items = channel._take()
-                    if items:
-                        return channel, items[0]
-                    # The sender withdrew at the last moment: look at all of them again.
-                    return channel, CLOSED
-                if not channel._closed:
-                    named = ticket.named(channel)
-                    queued.append((channel, named))
-                    channel._receiving.add(named)
-                    channel._close_if_missed()
+        answer = _queue_up(channels, ticket, queued)
+        if answer is not None:
+            return answer
         if not queued:
             raise ChannelClosed("all of the channels are closed and empty")
         if not _may_wait(timeout):
@@ -273,3 +267,23 @@ def _receive_one(channels: tuple[Channel[Any], ...], timeout: float | None) -> A
         return waiter.park(give_up, timeout)
     finally:
         leave_queues()
+
+
+def _queue_up(channels: tuple[Channel[Any], ...], ticket: Ticket, queued: list[tuple[Channel[Any], Ticket]]) -> Any:
+    """Stand in the queues of the open channels; if one has an item, stop there and return the two."""
+    for channel in channels:
+        named = ticket.named(channel)
+        queued.append((channel, named))
+        with channel._changing:
+            # Queue first and look then, so that nothing that a finalizer does in between is missed.
+            channel._receiving.add(named)
+            if channel._buffer or channel._sending:
+                # Unless an earlier channel has been quicker in the meantime.
+                if not ticket.withdraw():
+                    return None
+                items = channel._take()
+                # Without an item the sender withdrew at the last moment: look at all of them again.
+                return channel, items[0] if items else CLOSED
+            if channel._closed and channel._receiving.withdraw(named):
+                queued.pop()
+    return None

@@ -13,6 +13,7 @@ from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION, 
 from concurrent.futures._base import DoneAndNotDoneFutures
 from contextvars import copy_context
 from math import inf
+from traceback import format_exception_only
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -403,7 +404,7 @@ class _Items(ThreadGroup):
     def __init__(
         self, caller: VirtualThread, fn: Callable[..., Any], source: Iterator[tuple[Any, ...]], window: int
     ) -> None:
-        super().__init__(f"map of {getattr(fn, '__qualname__', fn)}")
+        super().__init__(f"map of {getattr(fn, '__qualname__', type(fn).__qualname__)}")
         self.home = caller.scheduler
         self._host = current_group()
         self._fn = fn
@@ -499,7 +500,8 @@ class _Items(ThreadGroup):
         """Cancel the feeder and the calls behind the one that failed; those before it are still wanted."""
         if thread is self._feeder:
             return
-        reason = f"a call before it in {self.name} failed: {error!r}"
+        # Not its repr: that is the user's code, and may fail.
+        reason = f"a call before it in {self.name} failed: {format_exception_only(error)[0].strip()}"
         behind = False
         for member in list(self._members):
             if behind or member is self._feeder:

@@ -245,12 +245,17 @@ class Call:
         self._waiting = WaitQueue()
 
     def __repr__(self) -> str:
-        return f"<call of {self.function!r} {self._phase.value}{' abandoned' if self.abandoned else ''}>"
+        return f"<call of {_name_of(self.function)} {self._phase.value}{' abandoned' if self.abandoned else ''}>"
 
     @property
     def abandoned(self) -> bool:
         """Whether nobody wants the outcome."""
         return self._wanted_by == 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the outcome is there, or never will be."""
+        return self._phase is Phase.OVER
 
     # --- beginning
 
@@ -267,7 +272,7 @@ class Call:
         try:
             _pool.run(self)
         except RuntimeError as start_error:  # raised to whoever waits for the call
-            start_error.add_note(f"no OS thread could be started to call {self.function!r}")
+            start_error.add_note(f"no OS thread could be started to call {_name_of(self.function)}")
             self.end(None, start_error)
             self.release()
             self.tell()
@@ -275,9 +280,12 @@ class Call:
 
     def withdraw(self) -> bool:
         """Take it out of the queue for a token: true if it never began and never will."""
-        if self._permits is None or not self._permits.withdraw(self):
-            return False
-        self._phase = Phase.OVER
+        with _pool.changing:
+            if self._permits is None or not self._permits.withdraw(self):
+                return False
+            self._phase = Phase.OVER
+        # There is no result to dispose of.
+        self._dispose = None
         self._tell_over()
         return True
 
@@ -286,7 +294,7 @@ class Call:
     def join(self) -> bool:
         """Want the outcome as well; false if there is no waiting any more, because it is over or abandoned."""
         with _pool.changing:
-            if self._wanted_by == 0 or self._phase is Phase.OVER:
+            if self.abandoned or self.is_over:
                 return False
             self._wanted_by += 1
             return True
@@ -295,17 +303,19 @@ class Call:
         """Want the outcome no more; true if the call goes on with nobody waiting."""
         with _pool.changing:
             self._wanted_by -= 1
-            if self._wanted_by or (self._phase is Phase.QUEUED and self.withdraw()):
+            if self._wanted_by:
                 return False
-            came_meanwhile = self._phase is Phase.OVER
-        if came_meanwhile:
+            # Then the outcome is there, and was still wanted when it came.
+            is_over = self.is_over
+        if is_over:
             self._drop_outcome()
-        return not came_meanwhile
+            return False
+        return not self.withdraw()
 
     def park(self, thread: VirtualThread, park: Callable[[Callable[[], bool]], Any]) -> Any:
         """Park `thread` with its method `park` until the call is over, or somebody unparks it for another reason."""
         with _pool.changing:
-            if self._phase is Phase.OVER:
+            if self.is_over:
                 return True
             self._waiting.add(thread)
         return park(lambda: self._waiting.withdraw(thread))
@@ -369,6 +379,12 @@ class Call:
                     self._dispose(value)
             except Exception:
                 logger.exception("the late result of %r could not be disposed of", self.function)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    # Not its repr: that is the user's code, and may fail.
+    name = getattr(function, "__qualname__", None)
+    return name if isinstance(name, str) else f"a {type(function).__qualname__}"
 
 
 def _look_again() -> None:
@@ -478,6 +494,8 @@ class _Pool:
         Raises:
             RuntimeError: there is none, and none can be started.
         """
+        if self.closed:
+            raise RuntimeError(f"the interpreter is ending; {_name_of(call.function)} was not called")
         with self.changing:
             self.calls_under_way[call] = None
             worker = self._idle.pop() if self._idle else None
@@ -584,7 +602,7 @@ def _wait_through(thread: VirtualThread, call: Call, cancel: Callable[[], object
         if not cleaning_up:
             # Kept back, it was not delivered: the cleanup after the call has its full grace.
             _forget_delivery(thread)
-        if cancel is not None:
+        if cancel is not None and not call.is_over:
             _call_off(call, cancel)
             cancel = None
         _wait_held_up(thread, call, overdue_at)
@@ -669,7 +687,7 @@ def _result_of(call: Call) -> Any:
         return call.value
     if isinstance(error, Cancelled):
         # Not the cancellation of the thread that asks, which no scope of its own would absorb.
-        raise CancelledError(f"the offloaded call of {call.function!r} was cancelled: {error}") from error
+        raise CancelledError(f"the offloaded call of {_name_of(call.function)} was cancelled: {error}") from error
     try:
         raise error
     finally:
@@ -685,7 +703,7 @@ def _report(thread: VirtualThread, call: Call) -> None:
     node = thread.innermost._affected_by
     reason = None if node is None else node._cancel_reason
     lines = [f"vthreads: {thread.name!r} is cancelled ({reason or 'no reason was given'}), but "]
-    lines += [f"still waits for the offloaded call of {call.function!r}; Ctrl-C leaves the call behind.\n"]
+    lines += [f"still waits for the offloaded call of {_name_of(call.function)}; Ctrl-C leaves the call behind.\n"]
     for failure in _failures_held_up(thread):
         lines += ["This waits behind it:\n", *traceback.format_exception(failure)]
     try:

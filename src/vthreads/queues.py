@@ -90,7 +90,8 @@ class _Exchange(Generic[T]):
         self.is_shutdown = False
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} size={self.qsize()} maxsize={self.maxsize} getters={len(self._getting)}>"
+        waiters = f"getters={len(self._getting)} putters={len(self._putting)}"
+        return f"<{type(self).__name__} size={self.qsize()} maxsize={self.maxsize} {waiters}>"
 
     def _new_items(self) -> Any:
         return deque()

@@ -641,6 +641,9 @@ class Barrier:
                 raise BrokenBarrierError
             else:
                 current.waiting.add(waiter)
+                if current.broken:
+                    # By a finalizer, between the look and the queueing.
+                    current.waiting.unpark_all(False)
         if is_last:
             self._open(current)
         elif waiter.park(lambda: self._leave(current, waiter), seconds) is not True:

@@ -5,6 +5,7 @@ import warnings
 from math import inf, nan
 
 import pytest
+
 import vthreads
 from vthreads import CancelScope, ThreadGroup, checkpoint, fail_after, move_on_after, remaining, shield, sleep
 from vthreads._core.thread import deferred_delivery
@@ -308,7 +309,9 @@ def test_a_deadline_set_after_the_scope_was_left_does_nothing(virtual):
     assert virtual(root) is False
 
 
-@pytest.mark.parametrize("make", [CancelScope, move_on_after, fail_after, vthreads.move_on_at, vthreads.fail_at, shield])
+@pytest.mark.parametrize(
+    "make", [CancelScope, move_on_after, fail_after, vthreads.move_on_at, vthreads.fail_at, shield]
+)
 def test_a_time_that_is_no_number_is_refused(make):
     with pytest.raises(ValueError, match="not a time"):
         make(nan)

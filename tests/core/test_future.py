@@ -6,6 +6,7 @@ import logging
 import threading
 
 import pytest
+
 import vthreads
 from vthreads import Future, ThreadGroup, move_on_after, sleep
 

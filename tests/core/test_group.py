@@ -5,6 +5,7 @@ import threading
 from contextvars import ContextVar
 
 import pytest
+
 import vthreads
 from vthreads import CancelScope, ThreadGroup, move_on_after, sleep, stopping
 from vthreads._core.originals import allocate_lock, get_ident
@@ -233,7 +234,7 @@ def test_a_background_thread_is_in_the_background_group(virtual):
 def test_a_group_is_used_inside_its_block_only(virtual):
     def root():
         g = ThreadGroup("g")
-        with pytest.raises(GroupClosed, match="'g'.*not entered"):
+        with pytest.raises(GroupClosed, match=r"'g'.*not entered"):
             g.spawn(sleep, 1)
         with g:
             with pytest.raises(GroupClosed, match="entered before"):

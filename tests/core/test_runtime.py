@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 import vthreads
 from vthreads import Future, ThreadGroup, sleep
 from vthreads._core import runtime
@@ -113,7 +114,7 @@ def test_when_all_are_parked_for_ever_the_root_is_told_who_waits(virtual):
         with ThreadGroup() as g:
             future = g.spawn(waiting_for_nothing)
             future.thread.name = "the one"
-            with pytest.raises(DeadlockError, match="'the one' waits in Semaphore.acquire.*waiting_for_nothing"):
+            with pytest.raises(DeadlockError, match=r"'the one' waits in Semaphore\.acquire.*waiting_for_nothing"):
                 future.result()
             future.cancel()
         return "alive"
@@ -155,7 +156,7 @@ def unpatched(monkeypatch):
 @pytest.mark.parametrize(
     "first_use",
     [
-        lambda: vthreads.current_thread(),
+        vthreads.current_thread,
         lambda: sleep(0),
         lambda: ThreadGroup.current.spawn(int).result(),
         lambda: vthreads.CancelScope().__enter__(),

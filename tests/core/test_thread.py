@@ -4,6 +4,7 @@ import threading
 from contextvars import ContextVar
 
 import pytest
+
 import vthreads
 from vthreads import ThreadGroup, VirtualThread, sleep
 from vthreads._core.engine import State
@@ -441,7 +442,7 @@ def test_a_failure_says_where_its_thread_was_spawned_up_to_the_root(virtual):
     assert "in test_a_failure_says_where_its_thread_was_spawned_up_to_the_root.<locals>.middle" in note
     assert "whose spawner was spawned at" in note
     assert "in test_a_failure_says_where_its_thread_was_spawned_up_to_the_root.<locals>.root" in note
-    assert f'line {middle.__code__.co_firstlineno + 2}, in' in note
+    assert f"line {middle.__code__.co_firstlineno + 2}, in" in note
     assert 1 == len(inner.__notes__)
 
 

@@ -10,8 +10,9 @@ import weakref
 from math import inf
 
 import pytest
-import vthreads
 from greenlet import getcurrent, greenlet
+
+import vthreads
 from vthreads import ThreadGroup, sleep
 from vthreads._core.engine import ABORTED, CLOSED, READ, TIMED_OUT, WRITE, State, make_poller
 from vthreads._core.engine.pollers import POLLERS
@@ -528,7 +529,9 @@ def test_the_pool_is_bounded_and_empty_after_the_run(virtual, monkeypatch):
     assert 5 == pooled
     assert [] == scheduler._pool
     gc.collect()
-    assert 0 == sum(isinstance(thing, greenlet) and thing.gr_frame is not None and not thing.dead for thing in gc.get_objects())
+    assert 0 == sum(
+        isinstance(thing, greenlet) and thing.gr_frame is not None and not thing.dead for thing in gc.get_objects()
+    )
 
 
 @pytest.mark.parametrize("park", [False, True])
@@ -828,7 +831,7 @@ def test_select_refuses_a_number_that_is_too_high_for_it(virtual):
 
 
 def test_an_unknown_poller_is_refused_with_the_names_of_those_there_are():
-    with pytest.raises(ValueError, match="no poller named 'kqueen'.*poll"):
+    with pytest.raises(ValueError, match=r"no poller named 'kqueen'.*poll"):
         vthreads.run(lambda: None, poller="kqueen", patch=False)
 
 

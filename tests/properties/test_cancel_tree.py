@@ -1,16 +1,21 @@
 """Random programs over scopes, shields and threads, compared with the rules worked out anew at every step.
 
-Without cleanup grace the rule is simple: a checkpoint raises `Cancelled` if and only if some cancelled scope around it is
-not hidden by a shield.
+Without cleanup grace the rule is simple: a checkpoint raises `Cancelled` if and only if some cancelled scope around it
+is not hidden by a shield.
 """
 
-import vthreads
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import vthreads
 from vthreads import CancelScope, ThreadGroup, shield, sleep
 from vthreads._core.runtime import threads_below
 from vthreads.errors import Cancelled
 from vthreads.testing import SeededOrder, VirtualClock
+
+# Five hundred programs take some seconds, and more where others use the machine.
+pytestmark = pytest.mark.timeout(300)
 
 # Small on purpose: the calls have to collide.
 which = st.integers(0, 3)

@@ -4,13 +4,18 @@ Whatever happens: no thread outlives its group, what comes out of a group is wha
 takes nobody, and nothing is left behind.
 """
 
-import vthreads
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import vthreads
 from vthreads import ThreadGroup, move_on_after, shield, sleep
 from vthreads._core.runtime import threads_below
 from vthreads.errors import Cancelled, GroupClosed
 from vthreads.testing import SeededOrder, VirtualClock
+
+# Five hundred programs take some seconds, and more where others use the machine.
+pytestmark = pytest.mark.timeout(300)
 
 # Small on purpose: the calls have to collide.
 which = st.integers(0, 3)
@@ -109,12 +114,9 @@ class Program:
         over = group._why_over() is not None
         try:
             future = group.spawn(self.run, block)
-        except GroupClosed as refusal:
+        except GroupClosed:
             # It may have been closed while the call waited for a permit.
             assert group._why_over() is not None
-            assert refusal.group is group
-            raise
-        except Cancelled:
             raise
         assert not over
         self.futures.append(future)

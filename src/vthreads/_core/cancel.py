@@ -1,9 +1,9 @@
 """Level cancellation: a tree of nodes, and what a cancelled node means for the thread inside.
 
 Nodes are cancel scopes and virtual threads (a virtual thread is a scope around what it runs). Each node knows by which
-cancelled node it is affected: the outermost one that no shield hides. Cancelling walks down and tells the threads below;
-a thread raises `Cancelled` at its checkpoints as long as its innermost node is affected. The semantics are Trio's; the
-cleanup grace is ours.
+cancelled node it is affected: the outermost one that no shield hides. Cancelling walks down and tells the threads
+below; a thread raises `Cancelled` at its checkpoints as long as its innermost node is affected. The semantics are
+Trio's; the cleanup grace is ours.
 
 How the tree stays right without a lock: a node enters its parent's children first and reads the parent's state then;
 a canceller sets its state first and lists the children then. Whatever the order, one of the two sees the other. And
@@ -261,7 +261,7 @@ class CancelScope(CancelNode):
         return misuse
 
     def _absorbs(self) -> bool:
-        """Whether a `Cancelled` that leaves the block ends here: this is the outermost scope that it can be meant for."""
+        """Whether a `Cancelled` that leaves the block ends here: no scope around is cancelled and not hidden."""
         return self._affected_by is self
 
     # --- cancelling
@@ -347,7 +347,7 @@ class CancelScope(CancelNode):
         self._spread()
 
     def survive_fork(self) -> None:
-        """In the child of a fork: nothing is inside but the thread itself, and the timers belong to another scheduler."""
+        """In the child of a fork nothing is inside but the thread, and the timers belong to another scheduler."""
         if self.group is not None:
             self.group.survive_fork()
         self._children = {child: None for child in self._children or () if isinstance(child, CancelScope)}

@@ -1,16 +1,15 @@
 """Time, as the scheduler sees it.
 
-A clock defines `now()`, `patience(due, outside)` and `jump(due)`. `patience` answers how many real seconds the scheduler
-may wait for the outside world when every thread is parked and the next timer is due at `due`; `jump` is called when
-that wait brought nothing. Nothing here knows threads.
+A clock defines `now()`, `patience(due, outside)` and `jump(due)`. `patience` answers how many real seconds the
+scheduler may wait for the outside world when every thread is parked and the next timer is due at `due`; `jump` is
+called when that wait brought nothing. Nothing here knows threads.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Protocol
-
 from math import inf
+from typing import Protocol
 
 __all__ = ["Clock", "MonotonicClock", "VirtualClock"]
 
@@ -44,7 +43,7 @@ class VirtualClock:
 
     Args:
         start: the first value of `now()`, in seconds.
-        outside_patience: real seconds to wait for sockets and OS threads, if any thread waits for one, before time jumps.
+        outside_patience: real seconds to wait for sockets and OS threads, if any thread waits for one, before a jump.
     """
 
     def __init__(self, start: float = 0.0, outside_patience: float = 0.05) -> None:

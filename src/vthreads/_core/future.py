@@ -173,7 +173,8 @@ class Future(concurrent.futures.Future[T]):
     def _set_by_hand(self, *_: Any) -> NoReturn:
         raise InvalidStateError(f"{self!r} is set by its thread alone; for an outcome of your own use a queue")
 
-    set_result = set_exception = set_running_or_notify_cancel = _set_by_hand
+    # What the standard class offers to executors.
+    set_result = set_exception = set_running_or_notify_cancel = _set_by_hand  # type: ignore[assignment]  # all refuse
 
     def settle(self, state: str, value: Any, error: BaseException | None) -> None:
         """The outcome is there: wake those who wait and call those who asked for it."""

@@ -38,6 +38,8 @@ __all__ = ["BackgroundGroup", "ThreadGroup", "current_group"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+
 # Ended futures kept for `as_completed`; bounded, so that a server's group does not grow for ever.
 ENDED_KEPT = 10_000
 
@@ -221,9 +223,7 @@ class ThreadGroup:
             self._launch(thread)
         return future
 
-    def _admit(
-        self, caller: VirtualThread | None, call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]], queue: bool
-    ) -> VirtualThread:
+    def _admit(self, caller: VirtualThread | None, call: Call, queue: bool) -> VirtualThread:
         site = caller_site()
         inherited = () if caller is None else caller.sites[: LONGEST_CHAIN - 1]
         sites = inherited if site is None else (site, *inherited)
@@ -446,7 +446,7 @@ class ThreadGroup:
                 self._empty.add(body)
             try:
                 body.park_for_interrupts(lambda: self._empty.withdraw(body))
-            except BaseException as interrupt:  # raised at the end, as a failure of the body
+            except BaseException as interrupt:  # noqa: BLE001  # raised at the end, as a failure of the body
                 self._failures.append((interrupt, None))
                 self._scope._request_cancel(f"{body.name!r} was interrupted: {_told(interrupt)}", body)
 

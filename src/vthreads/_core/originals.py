@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 
-
 class RLock(PlainRLock):  # type: ignore[misc]  # final in the type stubs only
     """The runtime's own reentrant lock: told apart from those of others, which patching exchanges."""
 

@@ -213,7 +213,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         while frame is not None:
             frames.append((frame, frame.f_lineno))
             frame = first_frame_outside(frame.f_back)
-        return traceback.StackSummary.extract(reversed(frames), lookup_lines=False)  # type: ignore[arg-type]  # the stubs ask for an Iterator where an Iterable does
+        return traceback.StackSummary.extract(reversed(frames), lookup_lines=False)
 
     # --- running
 
@@ -233,7 +233,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             assert self._call is not None
             function, arguments, keywords = self._call
             value = function(*arguments, **keywords)
-        except BaseException as raised:  # carried to whoever asks for the result
+        except BaseException as raised:  # noqa: BLE001  # carried to whoever asks for the result
             error = raised
             # The frames of the engine and of this method would only be noise in the user's traceback.
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
@@ -262,6 +262,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if self.group is not None:
             self.group.left(self)
             # Without these cycles, thread and future go as soon as the last user lets go of them.
+            assert self._parent is not None
             self.future, self.innermost, self._affected_by = None, self._parent, None
         if self._joiners:
             self._joiners.unpark_all()

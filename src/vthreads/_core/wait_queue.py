@@ -8,6 +8,7 @@ locks, groups or cancellation.
 
 from __future__ import annotations
 
+from _thread import TIMEOUT_MAX
 from collections import OrderedDict
 from collections.abc import Callable
 from math import inf
@@ -18,9 +19,6 @@ from .engine import TIMED_OUT
 from .originals import allocate_lock, interrupt_main
 
 __all__ = ["OSThreadWaiter", "Ticket", "WaitQueue", "Waiter", "waiter_here"]
-
-# The longest wait that `_thread.lock.acquire` takes, in seconds: about 292 years less a margin for the platform's time_t.
-LONGEST_WAIT = 4_000_000.0
 
 
 class Waiter(Protocol):
@@ -46,7 +44,7 @@ class OSThreadWaiter:
     def park(self, abort: Callable[[], bool], timeout: float | None = None) -> Any:
         """Block until unparked; the value given there, or TIMED_OUT after `timeout` seconds if `abort()` agrees."""
         try:
-            woken = self._gate.acquire(True, -1 if timeout is None else min(max(timeout, 0), LONGEST_WAIT))
+            woken = self._gate.acquire(True, -1 if timeout is None else min(max(timeout, 0), TIMEOUT_MAX))
         except BaseException:
             # A signal handler raised (Ctrl-C). If the wait was granted meanwhile, the grant must not be lost:
             # take it, and let the signal be raised again behind it.

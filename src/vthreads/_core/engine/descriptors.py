@@ -1,8 +1,8 @@
 """Who waits for which descriptor: the table between a poller and the fibers.
 
 A descriptor belongs to the object that opened it (a socket), not to its number: a number that was closed and given out
-again gets a fresh entry, and whoever still waited on the old one is told. Readiness is remembered per direction, so that
-a call which is known to find nothing does not try. Nothing here knows what is read or written.
+again gets a fresh entry, and whoever still waited on the old one is told. Readiness is remembered per direction, so
+that a call which is known to find nothing does not try. Nothing here knows what is read or written.
 """
 
 from __future__ import annotations

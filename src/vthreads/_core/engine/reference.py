@@ -39,7 +39,8 @@ POOL_SIZE = 1_000
 
 
 class State(Enum):
-    """
+    """Where a fiber is in its life.
+
     NEW ──start──> RUNNING ──park──> PARKED
      │             ^     │             │
      └─enqueue─> READY   └─end─> ENDED │ unpark, deadline, abort
@@ -210,7 +211,7 @@ class Scheduler:
         """The code that is running becomes `fiber`."""
         fiber.state = RUNNING
         self.running = fiber
-        self._begin_slice(self._now())
+        self.slice_end = self._now() + SLICE
 
     def make_ready(self, fiber: Fiber) -> None:
         """Queue a parked or new fiber."""
@@ -278,12 +279,9 @@ class Scheduler:
             while not self._ready:
                 self._idle()
             now = self._now()
-        self._begin_slice(now)
+        self.slice_end = now + SLICE
         fiber: Fiber = self._ready.popleft()
         return fiber
-
-    def _begin_slice(self, now: float) -> None:
-        self.slice_end = now + SLICE
 
     def _switch_to(self, fiber: Fiber) -> None:
         target = fiber._greenlet
@@ -365,7 +363,7 @@ class Scheduler:
             seconds = min(seconds, LONGEST_WAIT)
         try:
             events = self.poller.wait(seconds)
-        except BaseException as error:  # of no concern to whichever fiber happened to poll; told to the layer above
+        except BaseException as error:  # noqa: BLE001  # of no concern to whichever fiber happened to poll; told to the layer above
             events = []
             self._when_signalled(error)
         self._asleep = False

@@ -3,11 +3,12 @@
 A poller defines
 
 - `register(fd)`: from now on `fd` is known. Raises `PermissionError` for a regular file, which is always ready.
-- `arm(fd, direction)`: somebody is about to wait for `direction` (READ or WRITE). An edge-triggered poller does nothing.
+- `arm(fd, direction)`: somebody is about to wait for `direction`, READ or WRITE. An edge-triggered poller does nothing.
 - `rearm(fd, direction)`: the same, when it is not known whether `fd` is still the file it was when it was registered.
 - `unregister(fd)`: forget it; no error if it is closed already.
-- `wait(seconds)`: block up to that long (None: for ever); a list of `(fd, events)`, events a sum of READ, WRITE, HANGUP.
-- `interrupt()`: make the current or next `wait` return. From any OS thread. `interrupt_fd` takes a byte to the same end.
+- `wait(seconds)`: block up to that long (None: for ever); a list of `(fd, events)`, a sum of READ, WRITE and HANGUP.
+- `interrupt()`: make the current or next `wait` return, from any OS thread. A byte written to `interrupt_fd` does so,
+  too.
 - `close()`.
 
 What was reported once need not be reported again until it is armed again. Nothing here knows fibers or sockets.

@@ -24,7 +24,8 @@ class PollPoller(InterestPoller):
         wakeup_fd = self._wakeup.read_fd
         interests.register(wakeup_fd, POLLIN)
         for fd, direction in self._armed.items():
-            interests.register(fd, (POLLIN | POLLPRI if direction & READ else 0) | (POLLOUT if direction & WRITE else 0))
+            reading = POLLIN | POLLPRI if direction & READ else 0
+            interests.register(fd, reading | (POLLOUT if direction & WRITE else 0))
         # Rounded up: waking before a timer is due would spin through the last millisecond.
         milliseconds = None if seconds is None else math.ceil(seconds * 1000)
         events = []

@@ -1,0 +1,62 @@
+"""What does it cost to park very many virtual threads, and to cancel them all?
+
+Each of them parks once, on nothing. Memory is the growth of the resident set, with the futures dropped. Processor time
+is that of this process; its unit is the thread.
+
+    python benchmarks/parked.py [threads]
+"""
+
+import resource
+import sys
+import time
+
+import vthreads
+from vthreads import ThreadGroup
+
+THREADS = 100_000
+
+
+def resident_bytes() -> int:
+    """What this process has in memory right now."""
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def park() -> None:
+    """What each thread does."""
+    vthreads.current_thread().park()
+
+
+def measure(threads: int) -> dict[str, float]:
+    """Park `threads`, cancel them, and count that all have ended."""
+    memory, started, cpu = resident_bytes(), time.perf_counter(), time.process_time()
+    with ThreadGroup() as group:
+        for _ in range(threads):
+            group.spawn(park)
+        made, made_cpu = time.perf_counter(), time.process_time()
+        grown = resident_bytes() - memory
+        if len(group) != threads:
+            raise AssertionError(f"{len(group)} of {threads} threads are parked")
+        group.cancel()
+    ended, ended_cpu = time.perf_counter(), time.process_time()
+    if len(group):
+        raise AssertionError(f"{len(group)} threads are left")
+    return {
+        "KiB each": grown / threads / 1024,
+        "seconds to make": made - started,
+        "µs of processor each, to make": (made_cpu - cpu) / threads * 1e6,
+        "seconds to cancel": ended - made,
+        "µs of processor each, to cancel": (ended_cpu - made_cpu) / threads * 1e6,
+    }
+
+
+def main() -> None:
+    """Print the figures."""
+    threads = int(sys.argv[1]) if len(sys.argv) > 1 else THREADS
+    print(f"{threads:,} parked virtual threads")  # noqa: T201 - a benchmark prints
+    for what, figure in vthreads.run(measure, threads, patch=False).items():
+        print(f"  {what:32} {figure:8.2f}")  # noqa: T201 - a benchmark prints
+
+
+if __name__ == "__main__":
+    main()
