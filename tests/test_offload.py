@@ -15,6 +15,8 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup
+from vthreads._core.runtime import own_os_threads
+from vthreads._core.semaphore import Semaphore
 from vthreads.errors import Cancelled, DeadlockError, Interrupted
 from vthreads.offload import Limiter, calls_under_way, leave_calls_behind, offload, offload_abandonable
 from vthreads.testing import VirtualClock
@@ -131,6 +133,8 @@ def test_an_os_thread_without_work_ends(monkeypatch):
     monkeypatch.setattr(sys.modules["vthreads.offload"], "IDLE_SECONDS", 0.01)
     os_thread = run(lambda: offload(threading.current_thread))
     wait_for_real(lambda: os_thread not in threading.enumerate())
+    # Its number may be given to an OS thread of the user's.
+    wait_for_real(lambda: os_thread.ident not in own_os_threads)
 
 
 def test_an_exception_comes_back_with_its_traceback():
@@ -490,6 +494,27 @@ def test_at_the_moment_of_the_result_it_is_either_returned_or_disposed_of():
         assert ["result"] == run(lambda: root(delay))
 
 
+def test_a_result_that_nobody_was_told_of_before_the_cancellation_is_disposed_of():
+    limiter, disposed, releasing, go_on = Limiter("test", 1), [], threading.Event(), threading.Event()
+
+    class SlowSemaphore(Semaphore):
+        def release(self, n=1):
+            releasing.set()
+            assert go_on.wait(20)
+            super().release(n)
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(offload_abandonable, limiter, str, disposed.append, "result")
+            assert releasing.wait(20)
+            group.cancel()
+        go_on.set()
+
+    limiter.permits = SlowSemaphore(1)
+    run(root)
+    assert ["result"] == disposed
+
+
 def test_cancel_is_called_once_on_another_os_thread_and_cancelled_replaces_the_exception():
     gate = Gate(KeyError("it was cancelled"))
     idents = []
@@ -659,17 +684,25 @@ def test_a_limiter_without_tokens_is_refused():
 
 
 def test_an_abandoned_call_may_still_unpark_somebody_and_afterwards_that_is_a_deadlock():
-    gate = Gate()
+    event, never, called = vthreads.Event(), vthreads.Event(), []
+
+    def call():
+        called.append(1)
+        # Longer than it takes to find a deadlock.
+        time.sleep(0.3)
+        event.set()
 
     def root():
-        with vthreads.move_on_after(1):
-            offload(gate, on_cancel="abandon")
-        threading.Timer(0.05, gate.open.set).start()
-        vthreads.current_thread().park(None)
+        with vthreads.move_on_after(0.01):
+            offload(call, on_cancel="abandon")
+        event.wait()
+        with vthreads.move_on_after(0.01):
+            offload(call, on_cancel="abandon")
+        never.wait()
 
     with pytest.raises(DeadlockError):
         vthreads.run(root, patch=False)
-    assert gate.open.is_set()
+    assert 2 == len(called)
 
 
 # --- processes
@@ -728,12 +761,13 @@ def test_while_the_process_ends_calls_are_still_made():
 def test_the_child_of_a_fork_has_a_pool_of_its_own():
     done = run_script("""
         import os, threading, vthreads
-        from vthreads.offload import calls_under_way, offload
+        from vthreads.offload import Limiter, calls_under_way, offload, offload_abandonable
 
+        limiter = Limiter("test", 1)
         gate = threading.Event()
 
         def stuck():
-            offload(gate.wait)
+            offload_abandonable(limiter, gate.wait, None)
 
         with vthreads.ThreadGroup() as group:
             group.spawn(stuck)
@@ -742,6 +776,7 @@ def test_the_child_of_a_fork_has_a_pool_of_its_own():
             if child == 0:
                 assert calls_under_way() == []
                 assert offload(threading.current_thread).name == "vthreads-offload-1"
+                assert offload_abandonable(limiter, int, None) == 0
             else:
                 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
                 gate.set()

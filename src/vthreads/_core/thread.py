@@ -50,7 +50,8 @@ class _Delivery:
         self.error: Cancelled | None = None
         self.until = until
         self.repeats = -1
-        self.places: Counter[tuple[str, int]] = Counter()
+        # Where it was swallowed, and how often; made when it first is.
+        self.places: Counter[tuple[str, int]] | None = None
 
 
 class _PendingInterrupt:
@@ -239,7 +240,11 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
         # Nobody needs them any more, and they may be large.
         self._call = function = arguments = keywords = None  # type: ignore[assignment]
-        self.end(value, error)
+        try:
+            self.end(value, error)
+        finally:
+            # The traceback leads back to this frame; without the cycle a failure goes when its last user lets go.
+            del value, error
 
     def wait_unstarted(self, abort: Callable[[], bool]) -> None:
         """Be parked before the first run: unparked with a grant, the thread starts; withdrawn, it only ends."""
@@ -262,8 +267,9 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if self.group is not None:
             self.group.left(self)
             # Without these cycles, thread and future go as soon as the last user lets go of them.
-            assert self._parent is not None
-            self.future, self.innermost, self._affected_by = None, self._parent, None
+            self.future = self._affected_by = None
+            if self._parent is not None:
+                self.innermost = self._parent
         if self._joiners:
             self._joiners.unpark_all()
 
@@ -500,6 +506,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if frame is None:
             return
         place = (frame.f_code.co_filename, frame.f_lineno)
+        delivery.places = delivery.places or Counter()
         delivery.places[place] += 1
         if delivery.places[place] >= REPEATS_BEFORE_WARNING and place not in _warned_places:
             _warned_places.add(place)
