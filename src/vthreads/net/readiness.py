@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .._core.current import carriers
-from .._core.engine import CLOSED, READ, TIMED_OUT, WRITE, Descriptor, Descriptors
+from .._core.engine import CLOSED, READ, TIMED_OUT, WRITE, Descriptor
 from .._core.originals import get_ident, poll, select
 from .._core.thread import VirtualThread
 
@@ -89,14 +89,9 @@ def forget_fd(fd: int) -> None:
             scheduler.descriptors.forget(fd)
         else:
             # Until the carrier hears of it, the number may have become that of a file of its own: the entry tells.
-            entry = scheduler.descriptors._entries.get(fd)
+            entry = scheduler.descriptors.get(fd)
             if entry is not None:
-                scheduler.post(_forget_entry, scheduler.descriptors, entry)
-
-
-def _forget_entry(descriptors: Descriptors, entry: Descriptor) -> None:
-    if descriptors._entries.get(entry.fd) is entry:
-        descriptors.forget(entry.fd)
+                scheduler.post(scheduler.descriptors.forget_entry, entry)
 
 
 class nonblocking:  # noqa: N801  used like a function: `with nonblocking(fd):`

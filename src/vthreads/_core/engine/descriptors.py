@@ -154,6 +154,15 @@ class Descriptors:
             self._poller.unregister(fd)
             entry.close()
 
+    def get(self, fd: int) -> Descriptor | None:
+        """The entry of number `fd`, whoever owns it. From any OS thread."""
+        return self._entries.get(fd)
+
+    def forget_entry(self, entry: Descriptor) -> None:
+        """`forget`, unless the number belongs to a later entry by now."""
+        if self._entries.get(entry.fd) is entry:
+            self.forget(entry.fd)
+
     def report(self, fd: int, events: int) -> None:
         """The poller says that `fd` is ready."""
         entry = self._entries.get(fd)
