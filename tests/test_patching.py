@@ -113,6 +113,30 @@ def test_locks_made_before_the_runtime_started_do_not_block_the_carrier():
     assert "through\n" == out
 
 
+def test_thread_locals_made_before_keep_the_data_of_os_threads_and_are_per_virtual_thread():
+    out = run_script(
+        """
+        import threading
+        data = threading.local()
+        data.value = "set before"
+        class Registry:
+            def __init__(self):
+                self.session = threading.local()
+        registry = Registry()
+        import vthreads
+        def work(number):
+            assert not hasattr(data, "value")
+            registry.session.number = number
+            vthreads.sleep(0.01)
+            return registry.session.number
+        with vthreads.ThreadGroup() as group:
+            futures = [group.spawn(work, number) for number in range(3)]
+        print([future.result() for future in futures], data.value, hasattr(registry.session, "number"))
+        """
+    )
+    assert "[0, 1, 2] set before False\n" == out
+
+
 def test_two_virtual_threads_never_own_one_rlock():
     def root():
         lock, inside = threading.RLock(), []

@@ -13,7 +13,10 @@ from weakref import WeakKeyDictionary
 
 from ._core.current import running
 
-__all__ = ["local"]
+__all__ = ["OSThreadLocal", "local", "local_over"]
+
+# The original of `threading.local`.
+OSThreadLocal = _thread._local
 
 
 class _Token:
@@ -22,7 +25,7 @@ class _Token:
     __slots__ = ("__weakref__",)
 
 
-class _OSThread(_thread._local):
+class _OSThread(OSThreadLocal):
     def __init__(self) -> None:
         self.token = _Token()
 
@@ -43,13 +46,21 @@ def _token_here() -> _Token:
 class _Data:
     """What a `local` object holds."""
 
-    __slots__ = ("arguments", "by_token", "keywords")
+    __slots__ = ("arguments", "by_token", "keywords", "os_threads")
 
     def __init__(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         self.by_token: WeakKeyDictionary[_Token, dict[str, Any]] = WeakKeyDictionary()
         # `__init__` is called again with these in each thread that uses the object, as `threading.local` does.
         self.arguments = arguments
         self.keywords = keywords
+        # The object whose place it takes, with the data that OS threads have there.
+        self.os_threads: OSThreadLocal | None = None
+
+    def first_dict(self, token: _Token) -> dict[str, Any]:
+        """What a thread begins with."""
+        if self.os_threads is not None and token is _os_thread.token:
+            return vars(self.os_threads)
+        return {}
 
 
 def _dict_here(self: local) -> dict[str, Any]:
@@ -57,7 +68,7 @@ def _dict_here(self: local) -> dict[str, Any]:
     token = _token_here()
     mine = data.by_token.get(token)
     if mine is None:
-        mine = data.by_token[token] = {}
+        mine = data.by_token[token] = data.first_dict(token)
         cls = type(self)
         if cls.__init__ is not object.__init__:
             try:
@@ -134,3 +145,13 @@ def _class_attribute(cls: type, name: str) -> Any:
         if name in vars(base):
             return vars(base)[name]
     return None
+
+
+def local_over(original: OSThreadLocal) -> local:
+    """A `local` in place of an original one, with the data that OS threads, and so roots, have there."""
+    successor = local()
+    data: _Data = object.__getattribute__(successor, "_data")
+    data.os_threads = original
+    # What the calling thread began with was made a moment ago, and is empty.
+    data.by_token.clear()
+    return successor

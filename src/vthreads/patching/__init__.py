@@ -11,7 +11,7 @@ from typing import Any
 
 from .._core.engine import Scheduler
 from .._core.runtime import start_hooks
-from .locks import exchange_locks
+from .instances import exchange_instances
 from .references import Undo, mend
 
 __all__ = ["patch", "unpatch"]
@@ -52,7 +52,7 @@ def patch() -> None:
         else:
             state.undo.append(_set(replacement.holder, replacement.name, replacement.new))
     state.undo += mend(list(mended.values()))
-    exchange_locks()
+    exchange_instances()
 
 
 def unpatch() -> None:

@@ -1,0 +1,99 @@
+"""Exchange locks and thread-locals that were made before.
+
+A C lock would block the carrier, a C RLock takes all virtual threads of a carrier for one owner, and a C thread-local
+gives them all the same data. Exchanged are locks that nobody holds, and what only modules, instances and dicts refer
+to. An object that sits in a closure, a tuple or a list stays, and with it all its users: half of them with another lock
+would guard nothing. Objects of subclasses of `threading.local` that were made before stay, too.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from types import BuiltinMethodType, ModuleType
+from typing import Any
+
+from .._core.originals import LockType
+from .._core.originals import PlainRLock as RLockType
+from ..local import OSThreadLocal, local_over
+from ..sync import StandardLock, StandardRLock
+
+__all__ = ["exchange_instances"]
+
+PACKAGE = __name__.partition(".")[0]
+
+# What takes the place of an object, by its exact type.
+SUCCESSORS: dict[type, Callable[[Any], Any]] = {
+    LockType: lambda _: StandardLock(),
+    RLockType: lambda _: StandardRLock(),
+    OSThreadLocal: local_over,
+}
+
+
+def exchange_instances() -> None:
+    """Exchange what can be exchanged. There is no way back, and no need: on OS threads the new ones are as good."""
+    found = {id(old): old for old in gc.get_objects() if type(old) in SUCCESSORS and _is_free(old)}
+    for key, referrers in _users_of(found).items():
+        old = found[key]
+        new = SUCCESSORS[type(old)](old)
+        for referrer in referrers:
+            _exchange(referrer, old, new)
+
+
+def _users_of(found: dict[int, Any]) -> dict[int, list[Any]]:
+    """What refers to each of them, by id, for those whose every user can be mended."""
+    users: dict[int, list[Any]] = {}
+    unsure: set[int] = set()
+    for referrer in gc.get_referrers(*found.values()):
+        # This search refers to them as well: its dict, and its arguments, which are all of them in a tuple.
+        if referrer is found or isinstance(referrer, tuple) and len(referrer) == len(found):
+            continue
+        for old in gc.get_referents(referrer):
+            if id(old) in found:
+                if _can_be_mended(referrer):
+                    users.setdefault(id(old), []).append(referrer)
+                elif not _is_bound_method_of(referrer, old):
+                    unsure.add(id(old))
+    return {key: referrers for key, referrers in users.items() if key not in unsure}
+
+
+def _is_free(old: Any) -> bool:
+    """Whether it is no lock, or one that nobody holds."""
+    if type(old) is OSThreadLocal:
+        return True
+    if type(old) is RLockType and old._is_owned():  # type: ignore[attr-defined]  # not in the type stubs
+        return False
+    if not old.acquire(False):
+        return False
+    old.release()
+    return True
+
+
+def _can_be_mended(referrer: Any) -> bool:
+    if isinstance(referrer, dict):
+        owner = referrer.get("__name__")
+        return not (isinstance(owner, str) and _is_ours(owner))
+    if isinstance(referrer, ModuleType | type | BuiltinMethodType | tuple | list | set | frozenset):
+        return False
+    if isinstance(referrer, threading.Condition) and referrer._waiters:  # type: ignore[attr-defined]  # private
+        return False
+    return hasattr(referrer, "__dict__") and not _is_ours(type(referrer).__module__)
+
+
+def _is_bound_method_of(referrer: Any, old: Any) -> bool:
+    # A Condition keeps the methods of its lock, and is mended with it; a fork handler keeps some, and may do without.
+    return isinstance(referrer, BuiltinMethodType) and referrer.__self__ is old
+
+
+def _is_ours(module: str) -> bool:
+    return module == PACKAGE or module.startswith(PACKAGE + ".")
+
+
+def _exchange(referrer: Any, old: Any, new: Any) -> None:
+    attributes = referrer if isinstance(referrer, dict) else vars(referrer)
+    for name, value in list(attributes.items()):
+        if value is old:
+            attributes[name] = new
+        elif isinstance(value, BuiltinMethodType) and value.__self__ is old:
+            attributes[name] = getattr(new, value.__name__)
