@@ -10,7 +10,7 @@ Importing starts nothing and patches nothing.
 
 from __future__ import annotations
 
-from . import errors
+from . import errors, signals  # noqa: F401  signals takes part in starting: Ctrl-C goes to the root, patched or not
 from ._core.cancel import CancelScope, remaining
 from ._core.future import Future
 from ._core.group import ThreadGroup

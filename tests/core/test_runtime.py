@@ -106,6 +106,7 @@ def test_an_unknown_number_of_carriers_is_refused():
         vthreads.run(lambda: None, carriers=0)
 
 
+@pytest.mark.timeout(0)  # the handler by which a timeout is told could still unpark somebody
 def test_when_all_are_parked_for_ever_the_root_is_told_who_waits(virtual):
     def root():
         def waiting_for_nothing():
