@@ -24,7 +24,7 @@ from vthreads.queues import PriorityQueue, Queue, SimpleQueue
 from vthreads.sync import Barrier, Event, Lock, RLock, Semaphore, StandardLock, StandardRLock
 from vthreads.testing import VirtualClock
 
-# A call that waits in vain ends with a DeadlockError; the handler by which a timeout is told could still unpark somebody.
+# A call that waits in vain ends with a DeadlockError; the handler that tells a timeout could still unpark somebody.
 pytestmark = pytest.mark.timeout(0)
 
 PACKAGE = Path(vthreads.__file__).parent
