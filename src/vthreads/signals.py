@@ -157,15 +157,19 @@ def _interrupt_root(signalnum: int, frame: FrameType | None) -> None:
     _count_press()
     # Whoever waits for a call that does not return holds up the end, whichever thread it is.
     leave_calls_behind(even_in_grace=state.presses >= 2)
-    if state.presses >= 3 and in_user_code:
+    if in_user_code and (state.presses >= 3 or state.presses == 1 and running() is root and not root.is_protected()):
         raise _new_press()
-    if state.presses >= 2:
-        _hurry(scheduler)
-        root.interrupt_with(_new_press(), polite=False)
-    elif in_user_code and running() is root and not root.is_protected():
-        raise _new_press()
+    if in_user_code:
+        _press(scheduler, _new_press(), state.presses >= 2)
     else:
-        root.interrupt_with(_new_press(), polite=True)
+        # A thread may be about to park, having just found that nothing is pending: told between two switches.
+        scheduler.post(_press, scheduler, _new_press(), state.presses >= 2)
+
+
+def _press(scheduler: Scheduler, error: KeyboardInterrupt, again: bool) -> None:
+    if again:
+        _hurry(scheduler)
+    scheduler.root.interrupt_with(error, polite=not again)
 
 
 def _count_press() -> None:
