@@ -685,25 +685,32 @@ def test_a_limiter_without_tokens_is_refused():
 
 @pytest.mark.timeout(0)  # the handler by which a timeout is told could still unpark somebody
 def test_an_abandoned_call_may_still_unpark_somebody_and_afterwards_that_is_a_deadlock():
-    event, never, called = vthreads.Event(), vthreads.Event(), []
+    event, never, begun = vthreads.Event(), vthreads.Event(), threading.Event()
 
     def call():
-        called.append(1)
+        begun.set()
         # Longer than it takes to find a deadlock.
         time.sleep(0.3)
         event.set()
 
+    def abandon():
+        begun.clear()
+        with ThreadGroup() as group:
+            group.spawn(offload, call, on_cancel="abandon")
+            assert begun.wait(20)
+            group.cancel()
+
     def root():
-        with vthreads.move_on_after(0.01):
-            offload(call, on_cancel="abandon")
+        abandon()
         event.wait()
-        with vthreads.move_on_after(0.01):
-            offload(call, on_cancel="abandon")
+        event.clear()
+        abandon()
         never.wait()
 
     with pytest.raises(DeadlockError):
         vthreads.run(root, patch=False)
-    assert 2 == len(called)
+    # The second call had ended as well.
+    assert event.is_set()
 
 
 # --- processes
