@@ -1169,3 +1169,25 @@ def test_a_loop_that_swallows_cancellation_does_not_starve_the_others(virtual):
         return done
 
     assert [True] == virtual(root)
+
+
+def test_a_shield_that_another_thread_puts_up_after_the_wait_was_withdrawn_is_too_late(virtual):
+    inner, seen = [], []
+
+    def member():
+        with vthreads.CancelScope() as scope:
+            inner.append(scope)
+            try:
+                vthreads.sleep(60)
+            except vthreads.Cancelled:
+                seen.append(vthreads.now())
+                raise
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(member)
+            group.cancel()
+            inner[0].shield = True
+
+    virtual(root)
+    assert [0.0] == seen

@@ -1276,3 +1276,28 @@ def test_background_threads_are_not_cancelled_with_the_scope_that_spawned_them(v
 def test_interrupted_is_an_ordinary_exception():
     assert issubclass(Interrupted, Exception)
     assert not issubclass(Cancelled, Exception)
+
+
+def test_a_generator_that_is_closed_inside_the_block_cancels_the_members_and_closes(virtual):
+    ended = []
+
+    def member():
+        try:
+            vthreads.sleep(60)
+        finally:
+            ended.append(vthreads.now())
+
+    def numbers():
+        with ThreadGroup() as group:
+            group.spawn(member)
+            yield 1
+
+    def root():
+        generator = numbers()
+        next(generator)
+        generator.close()
+        with pytest.raises(StopIteration):
+            next(generator)
+
+    virtual(root)
+    assert [0.0] == ended

@@ -43,7 +43,8 @@ Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 # Ended futures kept for `as_completed`; bounded, so that a server's group does not grow for ever.
 ENDED_KEPT = 10_000
 
-FATAL = (KeyboardInterrupt, SystemExit)
+# Raised bare, whatever else failed. A generator that is closed inside the block waits for its GeneratorExit as it is.
+FATAL = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 numbers = count(1)
 

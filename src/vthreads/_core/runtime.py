@@ -396,11 +396,13 @@ def describe_wait(thread: VirtualThread) -> str:
         if frame.f_globals["__name__"] not in HOW_IT_WAITS:
             call = frame
         frame = frame.f_back
-    if call is None:
-        return "the queue of its group"
-    what = f"{call.f_code.co_qualname}()"
-    if "self" in call.f_locals:
-        what += f" of {call.f_locals['self']!r}"
+    if call is not None:
+        what = f"{call.f_code.co_qualname}()"
+        if "self" in call.f_locals:
+            what += f" of {call.f_locals['self']!r}"
+    else:
+        # Before its first run a thread can only wait for its turn; later it parked by itself.
+        what = "the queue of its group" if outside is None else "park()"
     if outside is None:
         return what
     line = traceback.FrameSummary(outside.f_code.co_filename, outside.f_lineno, outside.f_code.co_name)

@@ -97,6 +97,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         "_listens",
         "_name",
         "_patience",
+        "_roused_by",
         "future",
         "group",
         "hurried",
@@ -132,6 +133,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         self._interrupts: deque[_PendingInterrupt] | None = None
         self._deliveries: dict[CancelNode, _Delivery] | None = None
         self._patience = -inf
+        # The cancelled node for which a wait was withdrawn.
+        self._roused_by: CancelNode | None = None
         self._deferred = 0
         self._listens = True
         # Set by the second Ctrl-C: shields and cleanup have no time left.
@@ -263,7 +266,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         self._detach()
         self.state = ENDED
         # They hold tracebacks, and by these whatever the thread worked on.
-        self._deliveries = None
+        self._deliveries = self._roused_by = None
         if self.group is not None:
             self.group.left(self)
             # Without these cycles, thread and future go as soon as the last user lets go of them.
@@ -399,12 +402,11 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
                 return self.park_through()
             answer = ABORTED
         else:
-            limit = inf if self._deferred or self.innermost._affected_by is None else self._patience
+            self._roused_by = self.innermost._affected_by
+            limit = inf if self._deferred or self._roused_by is None else self._patience
             answer = scheduler.park(abort, min(deadline, limit))
         if answer is ABORTED or (answer is TIMED_OUT and deadline > scheduler.clock.now()):
-            error = self._due()
-            assert error is not None, f"{self!r} was roused for nothing"
-            raise error
+            raise self._due() or self._due_before()
         return answer
 
     def park_through(self) -> Any:
@@ -442,6 +444,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if self._deferred:
             return False
         if self._listens and self.innermost._affected_by is not None and not self._in_patience():
+            self._roused_by = self.innermost._affected_by
             return True
         return self._has_interrupt()
 
@@ -460,6 +463,13 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if node is None and not self._interrupts:
             self.refresh()
         return None
+
+    def _due_before(self) -> BaseException:
+        """What the wait was withdrawn for. A shield that another thread put up since then is too late."""
+        if self._interrupts:
+            return self._take_interrupt()
+        assert self._roused_by is not None, f"{self!r} was roused for nothing"
+        return self._deliver(self._roused_by)
 
     def grace_until(self) -> float:
         """Until when this thread may still block for its cleanup; `-inf` if it is not cleaning up."""
