@@ -1,10 +1,11 @@
-# make demo | test | lint | types | layers | check | clean
+# make demo | test | test-stdlib | test-stdlib-quick | lint | types | layers | check | clean
 #
 # Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
 # and again when pyproject.toml has changed. Overrides:
 #
 #   make test PYTHON=python3.13 VENV=.venv-3.13
 #   make test ARGS='tests/core -k cancel'
+#   make test-stdlib ARGS='test_socket --columns plain,vthreads,gevent'
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -17,7 +18,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 MADE := $(VENV)/.made-with-$(VERSION)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test lint types layers check clean
+.PHONY: help demo test test-stdlib test-stdlib-quick lint types layers check clean
 
 # Two installations into one environment at a time would trip over each other.
 .NOTPARALLEL:
@@ -30,6 +31,13 @@ demo: $(INSTALLED)-demo
 
 test: $(INSTALLED)-test
 	$(BIN)/python -m pytest $(ARGS)
+
+# CPython's own test modules on virtual threads, beside plain Python: some minutes, or the quick part of them.
+test-stdlib: $(INSTALLED)-test
+	$(BIN)/python -m tests.stdlib $(ARGS)
+
+test-stdlib-quick: $(INSTALLED)-test
+	$(BIN)/python -m tests.stdlib --quick --brief $(ARGS)
 
 lint: $(INSTALLED)-dev
 	$(BIN)/python -m ruff check .

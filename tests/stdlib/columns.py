@@ -1,0 +1,54 @@
+"""The columns of the table: what a module is run on, and with which interpreter."""
+
+import importlib.util
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+__all__ = ["COLUMNS", "interpreter_for", "missing", "path_for"]
+
+ROOT = Path(__file__).resolve().parents[2]
+
+COLUMNS = {
+    "plain": "Python alone",
+    "vthreads": "every test in the root virtual thread of vthreads.run()",
+    "threads": "the same after vthreads.patch(threads=True)",
+    "gevent": "after gevent.monkey.patch_all()",
+}
+
+
+def missing(column):
+    """Why `column` cannot be run, if so."""
+    if column == "threads":
+        import vthreads
+
+        if "threads" not in inspect.signature(vthreads.patch).parameters:
+            return "vthreads.patch() has no argument `threads` yet"
+    return None
+
+
+def path_for(column):
+    """What the process needs on its path besides what the interpreter puts there."""
+    if column not in ("vthreads", "threads"):
+        return []
+    spec = importlib.util.find_spec("vthreads")
+    return [str(Path(spec.origin).parents[1])]
+
+
+def interpreter_for(column):
+    return _with_gevent() if column == "gevent" else sys.executable
+
+
+def _with_gevent():
+    """The interpreter of an environment of its own, made when it is first asked for."""
+    environment = ROOT / ".venv-gevent-{}.{}".format(*sys.version_info)
+    python, made = environment / "bin" / "python", environment / ".made"
+    if not made.exists():
+        print(f"Installing gevent into {environment.name} ...", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", environment], check=True)
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "gevent"]
+        subprocess.run(install, check=True, env={**os.environ, "PYTHONPATH": ""})
+        made.touch()
+    return str(python)
