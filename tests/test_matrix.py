@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import ssl
+import subprocess
 import tempfile
 import threading
 import time
@@ -698,6 +699,46 @@ def looking_up(name, call):
 
 for name, call in LOOK_UPS.items():
     OPERATIONS[f"socket.{name}"] = looking_up(name, call)
+
+
+# --- processes
+
+
+def waiting_for_a_child(call):
+    def wait():
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+            yield lambda: call(process)
+            process.stdin.close()
+            assert (process.pid, 0) == os.waitpid(process.pid, 0)
+            process.returncode = 0
+
+    return wait
+
+
+CHILD_WAITS = {
+    "os.wait": lambda process: os.wait(),
+    "os.waitpid": lambda process: os.waitpid(process.pid, 0),
+    "os.waitpid of any child": lambda process: os.waitpid(-1, 0),
+    "os.waitpid for stops too": lambda process: os.waitpid(process.pid, os.WUNTRACED),
+    "os.wait3": lambda process: os.wait3(0),
+    "os.wait4": lambda process: os.wait4(process.pid, 0),
+    "os.waitid": lambda process: os.waitid(os.P_PID, process.pid, os.WEXITED),
+    "Popen.wait": lambda process: process.wait(),
+    "Popen.wait with a timeout": lambda process: process.wait(7200),
+}
+for name, call in CHILD_WAITS.items():
+    OPERATIONS[name] = waiting_for_a_child(call)
+
+
+@operation
+def communicate():
+    gate, go_on = os.pipe()
+    with subprocess.Popen(["sh", "-c", "read line; echo kept"], stdin=gate, stdout=subprocess.PIPE) as process:
+        yield lambda: process.communicate(timeout=7200)
+        os.write(go_on, b"\n")
+        assert (b"kept\n", None) == process.communicate(timeout=7200)
+    os.close(gate)
+    os.close(go_on)
 
 
 # --- causes: each makes `call` block in a virtual thread and ends it

@@ -14,6 +14,7 @@ import queue
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from ..local import local
 from ..net import closing, dns
 from ..net import select as net_select
 from ..net import socket as net_socket
+from ..processes import popen, waiting
 from ..queues import SimpleQueue
 from ..sync import ConditionWaiterLock, StandardLock, StandardRLock
 from ..timeouts import sleep_here
@@ -85,6 +87,12 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (socket, "gethostbyname_ex", dns.gethostbyname_ex),
     (socket, "gethostbyaddr", dns.gethostbyaddr),
     (socket, "getnameinfo", dns.getnameinfo),
+    # processes
+    (os, "wait", waiting.wait),
+    (os, "waitpid", waiting.waitpid),
+    (os, "wait3", waiting.wait3),
+    (os, "wait4", waiting.wait4),
+    (os, "waitid", waiting.waitid),
     # signals
     (signal, "signal", signals.set_handler),
     (signal, "getsignal", signals.get_handler),
@@ -108,6 +116,11 @@ GIVING_BACK: list[tuple[type, str]] = [
     (Future, "set_exception"),
     (Future, "set_running_or_notify_cancel"),
     (Future, "cancel"),
+]
+
+# Calls that cannot be undone in the middle: a child would stay that nobody knows. They may wait, so they check first.
+SHIELDED: list[tuple[type, str]] = [
+    (subprocess.Popen, "__init__"),
 ]
 
 # Calls that may wait and would otherwise return without a checkpoint when they need not.
@@ -144,6 +157,10 @@ def methods() -> Iterator[Replacement]:
             yield Replacement(net_ssl.TLS, name, new)
     yield Replacement(threading.Thread, "join", identity.join_thread)
     yield Replacement(threading.Thread, "_delete", identity.delete_thread)
+    yield Replacement(subprocess.Popen, "_wait", popen.wait)
+    yield Replacement(subprocess.Popen, "send_signal", popen.send_signal)
+    for cls, name in SHIELDED:
+        yield Replacement(cls, name, checking_first(never_raising(vars(cls)[name])))
     for cls, name in GIVING_BACK:
         yield Replacement(cls, name, never_raising(vars(cls)[name]))
     for cls, name in WAITING:

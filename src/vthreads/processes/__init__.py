@@ -1,0 +1,1 @@
+"""Child processes on virtual threads: waiting for them, and starting them."""

@@ -1,0 +1,63 @@
+"""What of `subprocess` is replaced: the wait for a child, which polls if it has a time limit.
+
+All else is the standard library's code, on top of calls that park.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from subprocess import Popen, TimeoutExpired
+from typing import Any
+
+from .._core.current import running
+from .._core.thread import VirtualThread, deferred_delivery
+from ..timeouts import shield
+from .children import Changes, ChildWait
+
+__all__ = ["send_signal", "wait"]
+
+original_wait: Any = Popen._wait  # type: ignore[attr-defined]  # not in the type stubs
+original_send_signal = Popen.send_signal
+
+# An attribute on the Popen: SIGKILL was sent to its child.
+KILLED = "_vthreads_killed"
+# Seconds in which such a child has ended, but for one that the kernel cannot let go.
+KILLED_SECONDS = 5.0
+
+
+def send_signal(self: Popen[Any], sig: int) -> None:
+    """`Popen.send_signal`, and by that `kill`. Not a checkpoint."""
+    original_send_signal(self, sig)
+    if sig == signal.SIGKILL:
+        self.__dict__[KILLED] = True
+
+
+def wait(self: Popen[Any], timeout: float | None) -> int | None:
+    """`Popen._wait`, which is what `wait`, `communicate` and `with` wait by. A checkpoint unless `timeout` is 0.
+
+    A child that was killed is as good as gone, and the wait that takes its status is shielded: `run()`, cancelled,
+    kills it, waits and leaves no zombie, whatever time there is for cleanup.
+    """
+    thread = running()
+    if thread is None or timeout is not None and timeout <= 0:
+        code: int | None = original_wait(self, timeout)
+        return code
+    if KILLED in self.__dict__:
+        with shield(KILLED_SECONDS):
+            return _wait(thread, self, timeout)
+    return _wait(thread, self, timeout)
+
+
+def _wait(thread: VirtualThread, process: Popen[Any], timeout: float | None) -> int | None:
+    thread.check()
+    if process.poll() is None:
+        # Not as long as the lock for `waitpid` is held, which others want only to look.
+        ended = ChildWait(thread, Changes(os.P_PID, process.pid, os.WEXITED), timeout).park()
+        if not ended and process.poll() is None:
+            assert timeout is not None
+            raise TimeoutExpired(process.args, timeout)
+    # The child has ended: past the point where anything could come between.
+    with deferred_delivery():
+        code: int | None = original_wait(process, None)
+        return code
