@@ -8,11 +8,12 @@ cancelling; this file decides when, and what is raised at the end. How a thread 
 
 from __future__ import annotations
 
+import ctypes
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from enum import Enum
 from itertools import count
 from math import inf
@@ -224,7 +225,9 @@ class ThreadGroup:
             self._launch(thread)
         return future
 
-    def _admit(self, caller: VirtualThread | None, call: Call, queue: bool) -> VirtualThread:
+    def _admit(
+        self, caller: VirtualThread | None, call: Call, queue: bool, context: Context | None = None
+    ) -> VirtualThread:
         site = caller_site()
         inherited = () if caller is None else caller.sites[: LONGEST_CHAIN - 1]
         sites = inherited if site is None else (site, *inherited)
@@ -236,7 +239,7 @@ class ThreadGroup:
                     f"{self!r} is full and {len(self._queued)} children of its members are queued already; "
                     "raise max_pending, or let the body spawn, which waits"
                 )
-            thread = VirtualThread(self._scheduler(), copy_context(), self, call, sites)
+            thread = VirtualThread(self._scheduler(), context or copy_context(), self, call, sites)
             thread.future = Future(thread)
             self._members[thread] = None
             if queue:
@@ -551,10 +554,10 @@ class _Completions(Iterator[Future[Any]]):
 
 
 class BackgroundGroup(ThreadGroup):
-    """The group of `vthreads.spawn`, one for each carrier: no block, independent failures, reported at once."""
+    """A group that belongs to a carrier, as that of `vthreads.spawn`: no block, independent failures, told at once."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        super().__init__("background", on_failure="continue")
+    def __init__(self, scheduler: Scheduler, name: str = "background") -> None:
+        super().__init__(name, on_failure="continue")
         self._home = scheduler
         self._phase = OPEN
 
@@ -574,6 +577,30 @@ class BackgroundGroup(ThreadGroup):
         super().left(thread)
         # Nobody iterates over what ran in the background.
         self._ended.clear()
+
+    def make_thread(self, fn: Callable[..., Any], args: tuple[Any, ...], context: Context) -> VirtualThread:
+        """Make a member that calls `fn(*args)` in `context`; `launch` has it run."""
+        return self._admit(running(), (fn, args, {}), False, context)
+
+    def launch(self, thread: VirtualThread) -> None:
+        """Run a member that was made here at once, up to its first park."""
+        self._launch(thread)
+
+    def end(self, root: VirtualThread, reason: str) -> None:
+        """Cancel all members, and let go of those that do not end within their cleanup grace."""
+        if not self._members:
+            return
+        self.cancel(reason)
+        now = root.scheduler.clock.now
+        patience = now() + self._scope._grace()
+        try:
+            while self._members and now() < patience:
+                self._empty.add(root)
+                self._empty.park(root, patience - now())
+        finally:
+            for thread in self._members:
+                # Never collected: that would run their `finally` blocks on whatever stack is there.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(thread))
 
     def join(self, root: VirtualThread) -> None:
         """Wait until no member is left; what interrupts the wait cancels them and is raised at the end."""

@@ -64,6 +64,12 @@ ending_os_threads: set[int] = set()
 # --- starting and stopping a carrier
 
 
+def _give_groups(scheduler: Scheduler) -> None:
+    scheduler.background = BackgroundGroup(scheduler)
+    scheduler.threads = BackgroundGroup(scheduler, "threads")
+    scheduler.daemons = BackgroundGroup(scheduler, "daemons")
+
+
 class _Carrier:
     """One OS thread with its scheduler and its root."""
 
@@ -76,7 +82,7 @@ class _Carrier:
             when_stuck=self._deadlocked,
             when_signalled=self._signalled,
         )
-        self.scheduler.background = BackgroundGroup(self.scheduler)
+        _give_groups(self.scheduler)
         self.scheduler.root = self.root = self._new_root()
 
     def _new_root(self) -> VirtualThread:
@@ -94,14 +100,21 @@ class _Carrier:
             hook(self.scheduler, patch)
 
     def join(self) -> None:
-        """Wait for the background group; Ctrl-C cancels it."""
-        self.scheduler.background.join(self.root)
+        """Wait for the background group and for the standard library's threads; daemons are cancelled."""
+        scheduler = self.scheduler
+        # Each may start one of the other kind.
+        while len(scheduler.background) or len(scheduler.threads):
+            scheduler.background.join(self.root)
+            scheduler.threads.join(self.root)
+        scheduler.daemons.end(self.root, "a daemon ends with its carrier")
 
     def stop(self) -> None:
         for hook in reversed(stop_hooks):
             hook(self.scheduler)
         carriers.pop(self.scheduler.ident, None)
         self.scheduler.close()
+        # In the child of a fork the root may be a thread whose end would be the end of the process: not this one.
+        self.root.group = None
         self.root.end(None, None)
 
     def _signalled(self, error: BaseException) -> None:
@@ -133,7 +146,8 @@ def _other_os_threads() -> bool:
 
 def is_main_carrier(scheduler: Scheduler) -> bool:
     """Whether `scheduler` runs on the main OS thread, the one that signals go to."""
-    return scheduler.ident == threading.main_thread().ident
+    # After a fork in a virtual thread, that one is the main thread to `threading`, by its own number.
+    return threading.main_thread().ident in (scheduler.ident, scheduler.root.thread_ident)
 
 
 def _start_lazily() -> VirtualThread:
@@ -225,28 +239,44 @@ def _join_at_end_of(os_thread: threading.Thread, carrier: _Carrier) -> None:
 
 
 def _join_at_exit(carrier: _Carrier) -> None:
-    """Join before `concurrent.futures` and `threading` join theirs: all of that happens in `threading._shutdown`."""
+    """Join before `concurrent.futures` and `threading` join theirs: all of that happens in `threading._shutdown`.
+
+    It tells the pools first, in the reverse order of their registration, and then joins OS threads, which blocks the
+    carrier. In between come virtual threads that `threading` started: a pool's among them have just been told.
+    """
     original = threading._shutdown  # type: ignore[attr-defined]  # not in the type stubs
 
     def shutdown() -> None:
         threading._shutdown = original  # type: ignore[attr-defined]
-        deadlocked = False
-        if carriers.get(get_ident()) is carrier.scheduler:
-            deadlocked = not _join_main(carrier)
+        if carriers.get(get_ident()) is not carrier.scheduler:
+            return original()
+        deadlocked = not _join_main(carrier, carrier.scheduler.background.join)
+
+        def join_threads() -> None:
+            nonlocal deadlocked
+            deadlocked |= not _join_main(carrier, lambda root: carrier.join())
             carrier.stop()
-        original()
+
+        threading._threading_atexits.insert(0, join_threads)  # type: ignore[attr-defined]  # likewise
+        try:
+            original()
+        finally:
+            # A pool's own function may have failed, which ends all of that.
+            if carriers.get(get_ident()) is carrier.scheduler:
+                carrier.stop()
         if deadlocked:
             exit_process(1)
+        return None
 
     threading._shutdown = shutdown  # type: ignore[attr-defined]
 
 
-def _join_main(carrier: _Carrier) -> bool:
-    """Join the background at the end of the main thread; false if that ended in a deadlock."""
+def _join_main(carrier: _Carrier, join: Callable[[VirtualThread], None]) -> bool:
+    """Join at the end of the main thread; false if that ended in a deadlock."""
     if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
         carrier.scheduler.background.cancel("KeyboardInterrupt in the main thread")
     try:
-        carrier.join()
+        join(carrier.root)
     except DeadlockError as error:
         sys.excepthook(type(error), error, error.__traceback__)
         return False
@@ -336,7 +366,7 @@ def _adopt_survivor(survivor: VirtualThread, old: Scheduler) -> None:
         when_stuck=carrier._deadlocked,
         when_signalled=carrier._signalled,
     )
-    carrier.scheduler.background = BackgroundGroup(carrier.scheduler)
+    _give_groups(carrier.scheduler)
     carrier.scheduler.root = carrier.root = survivor
     survivor.scheduler = carrier.scheduler
     if not was_root:
@@ -367,7 +397,10 @@ def _scopes_of(thread: VirtualThread) -> list[CancelScope]:
 
 def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
     """Every virtual thread of `scheduler` that has not ended, in order of depth."""
-    nodes: list[CancelNode] = [scheduler.root, scheduler.background._scope]
+    nodes: list[CancelNode] = [
+        scheduler.root,
+        *(group._scope for group in (scheduler.background, scheduler.threads, scheduler.daemons)),
+    ]
     while nodes:
         node = nodes.pop(0)
         if isinstance(node, VirtualThread):

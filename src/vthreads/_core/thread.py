@@ -344,6 +344,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
     def refresh(self) -> None:
         """The innermost scope is another one now, or an interrupt has been taken."""
         self._patience = -inf
+        # A node keeps its group, and by that the failures and whatever these worked on.
+        self._roused_by = None
         self.pending = self.innermost._affected_by is not None or bool(self._interrupts)
 
     def forget_delivery(self, node: CancelNode) -> None:
@@ -406,7 +408,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             limit = inf if self._deferred or self._roused_by is None else self._patience
             answer = scheduler.park(abort, min(deadline, limit))
         if answer is ABORTED or (answer is TIMED_OUT and deadline > scheduler.clock.now()):
-            raise self._due() or self._due_before()
+            roused_by, self._roused_by = self._roused_by, None
+            raise self._due() or self._due_before(roused_by)
         return answer
 
     def park_through(self) -> Any:
@@ -464,12 +467,12 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             self.refresh()
         return None
 
-    def _due_before(self) -> BaseException:
+    def _due_before(self, roused_by: CancelNode | None) -> BaseException:
         """What the wait was withdrawn for. A shield that another thread put up since then is too late."""
         if self._interrupts:
             return self._take_interrupt()
-        assert self._roused_by is not None, f"{self!r} was roused for nothing"
-        return self._deliver(self._roused_by)
+        assert roused_by is not None, f"{self!r} was roused for nothing"
+        return self._deliver(roused_by)
 
     def grace_until(self) -> float:
         """Until when this thread may still block for its cleanup; `-inf` if it is not cleaning up."""

@@ -7,12 +7,16 @@ virtual thread and otherwise does what the original did. Starting the runtime pa
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from .._core.engine import Scheduler
 from .._core.runtime import start_hooks
 from .instances import exchange_instances
 from .references import Undo, mend
+
+if TYPE_CHECKING:
+    from .table import Replacement
 
 __all__ = ["patch", "unpatch"]
 
@@ -23,6 +27,7 @@ class _Patch:
     def __init__(self) -> None:
         self.undo: list[Undo] = []
         self.active = False
+        self.threads = False
         # After an explicit unpatch() nothing patches again by itself.
         self.refused = os.environ.get("VTHREADS_PATCH") == "0"
 
@@ -30,29 +35,42 @@ class _Patch:
 state = _Patch()
 
 
-def patch() -> None:
+def patch(*, threads: bool = False) -> None:
     """Make blocking calls of the standard library virtual-thread-aware. Idempotent; not a checkpoint.
 
     Names captured before (`from time import sleep`) are mended. To be called from the main thread, best before other
     OS threads run.
+
+    Args:
+        threads: `threading.Thread` starts virtual threads, too, when it is started by one or by the main thread. Left
+            out, a thread stays an OS thread, and shares locks, queues and futures with virtual threads. Once on, it
+            stays so until `unpatch`.
     """
     state.refused = False
-    if state.active:
-        return
-    from .table import functions, methods
+    if not state.active:
+        from .table import functions, methods
 
-    state.active = True
-    for replacement in methods():
-        state.undo.append(_set(replacement.holder, replacement.name, replacement.new))
+        state.active = True
+        for replacement in methods():
+            state.undo.append(_set(replacement.holder, replacement.name, replacement.new))
+        _replace_functions(functions())
+        exchange_instances()
+    if threads and not state.threads:
+        from .table import thread_functions
+
+        state.threads = True
+        _replace_functions(thread_functions())
+
+
+def _replace_functions(replacements: Iterable[Replacement]) -> None:
     mended: dict[int, tuple[Any, Any]] = {}
-    for replacement in functions():
+    for replacement in replacements:
         old = getattr(replacement.holder, replacement.name)
         if replacement.everywhere:
             mended[id(old)] = (old, replacement.new)
         else:
             state.undo.append(_set(replacement.holder, replacement.name, replacement.new))
     state.undo += mend(list(mended.values()))
-    exchange_instances()
 
 
 def unpatch() -> None:
@@ -65,7 +83,7 @@ def unpatch() -> None:
         return
     from ..net.socket import release_all
 
-    state.active = False
+    state.active = state.threads = False
     while state.undo:
         state.undo.pop()()
     release_all()

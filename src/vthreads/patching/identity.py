@@ -12,6 +12,7 @@ from .._core.engine import TIMED_OUT
 from .._core.originals import get_ident as original_get_ident
 from .._core.runtime import ending_os_threads
 from .._core.wait_queue import WaitQueue
+from .threads import is_virtual
 
 __all__ = ["current_thread", "delete_thread", "get_ident", "join_thread"]
 
@@ -34,7 +35,9 @@ def current_thread() -> threading.Thread:
     thread = running()
     if thread is None or thread is thread.scheduler.root:
         return original_current_thread()
-    return thread
+    # One that `threading` started is known there by its own object.
+    known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
+    return known.get(thread.thread_ident, thread)
 
 
 def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
@@ -43,6 +46,9 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
     if thread is None or not self.is_alive() or self is current_thread():
         return original_join(self, timeout)
     thread.check()
+    if is_virtual(self):
+        # What it waits for is no C lock.
+        return original_join(self, timeout)
     joiners: WaitQueue = self.__dict__.setdefault(JOINERS, WaitQueue())
     joiners.add(thread)
     if OVER in self.__dict__ and joiners.withdraw(thread):
@@ -56,6 +62,8 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
 def delete_thread(self: threading.Thread) -> None:
     """`Thread._delete`, the last thing an OS thread does in Python: tell who joins it."""
     original_delete(self)
+    if is_virtual(self):
+        return
     self.__dict__[OVER] = True
     ending_os_threads.add(original_get_ident())
     joiners = self.__dict__.get(JOINERS)

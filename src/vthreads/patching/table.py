@@ -29,10 +29,10 @@ from ..processes import popen, waiting
 from ..queues import SimpleQueue
 from ..sync import ConditionWaiterLock, StandardLock, StandardRLock
 from ..timeouts import sleep_here
-from . import identity
+from . import identity, threads
 from .calls import checking_first, checking_if_blocking, never_raising
 
-__all__ = ["Replacement", "functions", "methods"]
+__all__ = ["Replacement", "functions", "methods", "thread_functions"]
 
 
 class Replacement(NamedTuple):
@@ -42,6 +42,13 @@ class Replacement(NamedTuple):
     name: str
     new: Any
     everywhere: bool = True
+
+
+def thread_functions() -> Iterator[Replacement]:
+    """Replacements in modules by which the standard library's threads become virtual ones."""
+    for holder, name, new in THREADS:
+        if hasattr(holder, name):
+            yield Replacement(holder, name, new)
 
 
 def functions() -> Iterator[Replacement]:
@@ -100,6 +107,16 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
 
 Future, Queue = concurrent.futures.Future, queue.Queue
 
+# The leaves of `threading.Thread`, for `patch(threads=True)`. 3.11 and 3.12 have a sentinel, later versions a handle.
+THREADS: list[tuple[Any, str, Any]] = [
+    (_thread, "start_new_thread", threads.start_new_thread),
+    (_thread, "start_new", threads.start_new_thread),
+    (_thread, "start_joinable_thread", threads.start_joinable_thread),
+    (_thread, "_set_sentinel", threads.set_sentinel),
+    (_thread, "_ThreadHandle", threads.ThreadHandle),
+    (_thread, "_count", threads.count),
+]
+
 # Calls that give back: a cancellation that came out of them would lose what they carry.
 GIVING_BACK: list[tuple[type, str]] = [
     (threading.Semaphore, "release"),
@@ -111,6 +128,8 @@ GIVING_BACK: list[tuple[type, str]] = [
     (threading.Condition, "notify_all"),
     (threading.Barrier, "abort"),
     (threading.Barrier, "reset"),
+    # It waits for the new thread to say that it runs; not waited for, that thread would run with nobody knowing.
+    (threading.Thread, "start"),
     (Queue, "task_done"),
     (Future, "set_result"),
     (Future, "set_exception"),

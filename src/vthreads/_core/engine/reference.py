@@ -178,8 +178,11 @@ class Scheduler:
         self.outside = 0
         self.slice_end = inf
         self.closed = False
-        # The group of `vthreads.spawn` and the root fiber, for the layers above.
+        # For the layers above: the groups of `vthreads.spawn` and of threads that the standard library starts, and the
+        # root fiber.
         self.background: Any = None
+        self.threads: Any = None
+        self.daemons: Any = None
         self.root: Any = None
         self._is_stuck = is_stuck
         self._when_stuck = when_stuck
