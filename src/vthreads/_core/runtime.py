@@ -249,7 +249,8 @@ def _join_at_exit(carrier: _Carrier) -> None:
     def shutdown() -> None:
         threading._shutdown = original  # type: ignore[attr-defined]
         if carriers.get(get_ident()) is not carrier.scheduler:
-            return original()
+            original()
+            return
         deadlocked = not _join_main(carrier, carrier.scheduler.background.join)
 
         def join_threads() -> None:
@@ -266,7 +267,6 @@ def _join_at_exit(carrier: _Carrier) -> None:
                 carrier.stop()
         if deadlocked:
             exit_process(1)
-        return None
 
     threading._shutdown = shutdown  # type: ignore[attr-defined]
 
@@ -397,10 +397,8 @@ def _scopes_of(thread: VirtualThread) -> list[CancelScope]:
 
 def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
     """Every virtual thread of `scheduler` that has not ended, in order of depth."""
-    nodes: list[CancelNode] = [
-        scheduler.root,
-        *(group._scope for group in (scheduler.background, scheduler.threads, scheduler.daemons)),
-    ]
+    groups = scheduler.background, scheduler.threads, scheduler.daemons
+    nodes: list[CancelNode] = [scheduler.root, *(group._scope for group in groups)]
     while nodes:
         node = nodes.pop(0)
         if isinstance(node, VirtualThread):

@@ -62,7 +62,7 @@ def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemo
 
 
 def set_sentinel() -> Any:
-    """`_thread._set_sentinel`: a lock, acquired by the caller, that is released when the thread which asks has ended."""
+    """`_thread._set_sentinel`: a lock that the caller acquires, and that is released when the caller has ended."""
     thread = running()
     if thread not in alive:
         return original_set_sentinel()
@@ -106,6 +106,7 @@ class ThreadHandle:
 
     @property
     def ident(self) -> int:
+        """The thread's number; 0 before it started."""
         ident: int = self._os_handle.ident if self._thread is None else self._thread.thread_ident
         return ident
 
