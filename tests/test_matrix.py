@@ -8,6 +8,7 @@ whatever the call wanted is still as it was.
 from __future__ import annotations
 
 import concurrent.futures
+import errno
 import os
 import queue
 import select
@@ -18,6 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import tty
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -26,7 +28,9 @@ import trustme
 import vthreads
 from vthreads import ThreadGroup
 from vthreads._core.runtime import threads_below
+from vthreads.files import reading as file_reading
 from vthreads.net import dns
+from vthreads.net.readiness import WRITE, wait_blocking
 from vthreads.testing import VirtualClock
 
 Operation = Callable[[], Iterator[Callable[[], object]]]
@@ -670,6 +674,147 @@ def select_epoll():
         yield epoll.poll
         two.send(b"kept")
         assert [(one.fileno(), select.EPOLLIN)] == epoll.poll(0)
+
+
+# --- descriptors
+
+
+def fill(writer):
+    os.set_blocking(writer, False)
+    # The kernel moves what a tty took on to the other side a little later, and there is room again.
+    while select.select([], [writer], [], 0)[1] or os.isatty(writer) and wait_blocking(writer, WRITE, 0.05):
+        try:
+            os.write(writer, b"x" * 4096)
+        except BlockingIOError:
+            pass
+    os.set_blocking(writer, True)
+
+
+def emptied_pipe(reader):
+    os.set_blocking(reader, False)
+    received = b""
+    try:
+        while True:
+            received += os.read(reader, 65536)
+    except BlockingIOError:
+        return received
+
+
+def reading(make, call):
+    def read():
+        reader, writer = make()
+        yield lambda: call(reader)
+        assert os.get_blocking(reader)
+        os.write(writer, b"12345678")
+        assert b"12345678" == os.read(reader, 100)
+        os.close(reader)
+        os.close(writer)
+
+    return read
+
+
+def fifo():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "fifo")
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.set_blocking(reader, True)
+        return reader, os.open(path, os.O_WRONLY)
+
+
+def pseudo_terminal():
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    return slave, master
+
+
+READING = {
+    "read": lambda reader: os.read(reader, 10),
+    "readv": lambda reader: os.readv(reader, [bytearray(10)]),
+}
+for kind, make in {"a pipe": os.pipe, "a FIFO": fifo, "a tty": pseudo_terminal}.items():
+    for name, call in READING.items():
+        OPERATIONS[f"os.{name} of {kind}"] = reading(make, call)
+
+
+@operation
+def eventfd_read():
+    fd = os.eventfd(0)
+    yield lambda: os.eventfd_read(fd)
+    os.eventfd_write(fd, 7)
+    assert 7 == os.eventfd_read(fd)
+    os.close(fd)
+
+
+@operation
+def eventfd_write():
+    fd = os.eventfd(0)
+    os.eventfd_write(fd, 2**64 - 2)
+    yield lambda: os.eventfd_write(fd, 1)
+    assert 2**64 - 2 == os.eventfd_read(fd)
+    os.close(fd)
+
+
+def writing(make, call):
+    def write():
+        reader, writer = make()
+        fill(writer)
+        yield lambda: call(writer)
+        assert os.get_blocking(writer)
+        assert b"y" not in emptied_pipe(reader)
+        os.close(reader)
+        os.close(writer)
+
+    return write
+
+
+WRITING = {
+    "write": lambda writer: os.write(writer, b"y"),
+    "writev": lambda writer: os.writev(writer, [b"y"]),
+}
+for kind, make in {"a pipe": os.pipe, "a FIFO": fifo, "a tty": pseudo_terminal}.items():
+    for name, call in WRITING.items():
+        OPERATIONS[f"os.{name} to {kind}"] = writing(make, call)
+
+
+@operation
+def splice():
+    (from_this, put), (take, to_this) = os.pipe(), os.pipe()
+    yield lambda: os.splice(from_this, to_this, 10)
+    os.write(put, b"kept")
+    assert 4 == os.splice(from_this, to_this, 10)
+    for fd in (from_this, put, take, to_this):
+        os.close(fd)
+
+
+def reading_a_disk(call):
+    def read():
+        gate = threading.Event()
+
+        def not_cached(fd, buffers, offset, flags=0):
+            if flags & os.RWF_NOWAIT:
+                raise BlockingIOError(errno.EAGAIN, "not cached")
+            gate.wait()
+            return original(fd, buffers, offset, flags)
+
+        original = file_reading.original_preadv
+        file_reading.original_preadv = not_cached
+        with tempfile.TemporaryFile(dir=os.path.dirname(__file__)) as file:
+            file.write(b"0123456789")
+            file.flush()
+            file.seek(5)
+            try:
+                yield lambda: call(file.fileno())
+            finally:
+                gate.set()
+                file_reading.original_preadv = original
+            assert b"56" == os.read(file.fileno(), 2)
+
+    return read
+
+
+for name, call in {**READING, "pread": lambda fd: os.pread(fd, 1, 0)}.items():
+    OPERATIONS[f"os.{name} of a file on a disk"] = reading_a_disk(call)
 
 
 # --- names

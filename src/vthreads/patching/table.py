@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .. import signals
+from ..files import reading, transfers, writing
 from ..local import local
 from ..net import closing, dns
 from ..net import select as net_select
@@ -84,6 +85,16 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     # sockets and descriptors
     (socket, "create_connection", net_socket.create_connection),
     (os, "sendfile", net_socket.sendfile),
+    (os, "read", reading.read),
+    (os, "readv", reading.readv),
+    (os, "pread", reading.pread),
+    (os, "preadv", reading.preadv),
+    (os, "eventfd_read", reading.eventfd_read),
+    (os, "write", writing.write),
+    (os, "writev", writing.writev),
+    (os, "eventfd_write", writing.eventfd_write),
+    (os, "splice", transfers.splice),
+    (os, "copy_file_range", transfers.copy_file_range),
     (os, "close", closing.close),
     (os, "closerange", closing.closerange),
     (os, "dup2", closing.dup2),

@@ -1,0 +1,1 @@
+"""Descriptors that are no sockets: `os.read` and friends, files, standard input."""

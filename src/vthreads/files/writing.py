@@ -1,0 +1,131 @@
+"""What `os.write` and its like become.
+
+Pipes, sockets and what else may make a writer wait: tried in a way that does not wait, and parked in between, until
+all is written, as a blocking write would. If that ends early after a part, by a cancellation or an error, the answer is
+that part, as it is when a signal interrupts a write; the reason comes at the next checkpoint or call. So if `Cancelled`
+came out, nothing was written.
+
+Files on a disk are written in place: into the page cache, which takes microseconds where an OS thread would take ten
+times as many. It never parks, so it is no checkpoint, and neither are `os.pwrite` and `os.pwritev`, which stay as they
+are. In non-blocking mode, and on a plain OS thread, each is exactly the original.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Sequence
+from typing import Any
+
+from .._core.current import running
+from .._core.engine import WRITE
+from .._core.thread import VirtualThread
+from ..errors import Cancelled
+from ..net.readiness import nonblocking, park_for_fd, wait_blocking
+from .kinds import Kind, kind_of
+from .reading import HERE, NO_ANSWER, NOWAIT
+
+__all__ = ["eventfd_write", "write", "write_some", "writev"]
+
+original_write, original_writev = os.write, os.writev
+original_pwritev: Any = getattr(os, "pwritev", None)
+original_eventfd_write: Any = getattr(os, "eventfd_write", None)
+
+# How much a descriptor that says "ready" takes for certain without waiting. A pipe has room for that much; of a tty,
+# Linux says so as soon as there is room for 256 characters, and it may make two of one ("\r\n" of "\n").
+FITS = {Kind.FIFO: select.PIPE_BUF, Kind.TTY: 128}
+
+
+def write(fd: int, data: Any, /) -> int:
+    """`os.write`. A checkpoint unless `fd` is non-blocking or a file on a disk."""
+    thread = running()
+    if thread is None or not os.get_blocking(fd):
+        return original_write(fd, data)
+    with memoryview(data) as view, view.cast("B") as left:
+        return _write_whole(thread, fd, left)
+
+
+def writev(fd: int, buffers: Sequence[Any], /) -> int:
+    """`os.writev`. A checkpoint unless `fd` is non-blocking or a file on a disk."""
+    thread = running()
+    if thread is None or not os.get_blocking(fd):
+        return original_writev(fd, buffers)
+    # One write may be one message or one line, so they stay together.
+    with memoryview(b"".join(buffers)) as left:
+        return _write_whole(thread, fd, left)
+
+
+def eventfd_write(fd: int, value: int) -> None:
+    """`os.eventfd_write`. A checkpoint unless `fd` is non-blocking."""
+    thread = running()
+    if thread is None or not os.get_blocking(fd):
+        return original_eventfd_write(fd, value)
+    while not wait_blocking(fd, WRITE, 0):
+        thread.check()
+        park_for_fd(thread, fd, WRITE)
+    thread.check()
+    return original_eventfd_write(fd, value)
+
+
+# --- one write in blocking mode
+
+
+def _write_whole(thread: VirtualThread, fd: int, left: memoryview) -> int:
+    _checkpoint(thread, fd)
+    written = 0
+    while True:
+        try:
+            count = write_some(fd, left[written:])
+            if count is None:
+                park_for_fd(thread, fd, WRITE)
+                thread.check()
+                continue
+            written += count
+        except BaseException as error:
+            if not written:
+                raise
+            if not isinstance(error, Cancelled | OSError):
+                thread.interrupt_with(error, polite=False)
+            return written
+        if written >= len(left):
+            return written
+
+
+def _checkpoint(thread: VirtualThread, fd: int) -> None:
+    """`thread.check()`, unless `fd` never parks, which is only found out when something is due: it costs a call."""
+    scheduler = thread.scheduler
+    due = thread.pending or scheduler.clock.now() >= scheduler.slice_end
+    if due and kind_of(fd) not in (Kind.DISK, Kind.MEMORY):
+        thread.check()
+
+
+def write_some(fd: int, data: memoryview, kind: Kind | None = None) -> int | None:
+    """Write as much of `data` to `fd` as can be written without waiting; None if that is nothing.
+
+    Args:
+        fd: in blocking mode, or else this raises `BlockingIOError`.
+        data: what to write.
+        kind: what `fd` is, if the caller knows.
+    """
+    if kind not in (Kind.DISK, Kind.MEMORY, Kind.TTY):
+        try:
+            if NOWAIT:
+                return original_pwritev(fd, [data], HERE, NOWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno not in NO_ANSWER:
+                raise
+    kind = kind or kind_of(fd)
+    if kind is Kind.DISK or kind is Kind.MEMORY:
+        return original_write(fd, data)
+    if not wait_blocking(fd, WRITE, 0):
+        return None
+    if kind is Kind.SOCKET:
+        # A kernel without the flag. For sockets this is what the others of their calls do as well.
+        with nonblocking(fd):
+            try:
+                return original_write(fd, data)
+            except BlockingIOError:
+                return None
+    return original_write(fd, data[: FITS.get(kind, len(data))])
