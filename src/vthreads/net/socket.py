@@ -27,7 +27,7 @@ from ..errors import Cancelled
 from .dns import getaddrinfo
 from .readiness import forget_fd, nonblocking, park_for_fd, park_for_owned, wait_blocking
 
-__all__ = ["METHODS", "create_connection", "manage", "release_all", "sendfile", "timeout_of"]
+__all__ = ["METHODS", "close_local", "create_connection", "manage", "release_all", "sendfile", "timeout_of"]
 
 Socket = socket.socket
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)

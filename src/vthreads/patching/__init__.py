@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from .. import integrations
 from .._core.engine import Scheduler
 from .._core.runtime import start_hooks
 from .instances import exchange_instances
@@ -55,6 +56,7 @@ def patch(*, threads: bool = False) -> None:
             state.undo.append(_set(replacement.holder, replacement.name, replacement.new))
         _replace_functions(functions())
         exchange_instances()
+        state.undo += integrations.activate()
     if threads and not state.threads:
         from .table import thread_functions
 
