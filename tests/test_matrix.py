@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import errno
+import fcntl
 import os
 import queue
 import select
@@ -16,6 +17,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -884,6 +886,80 @@ def communicate():
         assert (b"kept\n", None) == process.communicate(timeout=7200)
     os.close(gate)
     os.close(go_on)
+
+
+@operation
+def os_system():
+    # What cannot be undone is ended: the command is killed.
+    yield lambda: os.system("exec sleep 3600")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+# --- file locks
+
+
+def locking(call):
+    def lock():
+        with tempfile.NamedTemporaryFile() as file, open(file.name) as other, open(file.name) as third:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield lambda: call(other)
+            fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.flock(third, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    return lock
+
+
+OPERATIONS["fcntl.flock"] = locking(lambda file: fcntl.flock(file, fcntl.LOCK_EX))
+OPERATIONS["fcntl.flock shared"] = locking(lambda file: fcntl.flock(file, fcntl.LOCK_SH))
+
+
+@operation
+def lockf():
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.LOCK_EX); print(flush=True); input()"
+    with tempfile.NamedTemporaryFile() as file, open(file.name, "r+") as other:
+        arguments = [sys.executable, "-S", "-c", holder, file.name]
+        with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            yield lambda: fcntl.lockf(other, fcntl.LOCK_EX)
+            process.communicate(b"\n")
+        # The process has no lock that this would be one with.
+        fcntl.lockf(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# --- signals
+
+
+def waiting_for_a_signal(call):
+    def wait():
+        previous = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        yield call
+        signal.raise_signal(signal.SIGUSR1)
+        assert signal.SIGUSR1 == signal.sigtimedwait([signal.SIGUSR1], 0).si_signo
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+    return wait
+
+
+SIGNAL_WAITS = {
+    "sigwait": lambda: signal.sigwait([signal.SIGUSR1]),
+    "sigwaitinfo": lambda: signal.sigwaitinfo([signal.SIGUSR1]),
+    "sigtimedwait": lambda: signal.sigtimedwait([signal.SIGUSR1], 7200),
+}
+for name, call in SIGNAL_WAITS.items():
+    OPERATIONS[f"signal.{name}"] = waiting_for_a_signal(call)
+
+
+@operation
+def sigwait_for_what_is_not_blocked():
+    handler = signal.getsignal(signal.SIGUSR1)
+    yield lambda: signal.sigwait([signal.SIGUSR1])
+    assert handler is signal.getsignal(signal.SIGUSR1)
+
+
+@operation
+def signal_pause():
+    yield signal.pause
 
 
 # --- causes: each makes `call` block in a virtual thread and ends it

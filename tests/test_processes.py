@@ -492,6 +492,79 @@ def test_a_start_that_fails_leaves_nothing():
     virtual(root)
 
 
+# --- os.system, os.spawn*
+
+
+def wait_for_a_shell(name, script):
+    """Run `script` in a shell: by os.system, or by os.spawn* and P_WAIT. Its exit code."""
+    if name == "system":
+        return os.waitstatus_to_exitcode(os.system(script))
+    return os.spawnl(os.P_WAIT, "/bin/sh", "sh", "-c", script)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("name", ["system", "spawn"])
+class TestShells:
+    def test_the_outcome_is_that_of_the_original(self, name):
+        def root():
+            assert 3 == wait_for_a_shell(name, "exit 3")
+            assert -15 == wait_for_a_shell(name, "kill $$")
+            assert 127 == wait_for_a_shell(name, "/no/such/program 2> /dev/null")
+
+        virtual(root)
+
+    def test_others_run_meanwhile(self, name, tmp_path):
+        def root():
+            with ThreadGroup() as group:
+                shell = group.spawn(wait_for_a_shell, name, f"until test -e {tmp_path}/go-on; do sleep 0.01; done")
+                assert not shell.done()
+                (tmp_path / "go-on").touch()
+                assert 0 == shell.result()
+
+        vthreads.run(root)
+
+    @pytest.mark.parametrize("grace", [None, 0])
+    def test_cancelled_it_kills_its_child_and_leaves_no_zombie(self, name, grace):
+        def root():
+            with vthreads.move_on_after(1, cleanup_grace=grace) as scope:
+                wait_for_a_shell(name, "exec sleep 3600")
+            assert scope.cancelled_caught
+
+        virtual(root)
+
+    def test_in_a_cancelled_scope_it_starts_nothing(self, name, tmp_path):
+        def root():
+            with vthreads.move_on_after(0) as scope:
+                wait_for_a_shell(name, f"touch {tmp_path}/started")
+            assert scope.cancelled_caught
+            assert [] == os.listdir(tmp_path)
+
+        virtual(root)
+
+
+def test_the_environment_and_the_errors_of_system_are_those_of_the_original(monkeypatch):
+    def root():
+        monkeypatch.setenv("GREETING", "hällo")
+        assert 0 == os.system(b'test "$GREETING" = h\xc3\xa4llo')
+        with pytest.raises(ValueError, match="null"):
+            os.system("a\0b")
+        with pytest.raises(TypeError):
+            os.system(3)
+
+    virtual(root)
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_spawn_without_waiting_is_no_checkpoint():
+    def root():
+        with vthreads.move_on_after(0) as scope:
+            pid = os.spawnl(os.P_NOWAIT, "/bin/sh", "sh", "-c", "exit 4")
+        assert not scope.cancelled_caught
+        assert (pid, 4 << 8) == os.waitpid(pid, 0)
+
+    virtual(root)
+
+
 # --- at the end of the process
 
 

@@ -23,9 +23,10 @@ from ._core.engine import Scheduler
 from ._core.runtime import is_main_carrier, outside_sources, start_hooks, stop_hooks, threads_below
 from ._core.spawn_site import is_own_frame
 from ._core.thread import VirtualThread
+from ._core.wait_queue import WaitQueue
 from .offload import leave_calls_behind
 
-__all__ = ["get_handler", "set_handler"]
+__all__ = ["get_handler", "handled", "set_handler"]
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -48,6 +49,9 @@ class _Signals:
 
 state = _Signals()
 
+# Who waits until a handler of the user's has run.
+handled = WaitQueue()
+
 
 class _HandlerOwner:
     """What the virtual thread of a handler belongs to."""
@@ -59,7 +63,7 @@ class _HandlerOwner:
             state.scheduler.root.interrupt_with(error, polite=False)
 
     def left(self, thread: VirtualThread) -> None:
-        """Nobody waits for it."""
+        handled.unpark_all()
 
 
 # --- the standard library's functions

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _queue
 import _thread
 import concurrent.futures
+import fcntl
 import os
 import queue
 import select
@@ -20,13 +21,13 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from .. import signals
+from .. import file_locks, signal_waits, signals
 from ..files import reading, transfers, writing
 from ..local import local
 from ..net import closing, dns
 from ..net import select as net_select
 from ..net import socket as net_socket
-from ..processes import popen, waiting
+from ..processes import popen, starting, waiting
 from ..queues import SimpleQueue
 from ..sync import ConditionWaiterLock, StandardLock, StandardRLock
 from ..timeouts import sleep_here
@@ -111,9 +112,19 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (os, "wait3", waiting.wait3),
     (os, "wait4", waiting.wait4),
     (os, "waitid", waiting.waitid),
+    (os, "system", starting.system),
+    (os, "_spawnvef", starting.spawnvef),
+    # file locks
+    (fcntl, "flock", file_locks.flock),
+    (fcntl, "lockf", file_locks.lockf),
+    (fcntl, "fcntl", file_locks.fcntl),
     # signals
     (signal, "signal", signals.set_handler),
     (signal, "getsignal", signals.get_handler),
+    (signal, "sigwait", signal_waits.sigwait),
+    (signal, "sigwaitinfo", signal_waits.sigwaitinfo),
+    (signal, "sigtimedwait", signal_waits.sigtimedwait),
+    (signal, "pause", signal_waits.pause),
 ]
 
 Future, Queue = concurrent.futures.Future, queue.Queue

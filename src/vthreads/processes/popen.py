@@ -22,8 +22,6 @@ original_send_signal = Popen.send_signal
 
 # An attribute on the Popen: SIGKILL was sent to its child.
 KILLED = "_vthreads_killed"
-# Seconds in which such a child has ended, but for one that the kernel cannot let go.
-KILLED_SECONDS = 5.0
 
 
 def send_signal(self: Popen[Any], sig: int) -> None:
@@ -37,14 +35,15 @@ def wait(self: Popen[Any], timeout: float | None) -> int | None:
     """`Popen._wait`, which is what `wait`, `communicate` and `with` wait by. A checkpoint unless `timeout` is 0.
 
     A child that was killed is as good as gone, and the wait that takes its status is shielded: `run()`, cancelled,
-    kills it, waits and leaves no zombie, whatever time there is for cleanup.
+    kills it, waits and leaves no zombie, whatever time there is for cleanup. If the kernel cannot let the child go, an
+    interrupt or the second Ctrl-C ends the wait.
     """
     thread = running()
     if thread is None or timeout is not None and timeout <= 0:
         code: int | None = original_wait(self, timeout)
         return code
     if KILLED in self.__dict__:
-        with shield(KILLED_SECONDS):
+        with shield(None):
             return _wait(thread, self, timeout)
     return _wait(thread, self, timeout)
 

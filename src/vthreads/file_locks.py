@@ -1,0 +1,72 @@
+"""What `fcntl.flock`, `fcntl.lockf` and `fcntl.fcntl` with F_SETLKW become on a virtual thread.
+
+The lock is tried for, and tried for again after pauses that grow. The kernel tells no descriptor when a file lock is
+free, and a blocking call on an OS thread could not be given up: a lock of `flock` belongs to the open file and one of
+`lockf` to the process, so what an abandoned call obtained later would be one lock with what the program obtained
+meanwhile, and giving it back would take away both.
+
+What is lost against the blocking call is the queue of the kernel, which is fair, and its detection of deadlocks.
+"""
+
+from __future__ import annotations
+
+import fcntl as _fcntl
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from ._core.current import running
+from ._core.thread import VirtualThread
+from .pauses import Pauses
+
+__all__ = ["fcntl", "flock", "lockf"]
+
+T = TypeVar("T")
+
+original_flock, original_lockf, original_fcntl = _fcntl.flock, _fcntl.lockf, _fcntl.fcntl
+
+# Seconds: how late the news that a lock is free may come.
+LONGEST_PAUSE = 0.05
+
+DO_NOT_WAIT = _fcntl.LOCK_NB | _fcntl.LOCK_UN
+
+# The command that does not wait, by the one that does. Locks of the open file are not everywhere.
+TRYING = {_fcntl.F_SETLKW: _fcntl.F_SETLK}
+if hasattr(_fcntl, "F_OFD_SETLKW"):
+    TRYING[_fcntl.F_OFD_SETLKW] = _fcntl.F_OFD_SETLK
+
+
+def flock(fd: Any, operation: int, /) -> None:
+    """`fcntl.flock`. A checkpoint unless `operation` has LOCK_NB or LOCK_UN; thread-safe."""
+    thread = running()
+    if thread is None or operation & DO_NOT_WAIT:
+        original_flock(fd, operation)
+        return
+    _until_free(thread, lambda: original_flock(fd, operation | _fcntl.LOCK_NB))
+
+
+def lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -> None:
+    """`fcntl.lockf`. A checkpoint unless `cmd` has LOCK_NB or LOCK_UN; thread-safe."""
+    thread = running()
+    if thread is None or cmd & DO_NOT_WAIT:
+        original_lockf(fd, cmd, len, start, whence)
+        return
+    _until_free(thread, lambda: original_lockf(fd, cmd | _fcntl.LOCK_NB, len, start, whence))
+
+
+def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:
+    """`fcntl.fcntl`. A checkpoint if `cmd` is F_SETLKW or F_OFD_SETLKW; thread-safe."""
+    thread = running()
+    if thread is None or cmd not in TRYING:
+        return original_fcntl(fd, cmd, arg)
+    return _until_free(thread, lambda: original_fcntl(fd, TRYING[cmd], arg))
+
+
+def _until_free(thread: VirtualThread, attempt: Callable[[], T]) -> T:
+    thread.check()
+    pauses = Pauses(thread, LONGEST_PAUSE)
+    while True:
+        try:
+            return attempt()
+        except (BlockingIOError, PermissionError):
+            # Somebody has it: EAGAIN, or EACCES on some systems.
+            pauses.park()
