@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import os
+import pickle
 import queue
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -376,3 +379,46 @@ def test_a_queue_between_os_threads_and_virtual_threads_carries_everything():
         return sorted(received)
 
     assert [number * 10 for number in range(20)] == virtual(root)
+
+
+# --- what a program sees of the replacements
+
+
+def test_a_class_that_keeps_a_replaced_builtin_does_not_make_a_method_of_it():
+    vthreads.patch()
+
+    class Closer:
+        close = os.close
+        wait = time.sleep
+
+    readable, writable = os.pipe()
+    Closer().close(readable)
+    Closer().close(writable)
+    vthreads.run(lambda: Closer().wait(0))
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [(time, "sleep"), (os, "close"), (select, "select"), (socket, "getaddrinfo"), (signal, "signal")],
+)
+def test_a_replaced_function_has_the_names_of_the_original_and_is_pickled_by_them(module, name):
+    vthreads.unpatch()
+    original = getattr(module, name)
+    vthreads.patch()
+    replaced = getattr(module, name)
+    assert replaced is not original
+    for attribute in ("__module__", "__name__", "__qualname__"):
+        assert getattr(original, attribute) == getattr(replaced, attribute)
+    assert pickle.loads(pickle.dumps(replaced)) is replaced
+    assert copy.deepcopy(replaced) is replaced
+
+
+def test_lock_types_and_thread_locals_are_known_by_the_names_of_the_originals():
+    def names():
+        classes = [type(threading.Lock()), type(threading.RLock()), threading.local, type(select.poll())]
+        return [(cls.__module__, cls.__qualname__) for cls in classes]
+
+    vthreads.unpatch()
+    before = names()
+    vthreads.patch()
+    assert before == names()

@@ -494,6 +494,69 @@ def test_what_a_handler_raises_surfaces_in_the_root():
     assert (3, "cleaned up\n", "") == (status, out, err)
 
 
+def test_what_a_handler_raises_while_the_root_runs_python_code_is_raised_there_at_once():
+    script = """
+        import signal, vthreads
+
+        def handler(signum, frame):
+            raise TimeoutError(signum)
+
+        def root():
+            signal.signal(signal.SIGALRM, handler)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            try:
+                while True:
+                    pass
+            except TimeoutError as error:
+                print("raised", error)
+
+        vthreads.run(root)
+    """
+    assert (0, f"raised {signal.SIGALRM:d}\n", "") == outcome(script)
+
+
+def test_a_handler_is_the_code_of_the_main_thread():
+    script = """
+        import signal, threading, vthreads
+
+        main, lock, data = threading.main_thread(), threading.RLock(), threading.local()
+
+        def handler(signum, frame):
+            with lock:
+                print(threading.current_thread() is main, threading.get_ident() == main.ident, data.attribute)
+
+        def root():
+            data.attribute = "the same data"
+            signal.signal(signal.SIGTERM, handler)
+            with lock:
+                signal.raise_signal(signal.SIGTERM)
+
+        vthreads.run(root)
+    """
+    assert (0, "True True the same data\n", "") == outcome(script)
+
+
+def test_a_handler_runs_before_whoever_was_ready_when_the_signal_came():
+    script = """
+        import os, signal, threading, vthreads
+
+        def send(lock):
+            os.kill(os.getpid(), signal.SIGTERM)
+            lock.release()
+
+        def root():
+            signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+            lock = threading.Lock()
+            lock.acquire()
+            threading.Thread(target=send, args=(lock,)).start()
+            lock.acquire()
+            print("went on")
+
+        vthreads.run(root)
+    """
+    assert (0, "handled\nwent on\n", "") == outcome(script)
+
+
 # --- deadlock
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import re
 import threading
 import time
+from _thread import RLock as PlainRLock
+from _thread import allocate_lock as plain_lock
 from concurrent.futures import ThreadPoolExecutor
 from threading import BrokenBarrierError
 
@@ -156,12 +160,27 @@ def test_the_block_of_a_lock_releases_it_after_an_exception(kind):
     assert not lock.locked()
 
 
-@pytest.mark.parametrize("kind", LOCKS)
+@pytest.mark.parametrize("kind", [Lock, RLock, ConditionWaiterLock])
 def test_a_lock_says_its_state(kind):
     lock = kind()
     assert f"<{kind.__name__} unlocked waiting=0>" == repr(lock)
     with lock:
         assert f"<{kind.__name__} locked" in repr(lock)
+
+
+@pytest.mark.parametrize(("kind", "original"), [(StandardLock, plain_lock), (StandardRLock, PlainRLock)])
+def test_a_standard_lock_cannot_be_told_from_the_original(kind, original):
+    def told(lock):
+        return re.sub(r"0x\w+|owner=[1-9]\d*", "…", repr(lock))
+
+    ours, theirs = kind(), original()
+    assert told(theirs) == told(ours)
+    with ours, theirs:
+        assert told(theirs) == told(ours)
+    names = [(cls.__module__, cls.__qualname__, cls.__name__) for cls in (type(ours), type(theirs))]
+    assert names[0] == names[1]
+    with pytest.raises(TypeError, match="cannot pickle"):
+        copy.deepcopy(ours)
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -337,7 +356,7 @@ def test_an_rlock_knows_its_owner(virtual, kind):
         lock.acquire()
         me = vthreads.current_thread().ident
         assert LockStatistics(True, me, 0) == lock.statistics()
-        assert f"<{kind.__name__} locked owner={me} count=2 waiting=0>" == repr(lock)
+        assert f"owner={me} count=2" in repr(lock)
         assert (True, 2) == (lock._is_owned(), lock._recursion_count())
         assert (False, 0) == elsewhere(lambda: (lock._is_owned(), lock._recursion_count()))
 

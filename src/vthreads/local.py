@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 from ._core.current import running
 
-__all__ = ["OSThreadLocal", "local", "local_over"]
+__all__ = ["OSThreadLocal", "StandardLocal", "local", "local_over"]
 
 # The original of `threading.local`.
 OSThreadLocal = _thread._local
@@ -35,7 +35,8 @@ _os_thread = _OSThread()
 
 def _token_here() -> _Token:
     thread = running()
-    if thread is None or thread is thread.scheduler.root:
+    if thread is None or thread.thread_ident == thread.scheduler.ident:
+        # The code of the OS thread: the root, and signal handlers.
         return _os_thread.token
     token: _Token | None = thread.locals
     if token is None:
@@ -140,6 +141,16 @@ class local:  # noqa: N801  the name that everybody knows
         return sorted({*dir(type(self)), *_dict_here(self)})
 
 
+class StandardLocal(local):
+    """What `threading.local` becomes."""
+
+    __slots__ = ()
+
+
+# Where programs find it, and what they read in messages.
+StandardLocal.__module__, StandardLocal.__qualname__, StandardLocal.__name__ = "_thread", "_local", "_local"
+
+
 def _class_attribute(cls: type, name: str) -> Any:
     for base in cls.__mro__:
         if name in vars(base):
@@ -149,7 +160,7 @@ def _class_attribute(cls: type, name: str) -> Any:
 
 def local_over(original: OSThreadLocal) -> local:
     """A `local` in place of an original one, with the data that OS threads, and so roots, have there."""
-    successor = local()
+    successor = StandardLocal()
     data: _Data = object.__getattribute__(successor, "_data")
     data.os_threads = original
     # What the calling thread began with was made a moment ago, and is empty.

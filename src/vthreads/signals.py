@@ -2,7 +2,8 @@
 
 Python calls a handler between any two bytecodes of the main OS thread, whichever virtual thread runs there, or inside a
 poll. Here a trampoline stands in its place: in the midst of the runtime's own code the handler waits for the next
-switch, otherwise it runs at once, in a fresh virtual thread, so that it may block. What it raises surfaces in the root.
+switch, otherwise it runs at once, in a fresh virtual thread, so that it may block. What it raises surfaces in the root:
+at once if it was the root's own Python code that was interrupted, and otherwise at a checkpoint.
 
 Ctrl-C, with Python's default handler in place, raises `KeyboardInterrupt` in the root: the first press waits for
 shields and cleanup, the second does not and cuts them short, a third is raised in whatever runs.
@@ -14,6 +15,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
+from math import inf
 from types import FrameType
 from typing import Any
 
@@ -58,8 +60,15 @@ class _HandlerOwner:
 
     name = "signal handlers"
 
+    def __init__(self, *, within_root: bool) -> None:
+        # Whether the root, interrupted in Python code, waits for the handler's first run; it raises the failure itself.
+        self.within_root = within_root
+        self.error: BaseException | None = None
+
     def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
-        if error is not None and state.scheduler is not None:
+        if self.within_root:
+            self.error = error
+        elif error is not None and state.scheduler is not None:
             state.scheduler.root.interrupt_with(error, polite=False)
 
     def left(self, thread: VirtualThread) -> None:
@@ -134,22 +143,38 @@ outside_sources.append(_user_handlers)
 
 
 def _trampoline(signalnum: int, frame: FrameType | None) -> None:
-    handler, scheduler = state.handlers[signalnum], state.scheduler
+    handler, scheduler = state.handlers.get(signalnum), state.scheduler
+    if handler is None:
+        # Another one, in C, has taken its place since the signal came; the interpreter ignores such a signal as well.
+        return
     if scheduler is None or scheduler.ident not in carriers:
         handler(signalnum, frame)
     elif running() is None or is_own_frame(frame):
-        scheduler.post(_start_handler, scheduler, handler, signalnum, frame)
+        _soon(scheduler, _start_handler, scheduler, handler, signalnum, frame)
     else:
         _start_handler(scheduler, handler, signalnum, frame)
 
 
+def _soon(scheduler: Scheduler, function: Callable[..., Any], *args: Any) -> None:
+    """Call it between two switches, the first of which is at the next checkpoint."""
+    scheduler.post(function, *args)
+    scheduler.slice_end = -inf
+
+
 def _start_handler(scheduler: Scheduler, handler: Handler, signalnum: int, frame: FrameType | None) -> None:
-    thread = VirtualThread(scheduler, copy_context(), _HandlerOwner(), (handler, (signalnum, frame), {}))
+    interrupted = scheduler.running
+    owner = _HandlerOwner(within_root=interrupted is scheduler.root)
+    thread = VirtualThread(scheduler, copy_context(), owner, (handler, (signalnum, frame), {}))
     thread.name = f"handler of {signal.Signals(signalnum).name}"
-    if scheduler.running is None:
-        scheduler.make_ready(thread)
-    else:
-        scheduler.start(thread)
+    # The code of the main thread, as in a handler it always is: it has its identity, its locks and its data.
+    thread.thread_ident = scheduler.ident
+    if interrupted is None:
+        scheduler.make_next(thread)
+        return
+    scheduler.start(thread)
+    owner.within_root = False
+    if owner.error is not None:
+        raise owner.error
 
 
 def _interrupt_root(signalnum: int, frame: FrameType | None) -> None:
@@ -167,7 +192,7 @@ def _interrupt_root(signalnum: int, frame: FrameType | None) -> None:
         _press(scheduler, _new_press(), state.presses >= 2)
     else:
         # A thread may be about to park, having just found that nothing is pending: told between two switches.
-        scheduler.post(_press, scheduler, _new_press(), state.presses >= 2)
+        _soon(scheduler, _press, scheduler, _new_press(), state.presses >= 2)
 
 
 def _press(scheduler: Scheduler, error: KeyboardInterrupt, again: bool) -> None:

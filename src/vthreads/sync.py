@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import BrokenBarrierError
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from ._core.current import checkpoint, current_ident
 from ._core.engine import TIMED_OUT
@@ -160,8 +160,17 @@ class StandardLock(Lock):
     __slots__ = ()
     _always_checks = False
 
+    def __init_subclass__(cls) -> NoReturn:
+        raise TypeError("type '_thread.lock' is not an acceptable base type")
 
-class ConditionWaiterLock(StandardLock):
+    def __repr__(self) -> str:
+        return f"<{'locked' if self.locked() else 'unlocked'} _thread.lock object at {id(self):#x}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle '_thread.lock' object")
+
+
+class ConditionWaiterLock(Lock):
     """The lock by which the standard library's `Condition.wait` waits: it acquires it, and then once more.
 
     `Condition.notify` releases it, and takes a RuntimeError for "this one was not waiting, take the next". So once the
@@ -170,6 +179,7 @@ class ConditionWaiterLock(StandardLock):
     """
 
     __slots__ = ("_awaited", "_changing", "_holder")
+    _always_checks = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -367,6 +377,23 @@ class StandardRLock(RLock):
 
     __slots__ = ()
     _always_checks = False
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        # The original takes any arguments, and does nothing with them.
+        super().__init__()
+
+    def __repr__(self) -> str:
+        hold = self._current.get("hold") or _Hold(0, 0)
+        held = f"owner={hold.owner} count={hold.count}"
+        return f"<{'locked' if hold.count else 'unlocked'} _thread.RLock object {held} at {id(self):#x}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("cannot pickle '_thread.RLock' object")
+
+
+# Where programs find them, and what they read in messages.
+StandardLock.__module__, StandardLock.__qualname__, StandardLock.__name__ = "_thread", "lock", "lock"
+StandardRLock.__module__, StandardRLock.__qualname__, StandardRLock.__name__ = "_thread", "RLock", "RLock"
 
 
 @dataclass(frozen=True)

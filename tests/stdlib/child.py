@@ -14,6 +14,7 @@ import sys
 import time
 import traceback
 import unittest
+from fnmatch import fnmatchcase
 
 # The name of a test in the journal; two tests of a module may have the same id.
 KEY = "_key_in_journal"
@@ -117,12 +118,12 @@ def keep(suite, wanted, seen):
     suite._tests = kept
 
 
-def set_up():
+def set_up(resources):
     from test import support
 
     faulthandler.enable(all_threads=True)
     support.record_original_stdout(sys.stdout)
-    support.use_resources = []
+    support.use_resources = resources
     support.verbose = False
     try:
         from test.libregrtest.utils import adjust_rlimit_nofile, setup_threading_excepthook, setup_unraisable_hook
@@ -135,7 +136,7 @@ def set_up():
 
 def run_module(options):
     write = journal_at(options["journal"])
-    set_up()
+    set_up(options["resources"])
     random.seed(1)
     done, only = set(options["done"]), options["only"] and set(options["only"])
     write(start="(import)")
@@ -149,7 +150,13 @@ def run_module(options):
         write(end="(import)", outcome="error", detail=described(sys.exc_info()), seconds=0)
         raise
     write(end="(import)", outcome="passed", detail="", seconds=0)
-    keep(suite, lambda key: key not in done and (only is None or key in only), {})
+
+    def wanted(key):
+        if any(fnmatchcase(key, pattern) for pattern in options["left_out"]):
+            return False
+        return key not in done and (only is None or key in only)
+
+    keep(suite, wanted, {})
     suite(Journal(write))
     write(start="(exit)")
     gc.collect()

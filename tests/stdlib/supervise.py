@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .columns import ROOT, interpreter_for, path_for
+from .modules import LEFT_OUT, RESOURCES
 
 __all__ = ["Job", "Outcome", "Outcomes"]
 
@@ -83,6 +84,8 @@ class Job:
             "journal": str(journal),
             "done": list(outcomes),
             "only": self.only,
+            "left_out": LEFT_OUT,
+            "resources": RESOURCES.get(self.module, []),
             "path": path_for(self.column) + self.path,
         }
         mark = secrets.token_hex(8)

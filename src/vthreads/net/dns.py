@@ -67,7 +67,9 @@ def gethostbyaddr(ip_address: str, /) -> tuple[str, list[str], list[str]]:
 def getnameinfo(sockaddr: Any, flags: int, /) -> tuple[str, str]:
     """`socket.getnameinfo`. A checkpoint on a virtual thread; thread-safe."""
     numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-    look_up = _in_place if isinstance(flags, int) and flags & numeric == numeric else _look_up
+    is_numeric = isinstance(flags, int) and flags & numeric == numeric
+    # What is no address is refused by the original.
+    look_up = _in_place if is_numeric or not isinstance(sockaddr, tuple) else _look_up
     return look_up(original_getnameinfo, (sockaddr, flags))
 
 

@@ -16,12 +16,15 @@ from .._core.engine import READ, WRITE
 from .._core.thread import VirtualThread
 from .readiness import park_for_fd, park_for_fds
 
-__all__ = ["Epoll", "Kqueue", "Poll", "select"]
+__all__ = ["Epoll", "Kqueue", "poll", "select"]
 
-original_select = _select.select
+original_select: Any = _select.select
 original_poll: Any = getattr(_select, "poll", None)
 original_epoll: Any = getattr(_select, "epoll", None)
 original_kqueue: Any = getattr(_select, "kqueue", None)
+
+# The most milliseconds that poll(2) takes.
+INT_MAX = 2**31 - 1
 
 
 class _Patience:
@@ -39,32 +42,51 @@ def _fd_of(file: Any) -> int:
     return file if isinstance(file, int) else file.fileno()
 
 
-def select(
-    rlist: Iterable[Any], wlist: Iterable[Any], xlist: Iterable[Any], timeout: float | None = None, /
-) -> tuple[list[Any], list[Any], list[Any]]:
+def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> tuple[list[Any], ...]:
     """`select.select`. A checkpoint unless `timeout` is 0."""
     thread = running()
     if thread is None or timeout is not None and timeout <= 0:
         return original_select(rlist, wlist, xlist, timeout)
     thread.check()
-    rlist, wlist, xlist = list(rlist), list(wlist), list(xlist)
+    # The original judges what it is given, and is the only one to see it if something is ready.
+    files = [_repeatable(rlist), _repeatable(wlist), _repeatable(xlist)]
     patience = _Patience(thread, timeout)
-    while True:
-        ready = original_select(rlist, wlist, xlist, 0)
-        if any(ready):
-            return ready
-        wanted = [(_fd_of(file), READ) for file in (*rlist, *xlist)] + [(_fd_of(file), WRITE) for file in wlist]
-        if not park_for_fds(thread, wanted, patience.left()):
-            return [], [], []
+    ready = original_select(*files, 0)
+    if any(ready):
+        return ready
+    fds = [[_fd_of(file) for file in some] for some in files]
+    wanted = [(fd, READ) for fd in fds[0] + fds[2]] + [(fd, WRITE) for fd in fds[1]]
+    while park_for_fds(thread, wanted, patience.left()):
         thread.check()
+        ready = original_select(*fds, 0)
+        if any(ready):
+            return tuple(map(_files_of, files, fds, ready))
+    return [], [], []
+
+
+def _repeatable(files: Any) -> Any:
+    return list(files) if isinstance(files, Iterable) and not isinstance(files, list | tuple) else files
+
+
+def _files_of(files: list[Any], fds: list[int], ready: list[int]) -> list[Any]:
+    return [file for file, fd in zip(files, fds, strict=False) if fd in ready]
+
+
+def poll() -> Poll:
+    """`select.poll`. Not a checkpoint."""
+    made = object.__new__(Poll)
+    made._poll, made._masks = original_poll(), {}
+    return made
 
 
 class Poll:
     """`select.poll`, the object: the original, and a record of what is registered, which that keeps to itself."""
 
-    def __init__(self) -> None:
-        self._poll = original_poll()
-        self._masks: dict[int, int] = {}
+    _poll: Any
+    _masks: dict[int, int]
+
+    def __new__(cls) -> Poll:
+        raise TypeError("cannot create 'select.poll' instances")
 
     def register(self, fd: Any, eventmask: int = 7, /) -> None:
         # 7 is the original's default: POLLIN | POLLPRI | POLLOUT.
@@ -82,9 +104,12 @@ class Poll:
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """Wait up to `timeout` milliseconds. A checkpoint unless it is 0."""
         thread = running()
-        if thread is None or timeout is not None and 0 <= timeout < 1:
+        if thread is None or timeout is not None and (not isinstance(timeout, int | float) or 0 <= timeout < 1):
             return self._poll.poll(timeout)
         thread.check()
+        if timeout is not None and timeout > INT_MAX:
+            # Refused by the original.
+            return self._poll.poll(timeout)
         # Negative means no limit, as None does.
         patience = _Patience(thread, None if timeout is None or timeout < 0 else timeout / 1000)
         while True:
@@ -101,6 +126,10 @@ class Poll:
             if mask & _select.POLLOUT:
                 wanted.append((fd, WRITE))
         return wanted
+
+
+# What error messages and pickles call it.
+Poll.__module__, Poll.__qualname__, Poll.__name__ = "select", "poll", "poll"
 
 
 class _KernelQueue:

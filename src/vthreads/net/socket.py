@@ -94,11 +94,13 @@ def release_all() -> None:
 def settimeout(self: Socket, value: float | None, /) -> None:
     # The original comes first: it judges the value, and it sets O_NONBLOCK as the value asks.
     C.settimeout(self, value)
+    timeout = C.gettimeout(self)
     was_managed = managed.pop(id(self), None) is not None
     # OpenSSL has no MSG_DONTWAIT: a TLS socket is managed when it is blocking, too.
-    waits_here = value or value is None and getattr(self, "_sslobj", None) is not None
+    waits_here = timeout or timeout is None and getattr(self, "_sslobj", None) is not None
     if waits_here and (was_managed or running() is not None):
-        manage(self, value)
+        # As the original has read it: a float, whatever number it was given.
+        manage(self, timeout)
 
 
 def setblocking(self: Socket, flag: bool, /) -> None:
@@ -311,7 +313,10 @@ def resolved(sock: Socket, address: Any) -> Any:
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str) or not address[0]:
         return address
     host, port = address[0], address[1]
-    if not isinstance(port, int) or host == "<broadcast>" or _is_numeric(sock.family, host):
+    if not isinstance(port, int) or not 0 <= port <= 0xFFFF:
+        # The original says what is wrong with it.
+        return address
+    if host == "<broadcast>" or _is_numeric(sock.family, host):
         return address
     found = getaddrinfo(host, port, sock.family, sock.type, sock.proto)
     return (*found[0][4][:2], *address[2:]) if found else address

@@ -15,6 +15,7 @@ from .._core.engine import Scheduler
 from .._core.runtime import start_hooks
 from .instances import exchange_instances
 from .references import Undo, mend
+from .stand_in import stand_in
 
 if TYPE_CHECKING:
     from .table import Replacement
@@ -53,7 +54,8 @@ def patch(*, threads: bool = False) -> None:
 
         state.active = True
         for replacement in methods():
-            state.undo.append(_set(replacement.holder, replacement.name, replacement.new))
+            new = stand_in(getattr(replacement.holder, replacement.name), replacement.new)
+            state.undo.append(_set(replacement.holder, replacement.name, new))
         _replace_functions(functions())
         exchange_instances()
         state.undo += integrations.activate()
@@ -68,10 +70,11 @@ def _replace_functions(replacements: Iterable[Replacement]) -> None:
     mended: dict[int, tuple[Any, Any]] = {}
     for replacement in replacements:
         old = getattr(replacement.holder, replacement.name)
+        new = stand_in(old, replacement.new)
         if replacement.everywhere:
-            mended[id(old)] = (old, replacement.new)
+            mended[id(old)] = (old, new)
         else:
-            state.undo.append(_set(replacement.holder, replacement.name, replacement.new))
+            state.undo.append(_set(replacement.holder, replacement.name, new))
     state.undo += mend(list(mended.values()))
 
 

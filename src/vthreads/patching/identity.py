@@ -1,6 +1,7 @@
 """Who am I: the `threading` questions, answered per virtual thread.
 
-A root thread is still the OS thread that it was; any other virtual thread has a number and an object of its own.
+A root thread is still the OS thread that it was, and so is what handles a signal; any other virtual thread has a number
+and an object of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def get_ident() -> int:
 def current_thread() -> threading.Thread:
     """`threading.current_thread`."""
     thread = running()
-    if thread is None or thread is thread.scheduler.root:
+    if thread is None or thread.thread_ident == thread.scheduler.ident:
         return original_current_thread()
     # One that `threading` started is known there by its own object.
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
@@ -43,10 +44,10 @@ def current_thread() -> threading.Thread:
 def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
     """`Thread.join` of an OS thread, which would wait in C: park until its last Python code has run."""
     thread = running()
-    if thread is None or not self.is_alive() or self is current_thread():
+    if thread is None or self is current_thread() or timeout is not None and timeout <= 0:
         return original_join(self, timeout)
     thread.check()
-    if is_virtual(self):
+    if not self.is_alive() or is_virtual(self):
         # What it waits for is no C lock.
         return original_join(self, timeout)
     joiners: WaitQueue = self.__dict__.setdefault(JOINERS, WaitQueue())
@@ -56,7 +57,10 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
     if joiners.park(thread, timeout) is TIMED_OUT:
         return None
     # What is left of it is C code that ends without waiting for anybody.
-    return original_join(self)
+    original_join(self)
+    # A Ctrl-C that came together with the end is raised here, and not somewhere later: a join has no result to lose.
+    thread.check()
+    return None
 
 
 def delete_thread(self: threading.Thread) -> None:

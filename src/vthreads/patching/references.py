@@ -49,9 +49,7 @@ def _replace(holder: Any, name: str, old: Any, new: Any) -> Undo:
 def _mend_class(cls: type, by_id: dict[int, tuple[Any, Any]], undo: list[Undo]) -> None:
     for name, value in list(vars(cls).items()):
         if id(value) in by_id:
-            new = by_id[id(value)][1]
-            # A builtin does not become a method when it is looked up on an instance, a function would.
-            undo.append(_replace(cls, name, value, staticmethod(new) if isinstance(new, FunctionType) else new))
+            undo.append(_replace(cls, name, value, by_id[id(value)][1]))
         elif isinstance(value, FunctionType):
             _mend_defaults(value, by_id, undo)
         elif isinstance(value, staticmethod | classmethod):

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from .. import file_locks, signal_waits, signals
 from ..files import reading, transfers, writing
-from ..local import local
+from ..local import StandardLocal
 from ..net import closing, dns
 from ..net import select as net_select
 from ..net import socket as net_socket
@@ -74,13 +74,13 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (_thread, "get_ident", identity.get_ident),
     (threading, "get_ident", identity.get_ident),
     (threading, "current_thread", identity.current_thread),
-    (_thread, "_local", local),
-    (threading, "local", local),
+    (_thread, "_local", StandardLocal),
+    (threading, "local", StandardLocal),
     (_queue, "SimpleQueue", SimpleQueue),
     (queue, "SimpleQueue", SimpleQueue),
     # readiness
     (select, "select", net_select.select),
-    (select, "poll", net_select.Poll),
+    (select, "poll", net_select.poll),
     (select, "epoll", net_select.Epoll),
     (select, "kqueue", net_select.Kqueue),
     # sockets and descriptors

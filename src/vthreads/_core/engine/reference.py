@@ -189,7 +189,7 @@ class Scheduler:
         self._when_signalled = when_signalled
         self._now = clock.now
         self._ready = order.run_queue()
-        # Fibers whose spawn started another one: they go on before anyone else, the latest first.
+        # Who runs before anyone else, the latest first: above all fibers whose spawn started another one.
         self._spawners: list[Fiber] = []
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._asleep = False
@@ -220,6 +220,11 @@ class Scheduler:
         """Queue a parked or new fiber."""
         fiber.state = READY
         self._ready.append(fiber)
+
+    def make_next(self, fiber: Fiber) -> None:
+        """Let a new fiber run at the next switch, before anyone else."""
+        fiber.state = READY
+        self._spawners.append(fiber)
 
     def start(self, fiber: Fiber) -> None:
         """Run a new fiber at once, up to its first park; then the caller goes on, before anyone else.
@@ -281,6 +286,9 @@ class Scheduler:
         if not self._ready:
             while not self._ready:
                 self._idle()
+                if self._spawners:
+                    self.slice_end = self._now() + SLICE
+                    return self._spawners.pop()
             now = self._now()
         self.slice_end = now + SLICE
         fiber: Fiber = self._ready.popleft()
