@@ -43,15 +43,24 @@ def servers():
     return {name: answers(name) for name in PORTS}
 
 
-@pytest.fixture(autouse=True)
-def server_is_there(request, servers):
-    for mark in request.node.iter_markers("server"):
-        [name] = mark.args
+@pytest.fixture
+def server_or_skip(servers):
+    """Skip the test, or fail it, unless the server of that name is there."""
+
+    def server_or_skip(name):
         if not servers[name]:
             absent = f"no {name} on 127.0.0.1:{PORTS[name]}"
             if os.environ.get("VTHREADS_REQUIRE_SERVERS") == "1":
                 pytest.fail(absent, pytrace=False)
             pytest.skip(absent)
+
+    return server_or_skip
+
+
+@pytest.fixture(autouse=True)
+def marked_server(request, server_or_skip):
+    for mark in request.node.iter_markers("server"):
+        server_or_skip(*mark.args)
 
 
 def pytest_terminal_summary(terminalreporter):
