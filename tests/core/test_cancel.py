@@ -1,7 +1,9 @@
 """Scopes, shields, cleanup grace and interrupts."""
 
+import gc
 import threading
 import warnings
+import weakref
 from math import inf, nan
 
 import pytest
@@ -1191,3 +1193,39 @@ def test_a_shield_that_another_thread_puts_up_after_the_wait_was_withdrawn_is_to
 
     virtual(root)
     assert [0.0] == seen
+
+
+class Kept:
+    """Something that a frame refers to."""
+
+
+def hold(wait):
+    """Keep an object in a local variable while `wait()` raises, and tell whether it went with the frame."""
+    kept = Kept()
+    held.append(weakref.ref(kept))
+    wait()
+
+
+held: list[weakref.ref] = []
+
+
+@pytest.mark.parametrize("wait", [lambda: sleep(60), lambda: (sleep(0), sleep(1))], ids=["parked", "at a checkpoint"])
+def test_what_cancelled_frames_refer_to_goes_without_the_garbage_collector(virtual, wait):
+    def root():
+        with move_on_after(0.5) as scope:
+            hold(wait)
+        with CancelScope() as scope:
+            scope.cancel()
+            hold(wait)
+        with ThreadGroup() as group:
+            group.spawn(hold, wait)
+            group.cancel()
+
+    held.clear()
+    gc.collect()
+    gc.disable()
+    try:
+        virtual(root)
+        assert [None] * 3 == [reference() for reference in held]
+    finally:
+        gc.enable()

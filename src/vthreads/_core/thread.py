@@ -379,7 +379,11 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         if error is not None:
             if isinstance(error, Cancelled):
                 self._yield_if_repeated()
-            raise error
+            try:
+                raise error
+            finally:
+                # It refers to this frame by its traceback; a cycle would keep what all the frames refer to.
+                del error
 
     def yield_now(self) -> None:
         """A checkpoint that lets every ready thread run once."""
