@@ -159,11 +159,11 @@ class Proxy:
 
 @pytest.fixture
 def proxy():
-    """Make a proxy to a server: `with proxy("Redis") as cuttable:`, with `port` and `cut()`."""
+    """Make a proxy to a server or port: `with proxy("Redis") as server:`, with `port` and `cut()`."""
 
     @contextmanager
-    def make(name):
-        with closing(Proxy(PORTS[name])) as made:
+    def make(server):
+        with closing(Proxy(PORTS.get(server, server))) as made:
             yield made
 
     return make

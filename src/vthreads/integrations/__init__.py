@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from . import connecting, psycopg, psycopg2, psycopg_pool
+from . import connecting, httpcore, psycopg, psycopg2, psycopg_pool, urllib3
 from .imports import watch_imports
 
 __all__ = ["activate"]
@@ -19,9 +19,11 @@ Undo = Callable[[], None]
 
 # The module of the driver, fully imported, that each fits; what it answers takes that back.
 FITTED_BY: dict[str, Callable[[ModuleType], list[Undo]]] = {
+    "httpcore._sync.connection_pool": httpcore.fit,
     "psycopg.connection": psycopg.fit,
     "psycopg2.extensions": psycopg2.fit,
     "psycopg_pool.pool": psycopg_pool.fit,
+    "urllib3.connectionpool": urllib3.fit,
     **dict.fromkeys(connecting.FUNCTIONS, connecting.fit),
 }
 
