@@ -13,7 +13,7 @@ from .._core.engine import TIMED_OUT
 from .._core.originals import get_ident as original_get_ident
 from .._core.runtime import ending_os_threads
 from .._core.wait_queue import WaitQueue
-from .threads import is_virtual
+from . import threads
 
 __all__ = ["current_thread", "delete_thread", "get_ident", "join_thread"]
 
@@ -34,11 +34,10 @@ def get_ident() -> int:
 def current_thread() -> threading.Thread:
     """`threading.current_thread`."""
     thread = running()
-    if thread is None or thread.thread_ident == thread.scheduler.ident:
+    # One that was started as a thread of the standard library is known there by its own object.
+    if thread is None or thread.thread_ident == thread.scheduler.ident or thread in threads.alive:
         return original_current_thread()
-    # One that `threading` started is known there by its own object.
-    known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
-    return known.get(thread.thread_ident, thread)
+    return thread
 
 
 def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
@@ -47,7 +46,7 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
     if thread is None or self is current_thread() or timeout is not None and timeout <= 0:
         return original_join(self, timeout)
     thread.check()
-    if not self.is_alive() or is_virtual(self):
+    if not self.is_alive() or threads.is_virtual(self):
         # What it waits for is no C lock.
         return original_join(self, timeout)
     joiners: WaitQueue = self.__dict__.setdefault(JOINERS, WaitQueue())
@@ -66,7 +65,7 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
 def delete_thread(self: threading.Thread) -> None:
     """`Thread._delete`, the last thing an OS thread does in Python: tell who joins it."""
     original_delete(self)
-    if is_virtual(self):
+    if threads.is_virtual(self):
         return
     self.__dict__[OVER] = True
     ending_os_threads.add(original_get_ident())
