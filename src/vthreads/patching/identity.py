@@ -41,13 +41,15 @@ def current_thread() -> threading.Thread:
 
 
 def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
-    """`Thread.join` of an OS thread, which would wait in C: park until its last Python code has run."""
+    """`Thread.join`, which waits in C for an OS thread: park until the last Python code of the thread has run.
+
+    Of a virtual one, too: what 3.11 does when its wait for the sentinel is interrupted takes the thread for stopped.
+    """
     thread = running()
     if thread is None or self is current_thread() or timeout is not None and timeout <= 0:
         return original_join(self, timeout)
     thread.check()
-    if not self.is_alive() or threads.is_virtual(self):
-        # What it waits for is no C lock.
+    if not self.is_alive():
         return original_join(self, timeout)
     joiners: WaitQueue = self.__dict__.setdefault(JOINERS, WaitQueue())
     joiners.add(thread)
@@ -55,7 +57,7 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
         return original_join(self, timeout)
     if joiners.park(thread, timeout) is TIMED_OUT:
         return None
-    # What is left of it is C code that ends without waiting for anybody.
+    # What is left of it ends without waiting for anybody.
     original_join(self)
     # A Ctrl-C that came together with the end is raised here, and not somewhere later: a join has no result to lose.
     thread.check()
@@ -63,15 +65,15 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
 
 
 def delete_thread(self: threading.Thread) -> None:
-    """`Thread._delete`, the last thing an OS thread does in Python: tell who joins it."""
+    """`Thread._delete`, the last thing that a thread does in `threading`: tell who joins it."""
     original_delete(self)
-    if threads.is_virtual(self):
-        return
     self.__dict__[OVER] = True
-    ending_os_threads.add(original_get_ident())
     joiners = self.__dict__.get(JOINERS)
     if joiners is not None:
         joiners.unpark_all()
+    if threads.is_virtual(self):
+        return
+    ending_os_threads.add(original_get_ident())
     # One OS thread less that could unpark somebody: a carrier where all is parked may now be in a deadlock.
     for scheduler in list(carriers.values()):
         scheduler.post(_look_again)
