@@ -37,7 +37,7 @@ def virtual(clock):
             scheduler = vthreads.current_thread().scheduler
             schedulers.append(scheduler)
             result = fn(*args)
-            if not any(map(len, (scheduler.background, scheduler.threads, scheduler.daemons))):
+            if not len(scheduler.background):
                 assert_nothing_left(scheduler)
             return result
 

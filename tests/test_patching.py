@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import inspect
 import os
 import pickle
 import queue
@@ -411,6 +412,7 @@ def test_a_replaced_function_has_the_names_of_the_original_and_is_pickled_by_the
         assert getattr(original, attribute) == getattr(replaced, attribute)
     assert pickle.loads(pickle.dumps(replaced)) is replaced
     assert copy.deepcopy(replaced) is replaced
+    assert inspect.isbuiltin(original) == inspect.isbuiltin(replaced)
 
 
 def test_lock_types_and_thread_locals_are_known_by_the_names_of_the_originals():

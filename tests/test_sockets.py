@@ -263,6 +263,41 @@ def test_a_non_blocking_socket_never_waits_nor_raises_a_cancellation(virtual, pa
     virtual(root)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda sock, flags: sock.recv(10, flags),
+        lambda sock, flags: sock.recv_into(bytearray(10), 0, flags),
+        lambda sock, flags: sock.recvmsg(10, 0, flags),
+        lambda sock, flags: [sock.send(bytes(100_000), flags) for _ in range(1000)],
+        lambda sock, flags: [sock.sendall(bytes(100_000), flags) for _ in range(1000)],
+        lambda sock, flags: [sock.sendmsg([bytes(100_000)], [], flags) for _ in range(1000)],
+    ],
+    ids=["recv", "recv_into", "recvmsg", "send", "sendall", "sendmsg"],
+)
+def test_a_call_that_asks_not_to_wait_never_waits_nor_raises_a_cancellation(virtual, pair, call):
+    one, _ = pair
+
+    def root():
+        with vthreads.CancelScope() as scope:
+            scope.cancel()
+            with pytest.raises(BlockingIOError):
+                call(one, socket.MSG_DONTWAIT)
+        assert not scope.cancelled_caught
+
+    virtual(root)
+
+
+def test_a_timeout_is_told_as_a_float(virtual, pair):
+    one, _ = pair
+
+    def root():
+        one.settimeout(3)
+        return one.gettimeout()
+
+    assert "3.0" == repr(virtual(root))
+
+
 def test_strange_arguments_get_the_errors_of_the_original(virtual, pair):
     one, _ = pair
 
@@ -637,6 +672,46 @@ def test_poll_waits_for_any_of_its_descriptors(virtual, pair):
         assert [(two.fileno(), select.POLLIN)] == waiting.result()
         poll.unregister(two)
         assert [] == poll.poll(0)
+
+    virtual(root)
+
+
+def test_poll_refuses_what_the_original_refuses(virtual, pair):
+    one, _ = pair
+
+    def root():
+        poll = select.poll()
+        poll.register(one, select.POLLIN)
+        with pytest.raises(OverflowError):
+            poll.poll(1 << 31)
+        with pytest.raises(TypeError):
+            poll.poll("soon")
+        waiting = vthreads.spawn(poll.poll, 1000)
+        with pytest.raises(RuntimeError, match="concurrent poll"):
+            poll.poll()
+        assert [] == waiting.result()
+        with pytest.raises(TypeError, match=r"cannot create 'select.poll' instances"):
+            type(poll)()
+
+    virtual(root)
+
+
+def test_select_asks_each_file_for_its_number_once_while_it_waits(virtual, pair):
+    one, two = pair
+    asked = []
+
+    class File:
+        def fileno(self):
+            asked.append(self)
+            return one.fileno()
+
+    def root():
+        file = File()
+        waiting = vthreads.spawn(select.select, (each for each in [file]), [], [], 10)
+        before = len(asked)
+        two.send(b"x")
+        assert ([file], [], []) == waiting.result()
+        assert before == len(asked)
 
     virtual(root)
 

@@ -10,6 +10,8 @@ Exit status 1: a test deviates and is not in the table of `known.py`, or one tha
 
 import argparse
 import json
+import os
+import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -19,7 +21,7 @@ from . import columns as all_columns
 from .compare import Comparison, stale
 from .modules import ALL, QUICK, expanded
 from .report import as_json, print_deviations, print_table
-from .supervise import Job, Outcome
+from .supervise import Job, Outcome, end_everything
 
 # The largest modules take this long on a machine that does other things besides.
 MODULE_LIMIT = 1800.0
@@ -93,7 +95,14 @@ def compared(runs, module, column, plain):
     return one
 
 
+def end_with_everything(signum, _):
+    end_everything()
+    os._exit(128 + signum)
+
+
 def main(command_line):
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, end_with_everything)
     options = arguments_of(command_line)
     sys.path += options.path
     columns = list(options.columns)

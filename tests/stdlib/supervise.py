@@ -18,7 +18,7 @@ from pathlib import Path
 from .columns import ROOT, interpreter_for, path_for
 from .modules import LEFT_OUT, RESOURCES
 
-__all__ = ["Job", "Outcome", "Outcomes"]
+__all__ = ["Job", "Outcome", "Outcomes", "end_everything"]
 
 HERE = Path(__file__).resolve().parent
 GUARD = HERE.parent / "loopback_only"
@@ -27,6 +27,8 @@ MARK = "STDLIB_TEST_RUN"
 PAUSE = 0.1
 # For the stacks to be written.
 LAST_WORDS = 3.0
+# The processes under way, each with its mark.
+RUNNING = {}
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,12 @@ class Job:
                 cwd=cwd, env=_environment(scratch, mark), start_new_session=True,
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
             )  # fmt: skip
+            RUNNING[process] = mark
             try:
                 ending = self._watch(process, journal, deadline)
             finally:
                 _end_all(process, mark)
+                del RUNNING[process]
         return ending, _read(journal, ending, outcomes)
 
     def _watch(self, process, journal, deadline):
@@ -152,6 +156,12 @@ def _scratch():
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def end_everything():
+    """Whatever is under way ends now: so does this process."""
+    for process, mark in list(RUNNING.items()):
+        _end_all(process, mark)
 
 
 def _end_all(process, mark):

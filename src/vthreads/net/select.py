@@ -75,7 +75,7 @@ def _files_of(files: list[Any], fds: list[int], ready: list[int]) -> list[Any]:
 def poll() -> Poll:
     """`select.poll`. Not a checkpoint."""
     made = object.__new__(Poll)
-    made._poll, made._masks = original_poll(), {}
+    made._poll, made._masks, made._under_way = original_poll(), {}, False
     return made
 
 
@@ -84,6 +84,7 @@ class Poll:
 
     _poll: Any
     _masks: dict[int, int]
+    _under_way: bool
 
     def __new__(cls) -> Poll:
         raise TypeError("cannot create 'select.poll' instances")
@@ -110,13 +111,19 @@ class Poll:
         if timeout is not None and timeout > INT_MAX:
             # Refused by the original.
             return self._poll.poll(timeout)
+        if self._under_way:
+            raise RuntimeError("concurrent poll() invocation")
         # Negative means no limit, as None does.
         patience = _Patience(thread, None if timeout is None or timeout < 0 else timeout / 1000)
-        while True:
-            ready: list[tuple[int, int]] = self._poll.poll(0)
-            if ready or not park_for_fds(thread, self._wanted(), patience.left()):
-                return ready
-            thread.check()
+        self._under_way = True
+        try:
+            while True:
+                ready: list[tuple[int, int]] = self._poll.poll(0)
+                if ready or not park_for_fds(thread, self._wanted(), patience.left()):
+                    return ready
+                thread.check()
+        finally:
+            self._under_way = False
 
     def _wanted(self) -> list[tuple[int, int]]:
         wanted = []

@@ -161,13 +161,16 @@ class _Attempts:
             self.thread.check()
 
 
-def attempts_on(sock: Socket) -> _Attempts | None:
+def attempts_on(sock: Socket, flags: Any = 0) -> _Attempts | None:
     """What a call on `sock` needs to wait; None if the original does all that is right here. A checkpoint."""
     thread = running()
     if thread is None and id(sock) not in managed:
         return None
     timeout = timeout_of(sock)
     if timeout == 0 or sock.fileno() < 0:
+        return None
+    if flags and timeout is None and isinstance(flags, int) and flags & DONTWAIT:
+        # The caller does not want to wait. (With a timeout, the original waits all the same.)
         return None
     if thread is not None:
         thread.check()
@@ -179,7 +182,7 @@ def attempts_on(sock: Socket) -> _Attempts | None:
 
 def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[Any, ...], flags: int) -> Any:
     """A read that answers bytes or a count, with the readiness that the last one left behind."""
-    attempts = attempts_on(sock)
+    attempts = attempts_on(sock, flags)
     if attempts is None:
         return call(sock, *args, flags)
     thread = attempts.thread
@@ -228,7 +231,7 @@ def recvmsg_into(self: Socket, buffers: Any, ancbufsize: int = 0, flags: int = 0
 def _with_flags(
     sock: Socket, direction: int, call: Callable[..., Any], args: tuple[Any, ...], flags: int, *after: Any
 ) -> Any:
-    attempts = attempts_on(sock)
+    attempts = attempts_on(sock, flags)
     if attempts is None:
         return call(sock, *args, flags, *after)
     # Of a datagram to a Unix socket the receiver's queue decides, which the sender's readiness does not know.
@@ -266,7 +269,7 @@ def sendmsg(self: Socket, buffers: Any, ancdata: Any = (), flags: int = 0, addre
 
 
 def sendall(self: Socket, data: Any, flags: int = 0, /) -> None:
-    attempts = attempts_on(self)
+    attempts = attempts_on(self, flags)
     if attempts is None:
         return C.sendall(self, data, flags)
     sent = 0

@@ -6,14 +6,28 @@ method when a class keeps it (`class Lock: _close = os.close`).
 
 from __future__ import annotations
 
-from types import BuiltinFunctionType, FunctionType
-from typing import Any
+import sys
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, NoReturn
 
 __all__ = ["stand_in"]
 
 
 class _Builtin(staticmethod):  # type: ignore[type-arg]  # of any function
     """A callable that is the same wherever it is looked up, as builtin functions are."""
+
+    @property  # type: ignore[misc]  # nobody assigns it: it is what `isinstance` is told, and with it `inspect`
+    def __class__(self) -> type:
+        return BuiltinFunctionType
+
+    @property
+    def __self__(self) -> ModuleType:
+        # Builtin functions are methods of their module.
+        return sys.modules[self.__module__]
+
+    @property
+    def __dict__(self) -> NoReturn:  # type: ignore[override]  # serializers tell builtins by that they have none
+        raise AttributeError(f"'builtin_function_or_method' object {self.__name__!r} has no attribute '__dict__'")
 
     def __repr__(self) -> str:
         return f"<built-in function {self.__name__}>"

@@ -74,6 +74,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (_thread, "get_ident", identity.get_ident),
     (threading, "get_ident", identity.get_ident),
     (threading, "current_thread", identity.current_thread),
+    (_thread, "_count", threads.count),
     (_thread, "_local", StandardLocal),
     (threading, "local", StandardLocal),
     (_queue, "SimpleQueue", SimpleQueue),
@@ -136,7 +137,6 @@ THREADS: list[tuple[Any, str, Any]] = [
     (_thread, "start_joinable_thread", threads.start_joinable_thread),
     (_thread, "_set_sentinel", threads.set_sentinel),
     (_thread, "_ThreadHandle", threads.ThreadHandle),
-    (_thread, "_count", threads.count),
 ]
 
 # Calls that give back: a cancellation that came out of them would lose what they carry.

@@ -20,7 +20,7 @@ from typing import Any
 from .._core.current import on_carrier, running, started_here
 from .._core.engine import State
 from .._core.originals import get_ident
-from .._core.runtime import after_fork_hooks
+from .._core.runtime import after_fork_hooks, own_os_threads
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
 from ..sync import StandardLock
@@ -71,8 +71,8 @@ def set_sentinel() -> Any:
 
 
 def count() -> int:
-    """`_thread._count`."""
-    return original_count() + len(alive)
+    """`_thread._count`; the runtime's own threads are nobody's concern."""
+    return original_count() - len(own_os_threads) + len(alive)
 
 
 class ThreadHandle:
