@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from . import connecting, httpcore, psycopg, psycopg2, psycopg_pool, urllib3
+from . import connecting, httpcore, psycopg, psycopg2, psycopg_pool, running_loop, urllib3
 from .imports import watch_imports
 
 __all__ = ["activate"]
@@ -19,6 +19,7 @@ Undo = Callable[[], None]
 
 # The module of the driver, fully imported, that each fits; what it answers takes that back.
 FITTED_BY: dict[str, Callable[[ModuleType], list[Undo]]] = {
+    "asyncio.events": running_loop.fit,
     "httpcore._sync.connection_pool": httpcore.fit,
     "psycopg.connection": psycopg.fit,
     "psycopg2.extensions": psycopg2.fit,
