@@ -283,6 +283,34 @@ def test_a_condition_of_the_standard_library_loses_no_notify_to_a_cancelled_wait
     assert "for the second" == virtual(root)
 
 
+@pytest.mark.parametrize("make_lock", [lambda: threading.Lock(), lambda: threading.RLock()], ids=["Lock", "RLock"])
+def test_taking_the_lock_again_after_a_wait_is_never_cancelled(make_lock):
+    def wait(condition):
+        with condition:
+            notified = condition.wait()
+            # Cancelled while it waited for the lock, which it has all the same: leaving the block releases it.
+            held.append((notified, condition._is_owned()))
+            with pytest.raises(vthreads.Cancelled):
+                vthreads.checkpoint()
+
+    def root():
+        condition = threading.Condition(make_lock())
+        with ThreadGroup() as group:
+            group.spawn(wait, condition)
+            with condition:
+                condition.notify()
+                vthreads.sleep(0)
+                group.cancel()
+                with vthreads.shield(None):
+                    vthreads.sleep(1)
+        assert condition.acquire(blocking=False)
+        condition.release()
+
+    held = []
+    virtual(root)
+    assert [(True, True)] == held
+
+
 def test_giving_back_never_raises_a_cancellation():
     def root():
         semaphore, event, items = threading.Semaphore(0), threading.Event(), queue.Queue()

@@ -146,6 +146,8 @@ GIVING_BACK: list[tuple[type, str]] = [
     (threading.BoundedSemaphore, "release"),
     (threading.Event, "set"),
     (threading.Event, "clear"),
+    # After a wait: whoever is in the block holds the lock, and its end releases it.
+    (threading.Condition, "_acquire_restore"),
     (threading.Condition, "notify"),
     (threading.Condition, "notify_all"),
     (threading.Barrier, "abort"),
