@@ -70,6 +70,16 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"{len(skipped)} skipped for want of a driver or a server")
 
 
+@pytest.fixture(autouse=True)
+def os_threads_have_ended(nothing_left_in_the_process):
+    """Wait for the OS threads of servers, pools and monitors: most of them end soon, but not at once."""
+    before = set(threading.enumerate())
+    yield
+    for os_thread in set(threading.enumerate()) - before:
+        if not os_thread.name.startswith("vthreads-offload-"):
+            os_thread.join(20)
+
+
 @pytest.fixture
 def run():
     """Call a function as root on the real clock, patched; afterwards no virtual thread may be left."""
