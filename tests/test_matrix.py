@@ -10,6 +10,8 @@ from __future__ import annotations
 import concurrent.futures
 import errno
 import fcntl
+import multiprocessing
+import multiprocessing.connection
 import os
 import queue
 import select
@@ -896,6 +898,129 @@ def os_system():
         os.waitpid(-1, os.WNOHANG)
 
 
+# --- multiprocessing
+
+mp = multiprocessing.get_context("fork")
+
+
+def shared_lock(kind):
+    def acquire():
+        lock = kind()
+        lock.acquire()
+        yield lock.acquire
+        lock.release()
+        assert vthreads.gather(lambda: lock.acquire(block=False)) == [True]
+
+    return acquire
+
+
+OPERATIONS["multiprocessing.Lock"] = shared_lock(mp.Lock)
+OPERATIONS["multiprocessing.RLock"] = shared_lock(mp.RLock)
+OPERATIONS["multiprocessing.Semaphore"] = shared_lock(lambda: mp.Semaphore(1))
+
+
+@operation
+def shared_condition():
+    condition = mp.Condition()
+
+    def wait():
+        with condition:
+            try:
+                condition.wait()
+            finally:
+                assert condition._lock._semlock._is_mine()
+
+    yield wait
+    with condition:
+        # Nobody is counted who would have to be waited for.
+        condition.notify_all()
+
+
+@operation
+def shared_event():
+    event = mp.Event()
+    yield event.wait
+    event.set()
+    assert event.wait()
+
+
+@operation
+def shared_queue_get():
+    items = mp.SimpleQueue()
+    yield items.get
+    items.put("kept")
+    assert "kept" == items.get()
+    items.close()
+
+
+@operation
+def shared_queue_put():
+    items = mp.Queue(1)
+    items.put("first")
+    yield lambda: items.put("lost?")
+    assert "first" == items.get()
+    items.put("second")
+    assert "second" == items.get()
+    items.close()
+    items.join_thread()
+
+
+@operation
+def shared_queue_join():
+    items = mp.JoinableQueue()
+    items.put(1)
+    yield items.join
+    items.get()
+    items.task_done()
+    items.join()
+    items.close()
+    items.join_thread()
+
+
+def over_a_connection(call):
+    def receive():
+        near, far = mp.Pipe()
+        with near, far:
+            yield lambda: call(near)
+            far.send("kept")
+            assert "kept" == near.recv()
+
+    return receive
+
+
+OPERATIONS["Connection.recv"] = over_a_connection(lambda connection: connection.recv())
+OPERATIONS["Connection.poll"] = over_a_connection(lambda connection: connection.poll(7200))
+OPERATIONS["connection.wait"] = over_a_connection(lambda connection: multiprocessing.connection.wait([connection]))
+
+
+@operation
+def connection_send():
+    reader, writer = mp.Pipe(duplex=False)
+    with reader, writer:
+        os.set_blocking(writer.fileno(), False)
+        filled = 0
+        try:
+            while True:
+                filled += os.write(writer.fileno(), b"x" * 4096)
+        except BlockingIOError:
+            os.set_blocking(writer.fileno(), True)
+        yield lambda: writer.send("lost?")
+        assert b"x" * filled == os.read(reader.fileno(), 2 * filled)
+        assert not reader.poll()
+
+
+@operation
+def process_join():
+    gate = mp.Event()
+    child = mp.Process(target=gate.wait)
+    child.start()
+    yield child.join
+    gate.set()
+    child.join()
+    assert 0 == child.exitcode
+    child.close()
+
+
 # --- file locks
 
 
@@ -1029,6 +1154,8 @@ def open_descriptors():
     return len(os.listdir("/proc/self/fd"))
 
 
+# From 3.12 on, if there are idle OS threads of the offload pool.
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_nothing_happened(name, cause):

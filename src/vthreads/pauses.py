@@ -6,7 +6,6 @@ cancelled in one, a call has done nothing that would have to be taken back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 
 from ._core.thread import VirtualThread
@@ -33,11 +32,22 @@ class Pauses:
         self._next = SHORTEST
         self._until = inf if timeout is None else thread.scheduler.clock.now() + timeout
 
-    def park(self, abort: Callable[[], bool] | None = None) -> bool:
-        """Park for the next pause, or until unparked; false if the time was over before. Raises what is due."""
+    def park(self) -> bool:
+        """Park for the next pause; false if the time was over before. Raises what is due."""
+        seconds = self.next()
+        if seconds is None:
+            return False
+        self._thread.park(None, seconds)
+        return True
+
+    def next(self, crowd: int = 1) -> float | None:
+        """Tell the seconds of the next pause, None if the time is over.
+
+        Args:
+            crowd: how many try for the same; the more, the less often each.
+        """
         left = self._until - self._thread.scheduler.clock.now()
         if left <= 0:
-            return False
-        self._thread.park(abort, min(self._next, left))
-        self._next = min(self._next * 2, self._longest)
-        return True
+            return None
+        seconds, self._next = self._next, min(self._next * 2, self._longest)
+        return min(seconds * crowd, left)

@@ -34,6 +34,7 @@ __all__ = [
     "checkpoint",
     "current_thread",
     "ending_os_threads",
+    "forking_os_threads",
     "is_main_carrier",
     "now",
     "outside_sources",
@@ -59,6 +60,8 @@ outside_sources: list[Callable[[Scheduler], bool]] = []
 own_os_threads: set[int] = set()
 # OS threads that have run their last Python code, by ident, as long as the interpreter still shows them.
 ending_os_threads: set[int] = set()
+# OS threads that are forking, by ident: `threading` looks after itself in the child before the runtime does.
+forking_os_threads: set[int] = set()
 
 
 # --- starting and stopping a carrier
@@ -306,7 +309,7 @@ def _register_fork_hook() -> None:
     global _fork_hook_registered
     if not _fork_hook_registered:
         _fork_hook_registered = True
-        os.register_at_fork(after_in_child=_after_fork)
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
 
 class _ForkedRoot:
@@ -332,12 +335,21 @@ class _ForkedRoot:
         """Never reached: `settle` ends the process."""
 
 
+def _before_fork() -> None:
+    forking_os_threads.add(get_ident())
+
+
+def _after_fork_in_parent() -> None:
+    forking_os_threads.discard(get_ident())
+
+
 def _after_fork() -> None:
     """The child keeps the forking virtual thread, as the root of a fresh runtime, and nothing else."""
     old = carriers.get(get_ident())
     everyone = list(carriers.values())
     carriers.clear()
     own_os_threads.clear()
+    forking_os_threads.clear()
     for hook in after_fork_hooks:
         hook()
     if old is None or old.running is None:

@@ -26,7 +26,7 @@ from .originals import allocate_lock, get_ident
 from .spawn_site import SpawnSite, describe_sites, first_frame_outside
 from .wait_queue import WaitQueue, deadline_after, waiter_here
 
-__all__ = ["VirtualThread", "deferred_delivery"]
+__all__ = ["VirtualThread", "deferred_delivery", "resumed_delivery"]
 
 # A `Cancelled` swallowed this often at one place is a bug worth a warning.
 REPEATS_BEFORE_WARNING = 100
@@ -576,3 +576,19 @@ class deferred_delivery:  # noqa: N801 - used like a function: `with deferred_de
     def __exit__(self, *_: object) -> None:
         if self._thread is not None:
             self._thread._deferred -= 1
+
+
+class resumed_delivery:  # noqa: N801 - likewise
+    """While inside, one `deferred_delivery` around it does not hold: for the one wait in it that may be given up."""
+
+    __slots__ = ("_thread",)
+
+    def __enter__(self) -> None:
+        thread = running()
+        self._thread = thread if thread is not None and thread._deferred else None
+        if self._thread is not None:
+            self._thread._deferred -= 1
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread._deferred += 1

@@ -1,7 +1,7 @@
-"""Drivers that wait in C, or do not reckon with a cancellation: what they need besides the patch.
+"""Drivers and packages that wait in C, or do not reckon with a cancellation: what they need besides the patch.
 
 Each module here knows one of them, and is asked to fit it as soon as it is there: when patching begins if it has been
-imported by then, otherwise right after its import. Nothing here imports a driver.
+imported by then, otherwise right after its import. Nothing here imports one.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from types import ModuleType
 
-from . import connecting, httpcore, psycopg, psycopg2, psycopg_pool, running_loop, urllib3
+from . import connecting, httpcore, multiprocessing, psycopg, psycopg2, psycopg_pool, running_loop, urllib3
 from .imports import watch_imports
 
 __all__ = ["activate"]
@@ -26,6 +26,7 @@ FITTED_BY: dict[str, Callable[[ModuleType], list[Undo]]] = {
     "psycopg_pool.pool": psycopg_pool.fit,
     "urllib3.connectionpool": urllib3.fit,
     **dict.fromkeys(connecting.FUNCTIONS, connecting.fit),
+    **multiprocessing.FITTED_BY,
 }
 
 

@@ -11,7 +11,7 @@ import threading
 from .._core.current import carriers, running
 from .._core.engine import TIMED_OUT
 from .._core.originals import get_ident as original_get_ident
-from .._core.runtime import ending_os_threads
+from .._core.runtime import ending_os_threads, forking_os_threads
 from .._core.wait_queue import WaitQueue
 from .threads import is_virtual
 
@@ -28,7 +28,15 @@ JOINERS, OVER = "_vthreads_joiners", "_vthreads_over"
 def get_ident() -> int:
     """`threading.get_ident`."""
     thread = running()
-    return original_get_ident() if thread is None else thread.thread_ident
+    if thread is None:
+        return original_get_ident()
+    ident = thread.thread_ident
+    if thread is thread.scheduler.root or original_get_ident() in forking_os_threads:
+        # One that forks is the root of the child, and that is still the OS thread that it was; but one that
+        # `threading` has started is known there by its own number.
+        known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
+        return ident if ident in known else original_get_ident()
+    return ident
 
 
 def current_thread() -> threading.Thread:
@@ -38,6 +46,9 @@ def current_thread() -> threading.Thread:
         return original_current_thread()
     # One that `threading` started is known there by its own object.
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
+    if thread is thread.scheduler.root and thread.thread_ident not in known:
+        # It has forked, and is the main thread of the child.
+        return original_current_thread()
     return known.get(thread.thread_ident, thread)
 
 

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from .. import file_locks, signal_waits, signals
+from ..checkpoints import checking_first, checking_if_blocking, never_raising, shielded
 from ..files import reading, transfers, writing
 from ..local import StandardLocal
 from ..net import closing, dns
@@ -32,7 +33,6 @@ from ..queues import SimpleQueue
 from ..sync import ConditionWaiterLock, StandardLock, StandardRLock
 from ..timeouts import sleep_here
 from . import identity, threads
-from .calls import checking_first, checking_if_blocking, never_raising
 
 __all__ = ["Replacement", "functions", "methods", "thread_functions"]
 
@@ -203,7 +203,7 @@ def methods() -> Iterator[Replacement]:
     yield Replacement(subprocess.Popen, "_wait", popen.wait)
     yield Replacement(subprocess.Popen, "send_signal", popen.send_signal)
     for cls, name in SHIELDED:
-        yield Replacement(cls, name, checking_first(never_raising(vars(cls)[name])))
+        yield Replacement(cls, name, shielded(vars(cls)[name]))
     for cls, name in GIVING_BACK:
         yield Replacement(cls, name, never_raising(vars(cls)[name]))
     for cls, name in WAITING:

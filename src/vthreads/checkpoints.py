@@ -10,10 +10,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .._core.current import running
-from .._core.thread import deferred_delivery
+from ._core.current import running
+from ._core.thread import deferred_delivery
 
-__all__ = ["checking_first", "checking_if_blocking", "never_raising"]
+__all__ = ["checking_first", "checking_if_blocking", "never_raising", "shielded"]
 
 Call = Callable[..., Any]
 
@@ -60,3 +60,8 @@ def checking_if_blocking(position: int, name: str) -> Callable[[Call], Call]:
         return call
 
     return wrap
+
+
+def shielded(function: Call) -> Call:
+    """`function` behind a checkpoint, and with none further on: it cannot be undone in the middle."""
+    return checking_first(never_raising(function))
