@@ -1,4 +1,4 @@
-# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | lint | types | layers | check | clean
+# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | soak | lint | types | layers | check | clean
 #
 # Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
 # and again when pyproject.toml has changed. Overrides:
@@ -18,7 +18,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 MADE := $(VENV)/.made-with-$(VERSION)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers lint types layers check clean
+.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers soak lint types layers check clean
 
 # Two installations into one environment at a time would trip over each other.
 .NOTPARALLEL:
@@ -42,6 +42,10 @@ test-stdlib-quick: $(INSTALLED)-test
 # Drivers and clients, against the servers that this machine runs.
 test-drivers: $(INSTALLED)-drivers
 	$(BIN)/python -m pytest tests/drivers $(ARGS)
+
+# A minute of everything at once, under random cancellation.
+soak: $(INSTALLED)-test
+	$(BIN)/python -m tests.soak $(ARGS)
 
 lint: $(INSTALLED)-dev
 	$(BIN)/python -m ruff check .

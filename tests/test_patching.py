@@ -452,3 +452,26 @@ def test_lock_types_and_thread_locals_are_known_by_the_names_of_the_originals():
     before = names()
     vthreads.patch()
     assert before == names()
+
+
+def test_a_condition_made_before_the_runtime_takes_its_lock_back_when_a_wait_in_it_is_cancelled():
+    # What is made on a lock of the original type is put on one of ours, without the methods that ours brings along.
+    semaphore = threading.BoundedSemaphore(1)
+
+    def waits():
+        with semaphore:
+            pytest.fail("nobody released it")
+
+    def root():
+        semaphore.acquire()
+        with ThreadGroup() as group:
+            futures = [group.spawn(waits) for _ in range(3)]
+            # All of them stand in line for the lock of the condition when the cancel comes.
+            with semaphore._cond:
+                for future in futures:
+                    future.cancel()
+                vthreads.sleep(1)
+        semaphore.release()
+        return [future.cancelled() for future in futures]
+
+    assert [True] * 3 == vthreads.run(root, clock=VirtualClock())

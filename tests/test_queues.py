@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import vthreads
 from vthreads import CancelScope, Empty, Full, ShutDown, ThreadGroup, now, sleep
 from vthreads.queues import LifoQueue, PriorityQueue, Queue, QueueStatistics, SimpleQueue
 
@@ -504,3 +505,29 @@ def test_a_finalizer_wakes_a_getter_that_waits(virtual):
         return got.result()
 
     assert 1 == virtual(root)
+
+
+@pytest.mark.parametrize("kind", [vthreads.Queue, vthreads.LifoQueue, vthreads.PriorityQueue, queue.Queue])
+def test_a_cancelled_thread_puts_into_an_unbounded_queue_but_not_into_a_bounded_one(kind, virtual):
+    def root():
+        unbounded, bounded = kind(), kind(1)
+        with vthreads.CancelScope() as scope:
+            scope.cancel()
+            unbounded.put(1)
+            bounded.put(1)
+        assert scope.cancelled_caught
+        return unbounded.qsize(), bounded.qsize()
+
+    assert (1, 0) == virtual(root, patch=True)
+
+
+@pytest.mark.parametrize("kind", [vthreads.Queue, queue.Queue])
+def test_a_thread_that_only_puts_gives_way_to_others(kind):
+    def root():
+        items = kind()
+        with ThreadGroup() as group:
+            stop = group.spawn(lambda: (vthreads.checkpoint(), items.put("stop")))
+            while not stop.done():
+                items.put("more")
+
+    vthreads.run(root)

@@ -44,17 +44,26 @@ def checking_first(function: Call) -> Call:
     return call
 
 
-def checking_if_blocking(position: int, name: str) -> Callable[[Call], Call]:
-    """For a function whose argument `name`, at `position`, says whether to wait: one or the other of the above."""
+def checking_if_blocking(position: int, name: str, can_wait: Callable[[Any], bool]) -> Callable[[Call], Call]:
+    """For a method whose argument `name`, at `position`, says whether to wait: one or the other of the above.
+
+    Args:
+        position, name: of the argument; self is at position 0.
+        can_wait: asked of the object; where there is nothing to wait for, the call does not wait.
+    """
 
     def wrap(function: Call) -> Call:
         blocking, other = checking_first(function), never_raising(function)
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if running() is None:
+            thread = running()
+            if thread is None:
                 return function(*args, **kwargs)
             waits = args[position] if len(args) > position else kwargs.get(name, True)
+            if waits and not can_wait(args[0]):
+                thread.give_way()
+                waits = False
             return (blocking if waits else other)(*args, **kwargs)
 
         return call

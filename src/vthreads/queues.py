@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ._core.current import checkpoint
+from ._core.current import checkpoint, give_way
 from ._core.engine import TIMED_OUT
 from ._core.originals import RLock
 from ._core.wait_queue import Waiter, WaitQueue, waiter_here
@@ -117,8 +117,11 @@ class _Exchange(Generic[T]):
 
     def _put(self, item: T, block: bool, timeout: float | None) -> None:
         waits = _may_wait(block, timeout)
-        if waits:
+        if waits and self.maxsize > 0:
             checkpoint()
+        elif waits:
+            # An unbounded queue has room at once: a cancelled thread gives back what it has.
+            give_way()
         with self._changing:
             if self.is_shutdown:
                 raise ShutDown
@@ -240,7 +243,9 @@ class Queue(_Exchange[T]):
         return 0 < self.maxsize <= len(self._items)
 
     def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
-        """Put `item`, waiting for room if `block`. A checkpoint then; thread-safe. If it raises, nothing was put.
+        """Put `item`, waiting for room if `block`. Thread-safe. If it raises, nothing was put.
+
+        A checkpoint then, unless the queue is unbounded and there always is room.
 
         Args:
             item: anything.

@@ -11,7 +11,16 @@ from .originals import get_ident
 if TYPE_CHECKING:
     from .thread import VirtualThread
 
-__all__ = ["carriers", "checkpoint", "current_ident", "on_carrier", "running", "set_starter", "started_here"]
+__all__ = [
+    "carriers",
+    "checkpoint",
+    "current_ident",
+    "give_way",
+    "on_carrier",
+    "running",
+    "set_starter",
+    "started_here",
+]
 
 # Scheduler by OS thread ident. Looked up on each blocking call, and faster than a thread-local.
 carriers: dict[int, Scheduler] = {}
@@ -33,6 +42,13 @@ def checkpoint() -> None:
     thread = running()
     if thread is not None:
         thread.check()
+
+
+def give_way() -> None:
+    """Let others run if the virtual thread that runs here has run for long; nothing is raised."""
+    thread = running()
+    if thread is not None:
+        thread.give_way()
 
 
 def current_ident() -> int:

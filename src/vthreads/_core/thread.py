@@ -372,6 +372,12 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             if self.pending:
                 self._raise_due()
 
+    def give_way(self) -> None:
+        """Let others run after a long run, for calls that are no checkpoints but may be all that a loop does."""
+        scheduler = self.scheduler
+        if scheduler.clock.now() >= scheduler.slice_end:
+            scheduler.yield_now()
+
     def _raise_due(self) -> None:
         if self._deferred:
             return

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from .. import file_locks, signal_waits, signals
@@ -176,12 +176,12 @@ WAITING: list[tuple[type, str]] = [
     (Future, "exception"),
 ]
 
-# The same, with the position and name of the argument that says whether they wait.
-MAYBE_WAITING: list[tuple[type, str, int, str]] = [
-    (threading.Semaphore, "acquire", 1, "blocking"),
-    (threading.Semaphore, "__enter__", 1, "blocking"),
-    (Queue, "put", 2, "block"),
-    (Queue, "get", 1, "block"),
+# The same, with the position and name of the argument that says whether they wait, and whether they ever can.
+MAYBE_WAITING: list[tuple[type, str, int, str, Callable[[Any], bool]]] = [
+    (threading.Semaphore, "acquire", 1, "blocking", lambda _: True),
+    (threading.Semaphore, "__enter__", 1, "blocking", lambda _: True),
+    (Queue, "put", 2, "block", lambda queue: queue.maxsize > 0),
+    (Queue, "get", 1, "block", lambda _: True),
 ]
 
 
@@ -208,5 +208,5 @@ def methods() -> Iterator[Replacement]:
         yield Replacement(cls, name, never_raising(vars(cls)[name]))
     for cls, name in WAITING:
         yield Replacement(cls, name, checking_first(vars(cls)[name]))
-    for cls, name, position, argument in MAYBE_WAITING:
-        yield Replacement(cls, name, checking_if_blocking(position, argument)(vars(cls)[name]))
+    for cls, name, position, argument, can_wait in MAYBE_WAITING:
+        yield Replacement(cls, name, checking_if_blocking(position, argument, can_wait)(vars(cls)[name]))
