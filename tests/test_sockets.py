@@ -288,6 +288,37 @@ def test_a_call_that_asks_not_to_wait_never_waits_nor_raises_a_cancellation(virt
     virtual(root)
 
 
+def receive_into(sock, count, flags):
+    buffer = bytearray(count + 10)
+    received = sock.recv_into(buffer, count, flags)
+    return bytes(buffer[:received])
+
+
+@pytest.mark.parametrize(
+    "receive", [lambda sock, count, flags: sock.recv(count, flags), receive_into], ids=["recv", "recv_into"]
+)
+def test_a_receive_that_asks_for_all_waits_for_all(virtual, pair, receive):
+    one, two = pair
+
+    def root():
+        waiting = vthreads.spawn(receive, one, 6, socket.MSG_WAITALL)
+        for part in (b"ab", b"cd", b"efgh"):
+            assert not waiting.done()
+            two.sendall(part)
+            vthreads.sleep(1)
+        assert b"abcdef" == waiting.result()
+        # The end of the stream, and a cancellation, answer with what there is.
+        waiting = vthreads.spawn(receive, one, 6, socket.MSG_WAITALL)
+        vthreads.sleep(1)
+        waiting.cancel()
+        assert b"gh" == waiting.result()
+        two.sendall(b"ij")
+        two.close()
+        assert b"ij" == receive(one, 6, socket.MSG_WAITALL)
+
+    virtual(root)
+
+
 def test_a_timeout_is_told_as_a_float(virtual, pair):
     one, _ = pair
 

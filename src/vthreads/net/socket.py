@@ -31,6 +31,7 @@ __all__ = ["METHODS", "close_local", "create_connection", "manage", "release_all
 
 Socket = socket.socket
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+WAITALL = getattr(socket, "MSG_WAITALL", 0)
 AF_UNIX = getattr(socket, "AF_UNIX", None)
 # Seconds between tries where readiness tells nothing.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
@@ -204,12 +205,46 @@ def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[An
 
 
 def recv(self: Socket, bufsize: int, flags: int = 0, /) -> bytes:
+    if flags and bufsize > 0 and _wants_all(self, flags):
+        buffer = bytearray(bufsize)
+        return bytes(buffer[: _receive_all(self, buffer, flags)])
     return _receive(self, C.recv, bufsize, (bufsize,), flags)
 
 
 def recv_into(self: Socket, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+    if flags and nbytes >= 0 and _wants_all(self, flags):
+        with memoryview(buffer) as view, view.cast("B") as whole:
+            return _receive_all(self, whole[: nbytes or len(whole)], flags)
     wanted = nbytes or memoryview(buffer).nbytes
     return _receive(self, C.recv_into, wanted, (buffer, nbytes), flags)
+
+
+def _wants_all(sock: Socket, flags: int) -> bool:
+    """Whether the kernel would wait for all that is asked for: of a stream in blocking mode, if it is told to."""
+    return bool(
+        flags & WAITALL
+        and not flags & (DONTWAIT | socket.MSG_PEEK)
+        and running() is not None
+        and sock.type == socket.SOCK_STREAM
+        and gettimeout(sock) is None
+    )
+
+
+def _receive_all(sock: Socket, buffer: bytearray | memoryview, flags: int) -> int:
+    """Fill `buffer`. What ends that early after a part comes at the next checkpoint, as after a signal."""
+    received = 0
+    with memoryview(buffer) as view:
+        while received < len(view):
+            try:
+                count = _receive(sock, C.recv_into, 0, (view[received:], 0), flags)
+            except (Cancelled, OSError):
+                if not received:
+                    raise
+                break
+            if not count:
+                break
+            received += count
+    return received
 
 
 def recvfrom(self: Socket, bufsize: int, flags: int = 0, /) -> Any:
