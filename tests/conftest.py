@@ -37,7 +37,7 @@ def virtual(clock):
             scheduler = vthreads.current_thread().scheduler
             schedulers.append(scheduler)
             result = fn(*args)
-            if not len(scheduler.background):
+            if not any(map(len, (scheduler.background, scheduler.threads, scheduler.daemons))):
                 assert_nothing_left(scheduler)
             return result
 

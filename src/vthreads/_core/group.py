@@ -239,7 +239,7 @@ class ThreadGroup:
                     f"{self!r} is full and {len(self._queued)} children of its members are queued already; "
                     "raise max_pending, or let the body spawn, which waits"
                 )
-            thread = VirtualThread(self._scheduler(), context or copy_context(), self, call, sites)
+            thread = VirtualThread(self._scheduler(), copy_context() if context is None else context, self, call, sites)
             thread.future = Future(thread)
             self._members[thread] = None
             if queue:

@@ -19,8 +19,9 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
-from .._core.runtime import run
+from .._core.runtime import current_thread, run
 from .._core.spawn_site import is_own_frame
+from ..patching import patch
 
 __all__ = ["code", "execute", "main", "module", "script"]
 
@@ -41,27 +42,41 @@ def main(arguments: Sequence[str]) -> int:
     """Run the program that `arguments` name; its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m vthreads run",
-        usage="%(prog)s (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]",
+        usage="%(prog)s [--threads] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]",
         description="Run blocking Python code on virtual threads. Everything after the program is given to it.",
     )
+    parser.add_argument("--threads", action="store_true", help="threading.Thread starts virtual threads, too")
     parser.add_argument("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="a file, directory or zip file")
     parser.add_argument("-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="a module, by its name")
     parser.add_argument("-c", dest="code", metavar="CODE", nargs=argparse.REMAINDER, help="the program itself")
     options = parser.parse_args(arguments)
     for load, given in ((module, options.module), (code, options.code), (script, options.script)):
         if given:
-            return execute(partial(load, given[0]), given[1:])
+            return execute(partial(load, given[0]), given[1:], threads=options.threads)
     return parser.error("name a script, a module after -m or code after -c")
 
 
-def execute(load: Callable[[], Program], arguments: Sequence[str]) -> int:
-    """Run the program that `load` finds as the root virtual thread; the exit status. `SystemExit` is let through."""
+def execute(load: Callable[[], Program], arguments: Sequence[str], *, threads: bool = False) -> int:
+    """Run the program that `load` finds as the root virtual thread; the exit status. `SystemExit` is let through.
+
+    Args:
+        load: finds the program.
+        arguments: what the program is given.
+        threads: as for `patch`. The runtime then lasts until the interpreter's exit has told the pools to end, whose
+            threads would never end otherwise.
+    """
     try:
-        return run(_root, load, arguments)
+        if not threads:
+            return run(_root, load, arguments)
+        patch(threads=True)
+        current_thread()
+        return _root(load, arguments)
     except SystemExit:
         raise
     except KeyboardInterrupt:
         # The traceback has been shown where it came out of the program.
+        if threads:
+            current_thread().scheduler.background.cancel("KeyboardInterrupt in the main program")
         return INTERRUPTED
     except BaseException as error:  # noqa: BLE001  shown: it came while the background was joined
         _show(error)

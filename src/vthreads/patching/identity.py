@@ -13,7 +13,7 @@ from .._core.engine import TIMED_OUT
 from .._core.originals import get_ident as original_get_ident
 from .._core.runtime import ending_os_threads, forking_os_threads
 from .._core.wait_queue import WaitQueue
-from .threads import is_virtual
+from . import threads
 
 __all__ = ["current_thread", "delete_thread", "get_ident", "join_thread"]
 
@@ -42,9 +42,9 @@ def get_ident() -> int:
 def current_thread() -> threading.Thread:
     """`threading.current_thread`."""
     thread = running()
-    if thread is None or thread.thread_ident == thread.scheduler.ident:
+    # One that was started as a thread of the standard library is known there by its own object.
+    if thread is None or thread.thread_ident == thread.scheduler.ident or thread in threads.alive:
         return original_current_thread()
-    # One that `threading` started is known there by its own object.
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
     if thread is thread.scheduler.root and thread.thread_ident not in known:
         # It has forked, and is the main thread of the child.
@@ -53,13 +53,15 @@ def current_thread() -> threading.Thread:
 
 
 def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
-    """`Thread.join` of an OS thread, which would wait in C: park until its last Python code has run."""
+    """`Thread.join`, which waits in C for an OS thread: park until the last Python code of the thread has run.
+
+    Of a virtual one, too: what 3.11 does when its wait for the sentinel is interrupted takes the thread for stopped.
+    """
     thread = running()
     if thread is None or self is current_thread() or timeout is not None and timeout <= 0:
         return original_join(self, timeout)
     thread.check()
-    if not self.is_alive() or is_virtual(self):
-        # What it waits for is no C lock.
+    if not self.is_alive():
         return original_join(self, timeout)
     joiners: WaitQueue = self.__dict__.setdefault(JOINERS, WaitQueue())
     joiners.add(thread)
@@ -67,7 +69,7 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
         return original_join(self, timeout)
     if joiners.park(thread, timeout) is TIMED_OUT:
         return None
-    # What is left of it is C code that ends without waiting for anybody.
+    # What is left of it ends without waiting for anybody.
     original_join(self)
     # A Ctrl-C that came together with the end is raised here, and not somewhere later: a join has no result to lose.
     thread.check()
@@ -75,15 +77,15 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
 
 
 def delete_thread(self: threading.Thread) -> None:
-    """`Thread._delete`, the last thing an OS thread does in Python: tell who joins it."""
+    """`Thread._delete`, the last thing that a thread does in `threading`: tell who joins it."""
     original_delete(self)
-    if is_virtual(self):
-        return
     self.__dict__[OVER] = True
-    ending_os_threads.add(original_get_ident())
     joiners = self.__dict__.get(JOINERS)
     if joiners is not None:
         joiners.unpark_all()
+    if threads.is_virtual(self):
+        return
+    ending_os_threads.add(original_get_ident())
     # One OS thread less that could unpark somebody: a carrier where all is parked may now be in a deadlock.
     for scheduler in list(carriers.values()):
         scheduler.post(_look_again)

@@ -1,0 +1,437 @@
+"""`patch(threads=True)`: what `threading` and the pools and servers built on it start are virtual threads."""
+
+import _thread
+import contextvars
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import vthreads
+from vthreads import ThreadGroup, fail_after, move_on_after, sleep
+from vthreads._core import originals
+
+
+def os_ident():
+    # Not captured: that would be mended.
+    return originals.get_ident()
+
+
+@pytest.fixture
+def threaded(virtual):
+    """Call a function as root on a virtual clock, after `patch(threads=True)`."""
+    vthreads.patch(threads=True)
+    yield lambda fn, *args: virtual(fn, *args, patch=True)
+    vthreads.unpatch()
+    vthreads.patching.state.refused = False
+
+
+def run_python(code, *arguments, timeout=60):
+    done = subprocess.run(
+        [sys.executable, *(arguments or ("-c",)), textwrap.dedent(code)],
+        check=False, capture_output=True, text=True, timeout=timeout,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+# --- what a Thread is
+
+
+def test_a_thread_runs_on_the_carrier_of_who_starts_it_and_knows_itself(threaded):
+    def root():
+        seen = []
+        thread = threading.Thread(
+            target=lambda: seen.append((os_ident(), threading.get_ident(), threading.current_thread())), name="mine"
+        )
+        thread.start()
+        thread.join()
+        assert [(os_ident(), thread.ident, thread)] == seen
+        assert thread.ident != threading.get_ident()
+        assert "mine" == thread.name
+
+    threaded(root)
+
+
+def test_it_parks_alone_and_is_joined(threaded):
+    def root():
+        thread = threading.Thread(target=sleep, args=(60,))
+        assert not thread.is_alive()
+        thread.start()
+        assert thread.is_alive()
+        assert thread in threading.enumerate()
+        thread.join(10)
+        assert (10, True) == (vthreads.now(), thread.is_alive())
+        thread.join()
+        assert (60, False) == (vthreads.now(), thread.is_alive())
+        assert thread not in threading.enumerate()
+        thread.join()
+
+    threaded(root)
+
+
+def test_misuse_is_the_error_that_threading_makes_of_it(threaded):
+    def root():
+        thread = threading.Thread(target=lambda: None)
+        with pytest.raises(RuntimeError, match="before it is started"):
+            thread.join()
+        thread.start()
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+        errors = []
+
+        def joins_itself():
+            try:
+                threading.current_thread().join()
+            except RuntimeError as error:
+                errors.append(str(error))
+
+        threading.Thread(target=joins_itself).start()
+        assert ["cannot join current thread"] == errors
+        with pytest.raises(TypeError):
+            _thread.start_new_thread(None, ())
+        with pytest.raises(TypeError):
+            _thread.start_new_thread(sleep, [1])
+
+    threaded(root)
+
+
+def test_its_failure_goes_to_the_excepthook_once(threaded, monkeypatch):
+    told = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append((args.exc_type, args.thread.name)))
+
+    def root():
+        threading.Thread(target=int, args=("x",), name="fails").start()
+        threading.Thread(target=sys.exit, name="exits").start()
+
+    threaded(root)
+    # As on plain Python, it is the hook's business to ignore an exit.
+    assert [(ValueError, "fails"), (SystemExit, "exits")] == told
+
+
+def test_it_begins_with_an_empty_context_and_data_of_its_own(threaded):
+    variable = contextvars.ContextVar("variable", default="default")
+    seen = []
+
+    def root():
+        data = threading.local()
+        data.here, _ = "root", variable.set("root")
+        threading.Thread(target=lambda: seen.append((variable.get(), hasattr(data, "here")))).start()
+        assert "root" == data.here
+
+    threaded(root)
+    # Python 3.14 has a flag that lets threads inherit the context, off in the ordinary build.
+    assert [("default", False)] == seen
+
+
+def test_a_thread_made_before_the_patch_is_virtual_when_it_is_started_after(virtual):
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(os_ident()))
+    vthreads.patch(threads=True)
+    try:
+        virtual(lambda: (thread.start(), thread.join()), patch=True)
+    finally:
+        vthreads.unpatch()
+        vthreads.patching.state.refused = False
+    assert [os_ident()] == seen
+
+
+def test_without_the_argument_a_thread_stays_an_os_thread():
+    seen = []
+
+    def root():
+        thread = threading.Thread(target=lambda: seen.append(os_ident()))
+        thread.start()
+        thread.join()
+
+    vthreads.run(root)
+    assert [os_ident()] != seen
+
+
+def test_what_an_os_thread_starts_that_is_no_carrier_is_an_os_thread():
+    _, out, err = run_python(
+        """
+        import threading, _thread
+        import vthreads
+        vthreads.patch()
+        from vthreads._core.originals import get_ident
+        idents = []
+
+        def outer():
+            inner = threading.Thread(target=lambda: idents.append(get_ident()))
+            inner.start()
+            inner.join()
+            idents.append(get_ident())
+
+        os_thread = threading.Thread(target=outer)
+        gate = _thread.allocate_lock()
+        gate.acquire()
+        _thread.start_new_thread(lambda: (gate.acquire(), outer(), gate.release()), ())
+        vthreads.patch(threads=True)
+        gate.release()
+        while len(idents) < 2:
+            vthreads.sleep(0.01)
+        print(len({*idents, get_ident()}))
+        """
+    )
+    assert ("3\n", "") == (out, err)
+
+
+# --- cancelling
+
+
+def test_a_join_can_be_cancelled_and_the_thread_goes_on(threaded):
+    def root():
+        thread = threading.Thread(target=sleep, args=(60,))
+        thread.start()
+        with move_on_after(1) as scope:
+            thread.join()
+        assert scope.cancelled_caught
+        assert thread.is_alive()
+        thread.join()
+
+    threaded(root)
+
+
+def test_in_a_cancelled_scope_a_thread_is_started_all_the_same(threaded):
+    ran = []
+
+    def root():
+        with ThreadGroup() as group:
+            group.cancel()
+            threading.Thread(target=ran.append, args=(1,)).start()
+
+    threaded(root)
+    assert [1] == ran
+
+
+def test_a_thread_belongs_to_no_group(threaded):
+    def root():
+        with ThreadGroup() as group:
+            thread = threading.Thread(target=sleep, args=(60,))
+            thread.start()
+            assert 0 == len(group)
+        assert 0 == vthreads.now()
+        thread.join()
+
+    threaded(root)
+
+
+# --- what is built on threads
+
+
+def test_a_timer_follows_the_runtimes_clock(threaded):
+    rung = []
+
+    def root():
+        threading.Timer(60, lambda: rung.append(vthreads.now())).start()
+        called_off = threading.Timer(30, lambda: rung.append("called off"))
+        called_off.start()
+        sleep(1)
+        called_off.cancel()
+
+    threaded(root)
+    assert [60] == rung
+
+
+def test_a_pool_of_thousands_runs_them_at_once(threaded):
+    def task(number):
+        sleep(60)
+        return number
+
+    def root():
+        with ThreadPoolExecutor(2_000) as pool:
+            assert list(range(2_000)) == list(pool.map(task, range(2_000)))
+        assert 60 == vthreads.now()
+
+    threaded(root)
+
+
+def test_threads_wait_for_each_other_by_locks_events_and_barriers(threaded):
+    def root():
+        barrier, event, results = threading.Barrier(10), threading.Event(), []
+
+        def work(number):
+            barrier.wait()
+            event.wait()
+            results.append(number)
+
+        workers = [threading.Thread(target=work, args=(number,)) for number in range(10)]
+        for worker in workers:
+            worker.start()
+        event.set()
+        with fail_after(1):
+            for worker in workers:
+                worker.join()
+        assert set(range(10)) == set(results)
+
+    threaded(root)
+
+
+# --- ends
+
+
+def test_run_waits_for_threads_and_cancels_daemons(threaded, capsys):
+    ends = []
+
+    def work(name, seconds):
+        try:
+            sleep(seconds)
+        finally:
+            ends.append((name, vthreads.now()))
+
+    def root():
+        threading.Thread(target=work, args=("thread", 60)).start()
+        threading.Thread(target=work, args=("daemon", 3600), daemon=True).start()
+
+    threaded(root)
+    assert [("thread", 60), ("daemon", 60)] == ends
+    assert ("", "") == capsys.readouterr()
+
+
+def test_a_daemon_that_does_not_end_is_let_go_of():
+    _, out, err = run_python(
+        """
+        import threading, vthreads
+        from vthreads.testing import VirtualClock
+
+        def stubborn():
+            with vthreads.shield(None):
+                vthreads.sleep(3600)
+
+        def root():
+            threading.Thread(target=stubborn, daemon=True).start()
+
+        vthreads.patch(threads=True)
+        vthreads.run(root, clock=VirtualClock())
+        print("over")
+        """
+    )
+    assert ("over\n", "") == (out, err)
+
+
+def test_the_interpreter_ends_after_pools_and_threads_but_not_daemons():
+    status, out, err = run_python(
+        """
+        import sys, threading, time
+        from concurrent.futures import ThreadPoolExecutor
+        import vthreads
+        vthreads.patch(threads=True)
+        pool = ThreadPoolExecutor(20)
+        results = [pool.submit(time.sleep, 0.01) for _ in range(20)]
+        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+        threading.Thread(target=lambda: (time.sleep(0.05), print("thread"))).start()
+        vthreads.spawn(lambda: (time.sleep(0.02), print("background")))
+        import atexit
+        atexit.register(lambda: print(all(result.done() for result in results)))
+        print("main", len(sys._current_frames()))
+        """
+    )
+    assert (0, "main 1\nbackground\nthread\nTrue\n", "") == (status, out, err)
+
+
+def test_a_thread_that_waits_for_ever_is_a_deadlock_at_exit():
+    status, _, err = run_python(
+        """
+        import threading, vthreads
+        vthreads.patch(threads=True)
+        threading.Thread(target=threading.Event().wait, name="waiter").start()
+        """
+    )
+    assert 1 == status
+    assert "DeadlockError" in err
+    assert "'waiter' waits in" in err
+
+
+def test_the_child_of_a_fork_in_a_thread_is_that_thread_alone():
+    status, out, err = run_python(
+        """
+        import os, threading, time, warnings
+        import vthreads
+        warnings.simplefilter("ignore")
+        vthreads.patch(threads=True)
+
+        def forks():
+            pid = os.fork()
+            if pid == 0:
+                assert threading.current_thread() is threading.main_thread()
+                assert [threading.current_thread()] == threading.enumerate(), threading.enumerate()
+                thread = threading.Thread(target=time.sleep, args=(0.01,))
+                thread.start()
+                thread.join()
+                print("child", flush=True)
+            else:
+                print("status", os.waitpid(pid, 0)[1])
+
+        other = threading.Thread(target=time.sleep, args=(0.2,))
+        other.start()
+        thread = threading.Thread(target=forks)
+        thread.start()
+        thread.join()
+        """
+    )
+    assert (0, "child\nstatus 0\n", "") == (status, out, err)
+
+
+SERVER = """
+    import sys, threading, urllib.request
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from concurrent.futures import ThreadPoolExecutor
+
+    together = threading.Barrier(100)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            together.wait()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(threading.current_thread().name.encode())
+
+        def log_message(self, *args):
+            pass
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 128
+
+    server = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever).start()
+    url = f"http://127.0.0.1:{server.server_port}/"
+
+    def get(_):
+        with urllib.request.urlopen(url) as answer:
+            return answer.read()
+
+    with ThreadPoolExecutor(100) as pool:
+        answers = list(pool.map(get, range(100)))
+    server.shutdown()
+    server.server_close()
+    print(len(set(answers)), len(sys._current_frames()))
+"""
+
+
+def test_an_unmodified_server_and_its_clients_share_one_os_thread(tmp_path):
+    script = tmp_path / "server.py"
+    script.write_text(textwrap.dedent(SERVER))
+    done = subprocess.run(
+        [sys.executable, "-m", "vthreads", "run", "--threads", str(script)],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    # Names are looked up on an OS thread of the runtime's own.
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "100" == done.stdout.split()[0]
+    assert int(done.stdout.split()[1]) <= 2
+
+
+def test_ctrl_c_ends_a_program_that_runs_with_threads(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import os, signal, vthreads\nvthreads.spawn(vthreads.sleep, 3600)\nos.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "vthreads", "run", "--threads", str(script)],
+        check=False, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert 130 == done.returncode
+    assert "KeyboardInterrupt" in done.stderr
