@@ -15,8 +15,10 @@ import pytest
 import vthreads
 from vthreads import ThreadGroup
 from vthreads._core.runtime import threads_below
-from vthreads.combinators import as_completed, first_completed, gather, map, race, wait
+from vthreads.combinators import first_completed, gather, race
+from vthreads.completion import as_completed, wait
 from vthreads.errors import Cancelled, GroupClosed
+from vthreads.mapping import map
 from vthreads.testing import VirtualClock
 
 FIRST_COMPLETED, FIRST_EXCEPTION = concurrent.futures.FIRST_COMPLETED, concurrent.futures.FIRST_EXCEPTION

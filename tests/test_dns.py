@@ -16,7 +16,7 @@ import pytest
 import vthreads
 from vthreads import ThreadGroup
 from vthreads.net import dns
-from vthreads.offload import calls_under_way
+from vthreads.os_calls import calls_under_way
 from vthreads.testing import VirtualClock
 
 ANSWERS = {

@@ -18,7 +18,8 @@ from vthreads import ThreadGroup
 from vthreads._core.runtime import own_os_threads
 from vthreads._core.semaphore import Semaphore
 from vthreads.errors import Cancelled, DeadlockError, Interrupted
-from vthreads.offload import Limiter, calls_under_way, leave_calls_behind, offload, offload_abandonable
+from vthreads.offload import leave_calls_behind, offload, offload_abandonable
+from vthreads.os_calls import Limiter, calls_under_way
 from vthreads.testing import VirtualClock
 
 
@@ -130,7 +131,7 @@ def test_an_idle_os_thread_is_used_again():
 
 
 def test_an_os_thread_without_work_ends(monkeypatch):
-    monkeypatch.setattr(sys.modules["vthreads.offload"], "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(sys.modules["vthreads.os_calls"], "IDLE_SECONDS", 0.01)
     os_thread = run(lambda: offload(threading.current_thread))
     wait_for_real(lambda: os_thread not in threading.enumerate())
     # Its number may be given to an OS thread of the user's.
@@ -769,7 +770,8 @@ def test_while_the_process_ends_calls_are_still_made():
 def test_the_child_of_a_fork_has_a_pool_of_its_own():
     done = run_script("""
         import os, threading, vthreads
-        from vthreads.offload import Limiter, calls_under_way, offload, offload_abandonable
+        from vthreads.offload import offload, offload_abandonable
+        from vthreads.os_calls import Limiter, calls_under_way
 
         limiter = Limiter("test", 1)
         gate = threading.Event()

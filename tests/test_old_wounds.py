@@ -103,29 +103,6 @@ site_of_20.server.server_close()
     assert (0, "{'ok'}\n", "") == outcome(program, tmp_path, site_of_20=SITE)
 
 
-def test_a_fifo_read_through_open_stalls_nobody_else(tmp_path):
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-
-    def read():
-        with open(fifo) as file:
-            return file.read()
-
-    def write():
-        with open(fifo, "w") as file:
-            file.write("written by a virtual thread")
-
-    def root():
-        with ThreadGroup() as group:
-            reader = group.spawn(read)
-            for _ in range(3):
-                sleep(0.001)
-            group.spawn(write)
-        return reader.result()
-
-    assert "written by a virtual thread" == vthreads.run(root)
-
-
 def test_two_virtual_threads_each_run_asyncio(tmp_path):
     program = """
     import asyncio

@@ -13,7 +13,7 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup
-from vthreads.offload import calls_under_way
+from vthreads.os_calls import calls_under_way
 from vthreads.processes import children
 from vthreads.processes import waiting as waiting_module
 from vthreads.testing import VirtualClock

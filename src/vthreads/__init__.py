@@ -18,7 +18,8 @@ from ._core.runtime import checkpoint, current_thread, now, run, spawn, stopping
 from ._core.semaphore import BoundedSemaphore, Semaphore
 from ._core.thread import VirtualThread
 from .channels import Channel, receive_any
-from .combinators import as_completed, first_completed, gather, map, race, wait
+from .combinators import first_completed, gather, race
+from .completion import as_completed, wait
 from .errors import (
     Cancelled,
     ChannelClosed,
@@ -32,6 +33,7 @@ from .errors import (
     ShutDown,
 )
 from .local import local
+from .mapping import map
 from .mutex import Mutex, RwLock
 from .offload import offload
 from .patching import patch, unpatch

@@ -23,7 +23,8 @@ from .._core.engine import READ
 from .._core.originals import close_fd
 from .._core.thread import VirtualThread
 from ..net.readiness import park_for_fd, wait_blocking
-from ..offload import Limiter, offload_abandonable
+from ..offload import offload_abandonable
+from ..os_calls import Limiter
 from .kinds import Kind, kind_of
 
 __all__ = ["HERE", "eventfd_read", "pread", "preadv", "read", "read_vector", "readv"]

@@ -17,7 +17,8 @@ from .._core.current import running
 from .._core.originals import RLock
 from .._core.runtime import after_fork_hooks
 from .._core.thread import VirtualThread
-from ..offload import Call, Limiter, wait_or_leave
+from ..offload import wait_or_leave
+from ..os_calls import Call, Limiter
 
 __all__ = ["getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]
 

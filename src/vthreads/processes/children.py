@@ -20,7 +20,7 @@ from .._core.originals import RLock, close_fd
 from .._core.runtime import after_fork_hooks
 from .._core.thread import VirtualThread
 from ..net.readiness import READ, park_for_fd
-from ..offload import Call, Limiter
+from ..os_calls import Call, Limiter
 from ..pauses import Pauses
 
 __all__ = ["Changes", "ChildWait"]
