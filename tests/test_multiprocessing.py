@@ -15,7 +15,7 @@ import threading
 import pytest
 
 import vthreads
-from vthreads import ThreadGroup
+from vthreads import ThreadGroup, patching
 from vthreads.testing import VirtualClock
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")]
@@ -241,6 +241,19 @@ def test_locks_made_before_the_runtime_started_park_too():
         """
     )
     assert "through\n0\n" == out
+
+
+def test_unpatched_the_locks_made_are_the_originals_again():
+    def root():
+        assert "vthreads" in type(mp.Lock()._semlock).__module__
+
+    virtual(root)
+    vthreads.unpatch()
+    try:
+        assert "_multiprocessing" == type(mp.Lock()._semlock).__module__
+        assert "vthreads" not in multiprocessing.connection.Connection._recv_bytes.__code__.co_filename
+    finally:
+        patching.state.refused = False
 
 
 # --- between processes
@@ -569,6 +582,12 @@ def root():
         print(receiving.result())
         group.spawn(child.join).result()
     print(child.exitcode)
+    with multiprocessing.Manager() as manager, vthreads.ThreadGroup() as group:
+        event, lock = manager.Event(), manager.Lock()
+        with lock:
+            waiting = group.spawn(event.wait)
+            event.set()
+        print(waiting.result())
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
@@ -580,7 +599,7 @@ if __name__ == "__main__":
 def test_every_start_method(method, tmp_path):
     path = tmp_path / "program.py"
     path.write_text(START_METHODS)
-    assert "[2, 4, 6]\n0\n" == script("", str(path), method)
+    assert "[2, 4, 6]\n0\nTrue\n" == script("", str(path), method)
 
 
 # --- managers

@@ -378,6 +378,46 @@ def test_an_exception_while_others_wait_for_a_pool_ends_the_program(kind):
     assert 1 == err.count("ValueError: the reason")
 
 
+THREADS_MODE = {
+    "a pool": 'pool = multiprocessing.Pool(2); print(pool.map(int, "01"), flush=True)',
+    "a queue": """
+        def read(items):
+            print([len(items.get()) for _ in range(2)], flush=True)
+        items = multiprocessing.Queue()
+        multiprocessing.Process(target=read, args=(items,)).start()
+        for _ in range(2):
+            items.put(b"x" * 200_000)
+        """,
+    "an executor": 'executor = ProcessPoolExecutor(2); print(list(executor.map(int, "01")), flush=True)',
+    "a manager": "manager = multiprocessing.Manager(); print(manager.list([1]), flush=True)",
+}
+
+
+@pytest.mark.parametrize("what", THREADS_MODE)
+def test_what_is_alive_at_exit_ends_if_threads_are_virtual_ones(what):
+    printed = {"a queue": "[200000, 200000]\n", "a manager": "[1]\n"}.get(what, "[0, 1]\n")
+    script = "vthreads.patch(threads=True)\n" + textwrap.dedent(THREADS_MODE[what])
+    assert (0, printed, "") == outcome(script)
+
+
+def test_ctrl_c_ends_a_wait_for_a_lock_of_another_process():
+    assert (0, "KeyboardInterrupt\n", "") == outcome(
+        """
+        lock = multiprocessing.Lock()
+        lock.acquire()
+        def press():
+            os.kill(os.getppid(), signal.SIGINT)
+        def wait():
+            multiprocessing.Process(target=press).start()
+            lock.acquire()
+        try:
+            root(wait)
+        except KeyboardInterrupt:
+            print("KeyboardInterrupt")
+        """
+    )
+
+
 def test_ctrl_c_ends_a_wait_for_a_pool_of_processes():
     script = """
         def work(path):

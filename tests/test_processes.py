@@ -318,7 +318,7 @@ def test_the_time_limit_of_wait_is_on_the_clock_and_is_not_polled_for():
     virtual(root)
 
 
-def test_a_cancelled_wait_leaves_the_child_to_be_waited_for():
+def test_a_cancelled_wait_leaves_the_child_to_be_waited_for(way):
     def root():
         with start(CAT) as process:
             with vthreads.move_on_after(1) as scope:
@@ -409,7 +409,7 @@ def test_communicate_can_be_repeated_after_a_cancellation():
     virtual(root)
 
 
-def test_the_time_limit_of_run_kills_the_child():
+def test_the_time_limit_of_run_kills_the_child(way):
     def root():
         with pytest.raises(subprocess.TimeoutExpired) as caught:
             subprocess.run(["sh", "-c", "echo said; exec sleep 3600"], capture_output=True, timeout=0.2, check=True)

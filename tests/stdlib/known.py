@@ -37,10 +37,6 @@ KNOWN: tuple[Known, ...] = (
         before=(3, 13),
     ),
     Known(
-        "test.test_subprocess.POSIXProcessTestCase*.test_stopped",
-        "mocks the blocking os.waitpid of a child that is gone already, which is found before anything is waited for",
-    ),
-    Known(
         "test.test_concurrent_futures.test_process_pool.*.test_idle_process_reuse_one",
         "the executor counts a worker as idle a moment after it has told the result, and whoever waits goes on sooner",
         since=(3, 12),

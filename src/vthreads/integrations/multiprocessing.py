@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import threading
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -146,6 +147,10 @@ def _fit_util(util: Any) -> list[Undo]:
 
 
 def _fit_managers(managers: Any) -> list[Undo]:
+    # Sent to the manager's process by its name, which is not that of the original any more.
+    registry = managers.SyncManager._registry
+    former = registry["Lock"]
+    registry["Lock"] = (new_lock, *former[1:])
     proxies = managers.BaseProxy
     by_address = proxies._address_to_local
     for address, (_, idset) in list(by_address.items()):
@@ -153,7 +158,15 @@ def _fit_managers(managers: Any) -> list[Undo]:
     for proxy in gc.get_objects():
         if isinstance(proxy, proxies) and "_tls" in vars(proxy):
             proxy._tls = by_address[proxy._token.address][0]
-    return [_wrap(proxies, "_callmethod", _dropping_the_connection)]
+    return [
+        partial(registry.__setitem__, "Lock", former),
+        _wrap(proxies, "_callmethod", _dropping_the_connection),
+    ]
+
+
+def new_lock() -> Any:
+    """Make a `threading.Lock`, whatever that is."""
+    return threading.Lock()
 
 
 def _dropping_the_connection(method: Method) -> Method:

@@ -33,6 +33,9 @@ original_set_sentinel: Any = getattr(_thread, "_set_sentinel", None)
 original_start_joinable_thread: Any = getattr(_thread, "start_joinable_thread", None)
 OriginalHandle: Any = getattr(_thread, "_ThreadHandle", None)
 
+# Modules whose helper threads are joined by functions of `atexit`, when the carrier has ended; they stay OS threads.
+JOINED_BY_ATEXIT = frozenset({"multiprocessing.pool", "multiprocessing.queues"})
+
 # Those started here that have not ended, each with its sentinel once there is one.
 alive: dict[VirtualThread, StandardLock | None] = {}
 
@@ -41,7 +44,7 @@ def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], /, *kw
     """`_thread.start_new_thread`. Not a checkpoint."""
     is_call = callable(function) and isinstance(args, tuple) and all(isinstance(given, dict) for given in kwargs)
     # What is no call is refused by the original.
-    if not is_call or len(kwargs) > 1 or not _spawns_here():
+    if not is_call or len(kwargs) > 1 or not _spawns_here(function):
         return original_start_new_thread(function, args, *kwargs)
     sys.audit("_thread.start_new_thread", function, args, *kwargs)
     owner = _owner_of(function)
@@ -88,7 +91,7 @@ class ThreadHandle:
 
     def start(self, function: Callable[[], Any], daemon: bool) -> ThreadHandle:
         """Start the thread that this is the handle of."""
-        if self._thread is not None or not _spawns_here():
+        if self._thread is not None or not _spawns_here(function):
             original_start_joinable_thread(function, self._os_handle, daemon)
             return self
         sys.audit("_thread.start_joinable_thread", function, daemon, self)
@@ -146,8 +149,15 @@ def _owner_of(function: Any) -> threading.Thread | None:
     return owner if isinstance(owner, threading.Thread) else None
 
 
-def _spawns_here() -> bool:
+def _outlives_the_carrier(owner: threading.Thread | None) -> bool:
+    target = getattr(owner, "_target", None)
+    return type(owner) is threading.Thread and getattr(target, "__module__", None) in JOINED_BY_ATEXIT
+
+
+def _spawns_here(function: Callable[..., Any]) -> bool:
     """Whether a thread that is started here is to be a virtual one; the main thread becomes a carrier by asking."""
+    if _outlives_the_carrier(_owner_of(function)):
+        return False
     if running() is not None:
         return True
     if on_carrier() or sys.is_finalizing() or get_ident() != threading.main_thread().ident:

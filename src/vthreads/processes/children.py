@@ -23,7 +23,7 @@ from ..net.readiness import READ, park_for_fd
 from ..os_calls import Call, Limiter
 from ..pauses import Pauses
 
-__all__ = ["Changes", "ChildWait"]
+__all__ = ["Changes", "ChildWait", "has_changed"]
 
 # Not every platform has them. On Linux these are methods of one module, on others they may be missing together.
 original_waitid: Any = getattr(os, "waitid", None)
@@ -56,7 +56,7 @@ class ChildWait:
         self._pauses = Pauses(thread, LONGEST_PAUSE, timeout)
 
     def park(self) -> bool:
-        """Park until there is a change, or nothing left to wait for; false if the time is over.
+        """Park until there may be a change, or nothing left to wait for; false if the time is over.
 
         The caller has just looked and found nothing. Raises what is due; then nothing has happened.
         """
@@ -67,7 +67,7 @@ class ChildWait:
                     return False
             finally:
                 close_fd(pidfd)
-            if _has_changed(self._changes):
+            if has_changed(self._changes):
                 return True
             # It has ended, but whoever traces it (a debugger) is to be told first, and the pidfd does not know.
         if original_waitid is None or self._changes.idtype == P_PIDFD:
@@ -101,7 +101,10 @@ class ChildWait:
         return answer is not TIMED_OUT
 
 
-def _has_changed(changes: Changes) -> bool:
+def has_changed(changes: Changes) -> bool | None:
+    """Look whether there is a change, or nothing left to wait for; None if this platform cannot look."""
+    if original_waitid is None:
+        return None
     try:
         return original_waitid(*changes[:2], changes.options | os.WNOWAIT | os.WNOHANG) is not None
     except OSError:

@@ -13,7 +13,7 @@ from typing import Any
 from .._core.current import running
 from .._core.thread import VirtualThread, deferred_delivery
 from ..timeouts import shield
-from .children import Changes, ChildWait
+from .children import Changes, ChildWait, has_changed
 
 __all__ = ["send_signal", "wait"]
 
@@ -50,13 +50,21 @@ def wait(self: Popen[Any], timeout: float | None) -> int | None:
 
 def _wait(thread: VirtualThread, process: Popen[Any], timeout: float | None) -> int | None:
     thread.check()
-    if process.poll() is None:
-        # Not as long as the lock for `waitpid` is held, which others want only to look.
-        ended = ChildWait(thread, Changes(os.P_PID, process.pid, os.WEXITED), timeout).park()
-        if not ended and process.poll() is None:
+    end = Changes(os.P_PID, process.pid, os.WEXITED)
+    wait_for_end = ChildWait(thread, end, timeout)
+    # Without the lock for `waitpid`, which others want only to look.
+    while not _has_come(end, process):
+        if not wait_for_end.park() and not _has_come(end, process):
             assert timeout is not None
             raise TimeoutExpired(process.args, timeout)
     # The child has ended: past the point where anything could come between.
     with deferred_delivery():
         code: int | None = original_wait(process, None)
         return code
+
+
+def _has_come(end: Changes, process: Popen[Any]) -> bool:
+    if process.returncode is not None:
+        return True
+    ended = has_changed(end)
+    return process.poll() is not None if ended is None else ended
