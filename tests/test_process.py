@@ -459,6 +459,39 @@ def test_a_handler_runs_in_a_virtual_thread_of_its_own_and_may_block():
     assert (0, "handled by handler of SIGTERM\n", "") == (status, out, err)
 
 
+def test_a_wakeup_descriptor_is_the_users_own_and_hears_of_signals_that_are_handled():
+    status, out, err = outcome(
+        """
+        import os, signal, socket, vthreads
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        before, during = socket.socketpair(), socket.socketpair()
+        for sock in (*before, *during):
+            sock.setblocking(False)
+        print(signal.set_wakeup_fd(before[1].fileno()))
+        def main():
+            os.kill(os.getpid(), signal.SIGTERM)
+            vthreads.checkpoint()
+            print(before[0].recv(10) == bytes([signal.SIGTERM]))
+            # As asyncio and trio do, which make much of it if somebody else's stands there.
+            print(signal.set_wakeup_fd(during[1].fileno()) == before[1].fileno())
+            during[0].setblocking(True)
+            vthreads.spawn(os.kill, os.getpid(), signal.SIGTERM)
+            print(during[0].recv(10) == bytes([signal.SIGTERM]))
+            print(signal.set_wakeup_fd(-1) == during[1].fileno())
+            try:
+                signal.set_wakeup_fd(10**6)
+            except (OSError, ValueError):
+                print("refused")
+            signal.set_wakeup_fd(before[1].fileno())
+        vthreads.run(main)
+        print(signal.set_wakeup_fd(-1) == before[1].fileno())
+        for sock in (*before, *during):
+            sock.close()
+        """
+    )
+    assert (0, "-1\nTrue\nTrue\nTrue\nTrue\nrefused\nTrue\n", "") == (status, out, err)
+
+
 def test_a_signal_ends_an_idle_wait():
     status, out, err = outcome_with_presses(
         """

@@ -22,17 +22,19 @@ from typing import Any
 from ._core.cancel import CancelScope
 from ._core.current import carriers, running
 from ._core.engine import Scheduler
+from ._core.originals import write_fd
 from ._core.runtime import is_main_carrier, outside_sources, start_hooks, stop_hooks, threads_below
 from ._core.spawn_site import is_own_frame
 from ._core.thread import VirtualThread
 from ._core.wait_queue import WaitQueue
 from .offload import leave_calls_behind
 
-__all__ = ["get_handler", "handled", "set_handler"]
+__all__ = ["get_handler", "handled", "set_handler", "set_wakeup_fd"]
 
 Handler = Callable[[int, FrameType | None], Any]
 
 original_signal, original_getsignal = signal.signal, signal.getsignal
+original_set_wakeup_fd = signal.set_wakeup_fd
 default_int_handler = signal.default_int_handler
 
 
@@ -43,7 +45,8 @@ class _Signals:
         self.scheduler: Scheduler | None = None
         # The user's handlers, by signal, where a trampoline stands now.
         self.handlers: dict[int, Handler] = {}
-        self.previous_wakeup_fd = -1
+        # What the user has set to hear of signals by; the interpreter itself writes to the poller's.
+        self.users_wakeup_fd = -1
         self.presses = 0
         # The `KeyboardInterrupt` of the last press. While anybody else refers to it, it is on its way.
         self.pressed: KeyboardInterrupt | None = None
@@ -95,6 +98,27 @@ def get_handler(signalnum: int, /) -> Any:
     return state.handlers.get(signalnum) or original_getsignal(signalnum)
 
 
+def set_wakeup_fd(fd: int, /, *, warn_on_full_buffer: bool = True) -> int:
+    """`signal.set_wakeup_fd`. Not a checkpoint. While the runtime runs, `fd` hears of signals that have a handler."""
+    # The original judges the number, and the thread that asks.
+    previous = original_set_wakeup_fd(fd, warn_on_full_buffer=warn_on_full_buffer)
+    if state.scheduler is None:
+        return previous
+    original_set_wakeup_fd(state.scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
+    previous, state.users_wakeup_fd = state.users_wakeup_fd, fd
+    return previous
+
+
+def _tell_user(signalnum: int) -> None:
+    """Write to the user's descriptor what the interpreter would have written."""
+    if state.users_wakeup_fd >= 0:
+        try:
+            write_fd(state.users_wakeup_fd, bytes([signalnum]))
+        except OSError:
+            # Full, so that whoever looks at it will look anyway; or closed without having been taken back.
+            pass
+
+
 def _install(signalnum: int, handler: Handler) -> None:
     is_default = signalnum == signal.SIGINT and handler is default_int_handler
     original_signal(signalnum, _interrupt_root if is_default else _trampoline)
@@ -110,7 +134,7 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
     state.scheduler = scheduler
     state.presses, state.pressed = 0, None
     # Written to by the C part of the handler: a signal that comes just before a poll must end it.
-    state.previous_wakeup_fd = signal.set_wakeup_fd(scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
+    state.users_wakeup_fd = original_set_wakeup_fd(scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
     for signalnum in signal.valid_signals():
         handler = state.handlers.get(signalnum) or original_getsignal(signalnum)
         if callable(handler):
@@ -120,7 +144,8 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
 def _stopping(scheduler: Scheduler) -> None:
     if scheduler is not state.scheduler:
         return
-    signal.set_wakeup_fd(state.previous_wakeup_fd)
+    original_set_wakeup_fd(state.users_wakeup_fd)
+    state.users_wakeup_fd = -1
     for signalnum, handler in state.handlers.items():
         original_signal(signalnum, handler)
     state.handlers.clear()
@@ -143,6 +168,7 @@ outside_sources.append(_user_handlers)
 
 
 def _trampoline(signalnum: int, frame: FrameType | None) -> None:
+    _tell_user(signalnum)
     handler, scheduler = state.handlers.get(signalnum), state.scheduler
     if handler is None:
         # Another one, in C, has taken its place since the signal came; the interpreter ignores such a signal as well.
@@ -178,6 +204,7 @@ def _start_handler(scheduler: Scheduler, handler: Handler, signalnum: int, frame
 
 
 def _interrupt_root(signalnum: int, frame: FrameType | None) -> None:
+    _tell_user(signalnum)
     scheduler = state.scheduler
     if scheduler is None or scheduler.ident not in carriers:
         raise KeyboardInterrupt

@@ -122,6 +122,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     # signals
     (signal, "signal", signals.set_handler),
     (signal, "getsignal", signals.get_handler),
+    (signal, "set_wakeup_fd", signals.set_wakeup_fd),
     (signal, "sigwait", signal_waits.sigwait),
     (signal, "sigwaitinfo", signal_waits.sigwaitinfo),
     (signal, "sigtimedwait", signal_waits.sigtimedwait),
