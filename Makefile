@@ -1,4 +1,5 @@
-# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | soak | lint | types | layers | check | clean
+# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak
+# make lint | types | layers | check | clean
 #
 # Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
 # and again when pyproject.toml has changed. Overrides:
@@ -18,7 +19,8 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 MADE := $(VENV)/.made-with-$(VERSION)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers soak lint types layers check clean
+.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak
+.PHONY: lint types layers check clean
 
 # Two installations into one environment at a time would trip over each other.
 .NOTPARALLEL:
@@ -43,6 +45,13 @@ test-stdlib-quick: $(INSTALLED)-test
 test-drivers: $(INSTALLED)-drivers
 	$(BIN)/python -m pytest tests/drivers $(ARGS)
 
+# The test suites of other projects, from their source distributions, plainly and on virtual threads.
+test-downstream: $(MADE)
+	$(BIN)/python -m tests.downstream $(ARGS)
+
+test-downstream-quick: $(MADE)
+	$(BIN)/python -m tests.downstream --quick $(ARGS)
+
 # A minute of everything at once, under random cancellation.
 soak: $(INSTALLED)-test
 	$(BIN)/python -m tests.soak $(ARGS)
@@ -60,7 +69,7 @@ layers: $(INSTALLED)-dev
 check: lint types layers test
 
 clean:
-	rm -rf .venv .venv-* build dist src/*.egg-info
+	rm -rf .venv .venv-* .downstream build dist src/*.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
