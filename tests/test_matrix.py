@@ -35,6 +35,7 @@ from vthreads._core.runtime import threads_below
 from vthreads.files import reading as file_reading
 from vthreads.net import dns
 from vthreads.net.readiness import WRITE, wait_blocking
+from vthreads.offload import calls_under_way
 from vthreads.testing import VirtualClock
 
 Operation = Callable[[], Iterator[Callable[[], object]]]
@@ -318,8 +319,8 @@ def standard_lock(kind):
     return acquire
 
 
-OPERATIONS["threading.Lock"] = standard_lock(lambda: threading.Lock())  # noqa: PLW0108  # looked up when called: patched by then
-OPERATIONS["threading.RLock"] = standard_lock(lambda: threading.RLock())  # noqa: PLW0108  # likewise
+OPERATIONS["threading.Lock"] = standard_lock(lambda: threading.Lock())  # looked up when called: patched by then
+OPERATIONS["threading.RLock"] = standard_lock(lambda: threading.RLock())  # likewise
 
 
 @operation
@@ -360,7 +361,7 @@ def threading_barrier():
 for kind in (queue.Queue, queue.LifoQueue, queue.PriorityQueue):
     OPERATIONS[f"queue.{kind.__name__}.get"] = getting(kind)
     OPERATIONS[f"queue.{kind.__name__}.put"] = putting(kind)
-OPERATIONS["queue.SimpleQueue.get"] = getting(lambda: queue.SimpleQueue())  # noqa: PLW0108  # likewise
+OPERATIONS["queue.SimpleQueue.get"] = getting(lambda: queue.SimpleQueue())  # likewise
 
 
 @operation
@@ -698,10 +699,11 @@ def emptied_pipe(reader):
     os.set_blocking(reader, False)
     received = b""
     try:
-        while True:
-            received += os.read(reader, 65536)
+        while piece := os.read(reader, 65536):
+            received += piece
     except BlockingIOError:
-        return received
+        pass
+    return received
 
 
 def reading(make, call):
@@ -781,6 +783,138 @@ for kind, make in {"a pipe": os.pipe, "a FIFO": fifo, "a tty": pseudo_terminal}.
         OPERATIONS[f"os.{name} to {kind}"] = writing(make, call)
 
 
+# --- files
+
+
+def reading_a_file(call, mode="rb", buffering=-1):
+    def read():
+        reader, writer = os.pipe()
+        with open(reader, mode, buffering) as file:
+            # Not enough for any of the calls.
+            if buffering:
+                os.write(writer, b"123")
+            yield lambda: call(file)
+            os.write(writer, b"4\n" if buffering else b"1234\n")
+            os.close(writer)
+            assert file.read() in (b"1234\n", "1234\n")
+
+    return read
+
+
+READING_A_FILE = {
+    "read": lambda file: file.read(10),
+    "read to the end": lambda file: file.read(),
+    "readline": lambda file: file.readline(),
+    "readinto": lambda file: file.readinto(bytearray(10)),
+}
+for name, call in READING_A_FILE.items():
+    OPERATIONS[f"file.{name}"] = reading_a_file(call)
+for name in ("read", "readinto", "read to the end"):
+    OPERATIONS[f"file.{name} without a buffer"] = reading_a_file(READING_A_FILE[name], buffering=0)
+
+
+@operation
+def read_1_of_a_file():
+    reader, writer = os.pipe()
+    with open(reader, "rb") as file:
+        yield file.read1
+        os.write(writer, b"kept")
+        os.close(writer)
+        assert b"kept" == file.read()
+
+
+@operation
+def peek_into_a_file():
+    reader, writer = os.pipe()
+    with open(reader, "rb") as file:
+        yield file.peek
+        os.write(writer, b"kept")
+        os.close(writer)
+        assert b"kept" == file.read()
+
+
+@operation
+def line_of_text():
+    reader, writer = os.pipe()
+    with open(reader) as file:
+        yield file.readline
+        os.write(writer, b"kept\n")
+        os.close(writer)
+        assert "kept\n" == file.readline()
+
+
+def writing_a_file(call, mode="wb", buffering=-1):
+    def write():
+        reader, writer = os.pipe()
+        with open(writer, mode, buffering) as file:
+            fill(writer)
+            if call is flush:
+                file.write(b"kept")
+            yield lambda: call(file)
+            assert b"y" not in emptied_pipe(reader)
+        assert (b"kept" if call is flush else b"") == emptied_pipe(reader)
+        os.close(reader)
+
+    return write
+
+
+def flush(file):
+    file.flush()
+
+
+OPERATIONS["file.write without a buffer"] = writing_a_file(lambda file: file.write(b"y"), buffering=0)
+OPERATIONS["file.flush"] = writing_a_file(flush)
+
+
+@operation
+def write_of_more_than_the_buffer_takes():
+    reader, writer = os.pipe()
+    with open(writer, "wb") as file:
+        taken = []
+
+        def write():
+            try:
+                file.write(b"y" * 1_000_000)
+            except vthreads.Cancelled as cancelled:
+                taken.append(cancelled.bytes_sent)
+                raise
+
+        yield write
+        received = len(emptied_pipe(reader))
+        file.flush()
+        received += len(emptied_pipe(reader))
+        assert not taken or [received] == taken
+    os.close(reader)
+
+
+def opening(call):
+    def open_fifo():
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "fifo")
+            os.mkfifo(path)
+
+            def open_and_see_it_end():
+                try:
+                    call(path)
+                finally:
+                    # The OS thread is told to give up, and closes what it opened.
+                    while calls_under_way():
+                        pass
+
+            yield open_and_see_it_end
+
+    return open_fifo
+
+
+OPENING = {
+    "open to read": lambda path: open(path),  # looked up when called: patched by then
+    "open to write": lambda path: open(path, "wb", 0),
+    "os.open": lambda path: os.open(path, os.O_RDONLY),
+}
+for name, call in OPENING.items():
+    OPERATIONS[f"{name} a FIFO"] = opening(call)
+
+
 @operation
 def splice():
     (from_this, put), (take, to_this) = os.pipe(), os.pipe()
@@ -815,6 +949,25 @@ def reading_a_disk(call):
             assert b"56" == os.read(file.fileno(), 2)
 
     return read
+
+
+def reading_a_disk_by_open(call):
+    def read():
+        with tempfile.NamedTemporaryFile(dir=os.path.dirname(__file__)) as made:
+            made.write(b"0123456789")
+            made.flush()
+            with open(made.name, "rb") as file:
+                file.seek(5)
+                steps = reading_a_disk(lambda _: call(file))()
+                yield next(steps)
+                assert next(steps, None) is None
+                assert b"56789" == file.read()
+
+    return read
+
+
+for name, call in READING_A_FILE.items():
+    OPERATIONS[f"file.{name} of a file on a disk"] = reading_a_disk_by_open(call)
 
 
 for name, call in {**READING, "pread": lambda fd: os.pread(fd, 1, 0)}.items():

@@ -5,11 +5,12 @@ Asked only where a call that does not wait has given no answer, so that the usua
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from enum import Enum
 
-__all__ = ["Kind", "kind_of"]
+__all__ = ["Kind", "fstat", "is_in_memory", "kind_of", "status_of"]
 
 
 class Kind(Enum):
@@ -33,13 +34,16 @@ MEMORY_FILE_SYSTEMS = frozenset(
     ["cgroup", "cgroup2", "configfs", "debugfs", "devtmpfs", "mqueue", "proc", "ramfs", "sysfs", "tmpfs", "tracefs"]
 )
 
+# The originals, whatever a test puts in their place.
+fstat, isatty, status_of = os.fstat, os.isatty, os.stat
+
 # The answer by device number; the file systems of a process rarely change, and a number is not soon given out again.
 _in_memory: dict[int, bool] = {}
 
 
 def kind_of(fd: int) -> Kind:
     """Tell how to wait for `fd`."""
-    status = os.fstat(fd)
+    status = fstat(fd)
     mode = status.st_mode
     if stat.S_ISREG(mode):
         return Kind.MEMORY if is_in_memory(status.st_dev) else Kind.DISK
@@ -48,7 +52,7 @@ def kind_of(fd: int) -> Kind:
     if stat.S_ISSOCK(mode):
         return Kind.SOCKET
     if stat.S_ISCHR(mode):
-        return Kind.TTY if os.isatty(fd) else Kind.POLLED
+        return Kind.TTY if isatty(fd) else Kind.POLLED
     if stat.S_ISBLK(mode):
         return Kind.DISK
     return Kind.MEMORY if stat.S_ISDIR(mode) else Kind.POLLED
@@ -64,14 +68,14 @@ def is_in_memory(device: int) -> bool:
 def _file_system_of(device: int) -> str | None:
     wanted = f"{os.major(device)}:{os.minor(device)}".encode()
     try:
-        mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        with io.FileIO("/proc/self/mountinfo") as file:
+            table = file.readall()
     except OSError:
         # No such table on this platform: nothing is known to be in memory.
         return None
-    with open(mounts, "rb") as table:
-        for line in table:
-            # Number, parent, device, root, place, options, any number of tags, "-", file system, …
-            fields = line.split()
-            if fields[2] == wanted:
-                return fields[fields.index(b"-") + 1].decode("ascii", "replace")
+    for line in table.splitlines():
+        # Number, parent, device, root, place, options, any number of tags, "-", file system, …
+        fields = line.split()
+        if fields[2] == wanted:
+            return fields[fields.index(b"-") + 1].decode("ascii", "replace")
     return None

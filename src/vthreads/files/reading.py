@@ -27,7 +27,7 @@ from ..offload import offload_abandonable
 from ..os_calls import Limiter
 from .kinds import Kind, kind_of
 
-__all__ = ["HERE", "eventfd_read", "pread", "preadv", "read", "read_vector", "readv"]
+__all__ = ["HERE", "eventfd_read", "pread", "preadv", "read", "read_at", "read_now", "readv"]
 
 original_read, original_readv, original_pread = os.read, os.readv, os.pread
 original_preadv: Any = getattr(os, "preadv", None)
@@ -98,36 +98,45 @@ def _filled(buffer: bytearray, count: int) -> bytes:
 # --- one read, after the checkpoint
 
 
-def read_vector(
-    thread: VirtualThread, fd: int, buffers: Sequence[Any], offset: int = HERE, flags: int = 0, kind: Kind | None = None
-) -> int:
+def read_vector(thread: VirtualThread, fd: int, buffers: Sequence[Any], offset: int = HERE, flags: int = 0) -> int:
     """Read into `buffers` from `fd`, which is in blocking mode; park until there is something. How much it was.
 
     Args:
         thread: the virtual thread that runs here; it has just been at a checkpoint.
         fd, buffers, offset, flags: as for `os.preadv`; `HERE` reads at the file's position and moves it.
-        kind: what `fd` is, if the caller knows.
     """
-    while True:
-        answered = False
-        if NOWAIT:
-            try:
-                return original_preadv(fd, buffers, offset, flags | NOWAIT)
-            except OSError as error:
-                if error.errno not in NO_ANSWER:
-                    raise
-                answered = error.errno == errno.EAGAIN
+    kind = None
+    while (count := read_now(fd, buffers, kind, offset, flags)) is None:
         kind = kind or kind_of(fd)
         if kind is Kind.DISK:
-            return _read_offloaded(fd, buffers, offset, flags)
-        if kind is Kind.MEMORY or not answered and wait_blocking(fd, READ, 0):
-            try:
-                return _read_ready(fd, kind, buffers, offset, flags)
-            except BlockingIOError:
-                # Somebody else was quicker.
-                pass
+            return read_at(fd, buffers, offset, flags)
         park_for_fd(thread, fd, READ)
         thread.check()
+    return count
+
+
+def read_now(
+    fd: int, buffers: Sequence[Any], kind: Kind | None = None, offset: int = HERE, flags: int = 0
+) -> int | None:
+    """Read into `buffers` what is there; None if there is nothing yet. `fd` is in blocking mode."""
+    answered = False
+    if NOWAIT:
+        try:
+            return original_preadv(fd, buffers, offset, flags | NOWAIT)
+        except OSError as error:
+            if error.errno not in NO_ANSWER:
+                raise
+            answered = error.errno == errno.EAGAIN
+    kind = kind or kind_of(fd)
+    if kind is Kind.DISK:
+        return None
+    if kind is Kind.MEMORY or not answered and wait_blocking(fd, READ, 0):
+        try:
+            return _read_ready(fd, kind, buffers, offset, flags)
+        except BlockingIOError:
+            # Somebody else was quicker.
+            pass
+    return None
 
 
 def _read_ready(fd: int, kind: Kind, buffers: Sequence[Any], offset: int, flags: int) -> int:
@@ -150,8 +159,8 @@ def _read_fifo(fd: int, buffers: Sequence[Any]) -> int:
         close_fd(writer)
 
 
-def _read_offloaded(fd: int, buffers: Sequence[Any], offset: int, flags: int) -> int:
-    """Read from disk on an OS thread, into a buffer of its own: abandoned, it must not touch that of the caller.
+def read_at(fd: int, buffers: Sequence[Any], offset: int, flags: int = 0) -> int:
+    """Read from a disk on an OS thread, into a buffer of its own: abandoned, it must not touch that of the caller.
 
     Nor the position of the file, which moves when the data are there. If somebody else moved it meanwhile, these data
     have been read already, and it is done again.

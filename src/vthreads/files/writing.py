@@ -3,7 +3,7 @@
 Pipes, sockets and what else may make a writer wait: tried in a way that does not wait, and parked in between, until
 all is written, as a blocking write would. If that ends early after a part, by a cancellation or an error, the answer is
 that part, as it is when a signal interrupts a write; the reason comes at the next checkpoint or call. So if `Cancelled`
-came out, nothing was written.
+came out, nothing was written. An interrupt is raised at once, as what a signal handler raises is.
 
 Files on a disk are written in place: into the page cache, which takes microseconds where an OS thread would take ten
 times as many. It never parks, so it is no checkpoint, and neither are `os.pwrite` and `os.pwritev`, which stay as they
@@ -25,7 +25,7 @@ from ..net.readiness import nonblocking, park_for_fd, wait_blocking
 from .kinds import Kind, kind_of
 from .reading import HERE, NO_ANSWER, NOWAIT
 
-__all__ = ["eventfd_write", "write", "write_some", "writev"]
+__all__ = ["eventfd_write", "write", "write_some", "write_whole", "writev"]
 
 original_write, original_writev = os.write, os.writev
 original_pwritev: Any = getattr(os, "pwritev", None)
@@ -42,7 +42,7 @@ def write(fd: int, data: Any, /) -> int:
     if thread is None or not os.get_blocking(fd):
         return original_write(fd, data)
     with memoryview(data) as view, view.cast("B") as left:
-        return _write_whole(thread, fd, left)
+        return write_whole(thread, fd, left)
 
 
 def writev(fd: int, buffers: Sequence[Any], /) -> int:
@@ -52,7 +52,7 @@ def writev(fd: int, buffers: Sequence[Any], /) -> int:
         return original_writev(fd, buffers)
     # One write may be one message or one line, so they stay together.
     with memoryview(b"".join(buffers)) as left:
-        return _write_whole(thread, fd, left)
+        return write_whole(thread, fd, left)
 
 
 def eventfd_write(fd: int, value: int) -> None:
@@ -70,7 +70,8 @@ def eventfd_write(fd: int, value: int) -> None:
 # --- one write in blocking mode
 
 
-def _write_whole(thread: VirtualThread, fd: int, left: memoryview) -> int:
+def write_whole(thread: VirtualThread, fd: int, left: memoryview) -> int:
+    """Write `left` to `fd`, parking in between. How much was written: all, unless it ended early after a part."""
     _checkpoint(thread, fd)
     written = 0
     while True:
@@ -81,11 +82,9 @@ def _write_whole(thread: VirtualThread, fd: int, left: memoryview) -> int:
                 thread.check()
                 continue
             written += count
-        except BaseException as error:
+        except (Cancelled, OSError):
             if not written:
                 raise
-            if not isinstance(error, Cancelled | OSError):
-                thread.interrupt_with(error, polite=False)
             return written
         if written >= len(left):
             return written

@@ -18,6 +18,8 @@ Undo = Callable[[], None]
 
 # The runtime itself keeps the originals.
 PACKAGE = __name__.partition(".")[0]
+# Where C code looks names up for itself: imports read files by `_io.open`, and stay as they are.
+LEFT_ALONE = {"_io"}
 
 
 def mend(replacements: list[tuple[Any, Any]]) -> list[Undo]:
@@ -37,7 +39,8 @@ def mend(replacements: list[tuple[Any, Any]]) -> list[Undo]:
 
 def _modules() -> Iterator[ModuleType]:
     for name, module in list(sys.modules.items()):
-        if isinstance(module, ModuleType) and name != PACKAGE and not name.startswith(PACKAGE + "."):
+        is_ours = name == PACKAGE or name.startswith(PACKAGE + ".")
+        if isinstance(module, ModuleType) and not is_ours and name not in LEFT_ALONE:
             yield module
 
 

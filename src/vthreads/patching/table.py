@@ -10,6 +10,7 @@ import _queue
 import _thread
 import concurrent.futures
 import fcntl
+import io
 import os
 import queue
 import select
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 
 from .. import file_locks, signal_waits, signals
 from ..checkpoints import checking_first, checking_if_blocking, never_raising, shielded
-from ..files import reading, transfers, writing
+from ..files import opening, reading, transfers, writing
 from ..local import StandardLocal
 from ..net import closing, dns
 from ..net import select as net_select
@@ -87,6 +88,8 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     # sockets and descriptors
     (socket, "create_connection", net_socket.create_connection),
     (os, "sendfile", net_socket.sendfile),
+    (io, "open", opening.open_file),
+    (os, "open", opening.open_fd),
     (os, "read", reading.read),
     (os, "readv", reading.readv),
     (os, "pread", reading.pread),

@@ -1,0 +1,194 @@
+"""What `open` and `os.open` become.
+
+`open` puts together what the original does: a raw file, a buffer, a text layer. What never waits is left to the
+original altogether: files in memory, and files on a disk that are only written. Wrong arguments are left to it as well,
+for its errors.
+
+Opening itself is done in place: it takes microseconds, and only FIFOs wait for somebody else. They are opened on an OS
+thread. If nobody wants it any more, the other end is opened for a moment, which lets that OS thread go; whoever waits
+there as well may take this for a peer that came and went.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+import stat
+import sys
+from typing import Any
+
+from .._core.current import running
+from .._core.originals import allocate_lock, close_fd
+from ..offload import Limiter, offload_abandonable
+from .buffers import Random, Reader, Writer
+from .kinds import Kind, is_in_memory, status_of
+from .raw import File
+
+__all__ = ["open_fd", "open_file"]
+
+original_open, original_os_open = io.open, os.open
+
+# Every FIFO that is opened holds one until its other end is opened, perhaps by one that waits for one: so many.
+fifos = Limiter("open of a FIFO", 1000)
+
+# Each mode that is one, whatever the order of its letters, with the mode of its raw file.
+MODES = {
+    "".join(letters): "".join(letter for letter in letters if letter in "rwax+")
+    for action in "rwax"
+    for more in ("", "+")
+    for form in ("", "b", "t")
+    for letters in itertools.permutations(action + more + form)
+}
+
+
+def open_file(
+    file: Any,
+    mode: str = "r",
+    buffering: int = -1,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    closefd: bool = True,
+    opener: Any = None,
+) -> Any:
+    """`open`. A checkpoint if `file` is a FIFO."""
+    rest = (buffering, encoding, errors, newline, closefd, opener)
+    if encoding is None and sys.flags.warn_default_encoding and type(mode) is str and "b" not in mode:
+        rest = (buffering, io.text_encoding(None, 2), *rest[2:])
+    if type(mode) is not str or mode not in MODES or type(buffering) is not int or _is_odd(mode, *rest):
+        return original_open(file, mode, *rest)
+    is_fifo = False
+    if opener is None:
+        status = _status_if_there(file)
+        if status is None or _never_waits(status, mode):
+            return original_open(file, mode, *rest)
+        is_fifo = stat.S_ISFIFO(status.st_mode) and not isinstance(file, int)
+    if hasattr(file, "__fspath__"):
+        file = os.fspath(file)
+    raw = File(file, MODES[mode], closefd, open_fd if is_fifo else opener)
+    try:
+        return _layers_over(raw, mode, *rest[:4])
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _is_odd(mode: str, buffering: int, encoding: Any, errors: Any, newline: Any, *_: Any) -> bool:
+    """Whether the original has an error or a warning for these arguments."""
+    if "b" in mode:
+        return buffering == 1 or not encoding is errors is newline is None
+    return buffering == 0
+
+
+def _status_if_there(file: Any) -> os.stat_result | None:
+    try:
+        return status_of(file)
+    except (OSError, TypeError, ValueError):
+        # It does not exist yet; or never will, and the original tells why.
+        return None
+
+
+def _never_waits(status: os.stat_result, mode: str) -> bool:
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    return not ("r" in mode or "+" in mode) or is_in_memory(status.st_dev)
+
+
+def _layers_over(raw: File, mode: str, buffering: int, encoding: Any, errors: Any, newline: Any) -> Any:
+    by_lines = buffering == 1 or buffering < 0 and raw.kind is Kind.TTY
+    if buffering == 0:
+        return raw
+    buffer = _buffer_of(raw)(raw, buffering if buffering > 1 else _buffer_size(raw))
+    if "b" in mode:
+        return buffer
+    text = io.TextIOWrapper(buffer, encoding, errors, newline, by_lines)
+    text.mode = mode  # type: ignore[misc]  # not in the type stubs
+    return text
+
+
+def _buffer_of(raw: File) -> Any:
+    updating = raw.readable() and raw.writable()
+    if raw.kind is Kind.MEMORY or raw.kind is Kind.DISK and not raw.readable():
+        return io.BufferedRandom if updating else io.BufferedReader if raw.readable() else io.BufferedWriter
+    return Random if updating else Reader if raw.readable() else Writer
+
+
+def _buffer_size(raw: File) -> int:
+    block: int = raw._blksize  # type: ignore[attr-defined]  # not in the type stubs
+    if sys.version_info >= (3, 14):
+        return max(min(block, 8 << 20), io.DEFAULT_BUFFER_SIZE)
+    return block if block > 1 else io.DEFAULT_BUFFER_SIZE
+
+
+# As the original is known by its name, to `pickle` for one.
+open_file.__name__ = open_file.__qualname__ = "open"
+open_file.__module__ = original_open.__module__
+
+
+# --- descriptors
+
+
+def open_fd(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+    """`os.open`. A checkpoint if `path` is a FIFO and the flags do not say that it does not wait."""
+    thread = running()
+    if thread is None or flags & os.O_NONBLOCK or not _is_fifo(path, dir_fd):
+        return original_os_open(path, flags, mode, dir_fd=dir_fd)
+    thread.check()
+    opening = _FifoOpening(path, flags, mode, dir_fd)
+    try:
+        return offload_abandonable(fifos, opening.open, opening.dispose)
+    except BaseException:
+        opening.end()
+        raise
+
+
+def _is_fifo(path: Any, dir_fd: int | None) -> bool:
+    try:
+        return stat.S_ISFIFO(status_of(path, dir_fd=dir_fd).st_mode)
+    except (OSError, TypeError, ValueError):
+        return False
+
+
+class _FifoOpening:
+    """One opening of a FIFO, on an OS thread, that can be ended."""
+
+    def __init__(self, path: Any, flags: int, mode: int, dir_fd: int | None) -> None:
+        self._arguments = path, flags, mode
+        self._dir_fd = dir_fd
+        self._changing = allocate_lock()
+        self._is_under_way = self._is_unwanted = False
+        self._peer = -1
+
+    def open(self) -> int:
+        """Open it (called on an OS thread); -1 if nobody wants it any more."""
+        with self._changing:
+            if self._is_unwanted:
+                return -1
+            self._is_under_way = True
+        try:
+            return original_os_open(*self._arguments, dir_fd=self._dir_fd)
+        finally:
+            with self._changing:
+                self._is_under_way = False
+                self.dispose(self._peer)
+
+    def end(self) -> None:
+        """Be its peer until it is over."""
+        with self._changing:
+            self._is_unwanted = True
+            if not self._is_under_way:
+                return
+            try:
+                # As reader and writer at once, which waits for nobody.
+                peer_flags = os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC
+                self._peer = original_os_open(self._arguments[0], peer_flags, dir_fd=self._dir_fd)
+            except OSError:
+                # Gone, or not ours to read and write: the OS thread has to wait for somebody else.
+                pass
+
+    @staticmethod
+    def dispose(fd: int) -> None:
+        """Close what came too late."""
+        if fd >= 0:
+            close_fd(fd)
