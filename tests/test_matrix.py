@@ -35,7 +35,7 @@ from vthreads._core.runtime import threads_below
 from vthreads.files import reading as file_reading
 from vthreads.net import dns
 from vthreads.net.readiness import WRITE, wait_blocking
-from vthreads.offload import calls_under_way
+from vthreads.os_calls import calls_under_way
 from vthreads.testing import VirtualClock
 
 Operation = Callable[[], Iterator[Callable[[], object]]]

@@ -23,7 +23,7 @@ import pytest
 import vthreads
 from vthreads import ThreadGroup
 from vthreads.files import kinds, reading
-from vthreads.offload import calls_under_way
+from vthreads.os_calls import calls_under_way
 from vthreads.testing import VirtualClock
 
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from .._core.current import running
 from .._core.originals import allocate_lock, close_fd
-from ..offload import Limiter, offload_abandonable
+from ..offload import offload_abandonable
+from ..os_calls import Limiter
 from .buffers import Random, Reader, Writer
 from .kinds import Kind, is_in_memory, status_of
 from .raw import File
@@ -119,11 +120,6 @@ def _buffer_size(raw: File) -> int:
     if sys.version_info >= (3, 14):
         return max(min(block, 8 << 20), io.DEFAULT_BUFFER_SIZE)
     return block if block > 1 else io.DEFAULT_BUFFER_SIZE
-
-
-# As the original is known by its name, to `pickle` for one.
-open_file.__name__ = open_file.__qualname__ = "open"
-open_file.__module__ = original_open.__module__
 
 
 # --- descriptors

@@ -12,6 +12,9 @@ from typing import Any, NoReturn
 
 __all__ = ["stand_in"]
 
+# Where the replacement is found, for the module that keeps the original (see `references`).
+PUBLIC = {"_io": "io"}
+
 
 class _Builtin(staticmethod):  # type: ignore[type-arg]  # of any function
     """A callable that is the same wherever it is looked up, as builtin functions are."""
@@ -48,7 +51,7 @@ def stand_in(old: Any, new: Any) -> Any:
     for attribute in ("__module__", "__name__", "__qualname__"):
         value = getattr(old, attribute, None)
         if isinstance(value, str):
-            setattr(new, attribute, value)
+            setattr(new, attribute, PUBLIC.get(value, value))
     if not isinstance(old, BuiltinFunctionType):
         return new
     if new not in _made:
