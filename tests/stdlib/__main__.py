@@ -36,7 +36,7 @@ def arguments_of(command_line):
     parser.add_argument("--columns", default="plain,vthreads,threads", help=f"of {', '.join(all_columns.COLUMNS)}")
     parser.add_argument("--only", action="append", metavar="TEST", help="run only this test, by its full name")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
-    parser.add_argument("--test-limit", type=float, default=120.0, help="seconds after which a test hangs")
+    parser.add_argument("--test-limit", type=float, default=60.0, help="seconds after which a test hangs")
     parser.add_argument("--reuse", default="", metavar="COLUMNS", help="take what an earlier run in --logs found")
     parser.add_argument("--logs", type=Path, help="directory for output and outcomes of each module")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all outcomes to FILE")

@@ -26,7 +26,11 @@ class Known:
         return column in self.columns and self.since <= now < self.before and fnmatchcase(name, self.tests)
 
 
+NOT_PREEMPTED = "a virtual thread runs until it waits: one that loops without a blocking call keeps the others waiting"
+ONE_OS_THREAD = "C code asks for the OS thread, which is the same for all virtual threads of a carrier"
+
 KNOWN: tuple[Known, ...] = (
+    # --- in both columns
     Known(
         "test.test_socket.GeneralModuleTests.testRefCountGetNameInfo",
         "counts references after a C function has failed; here a frame of Python code in the traceback holds one",
@@ -41,5 +45,42 @@ KNOWN: tuple[Known, ...] = (
         "the executor counts a worker as idle a moment after it has told the result, and whoever waits goes on sooner",
         since=(3, 12),
         sometimes=True,
+    ),
+    # --- with patch(threads=True)
+    Known("test.test_threading.InterruptMainTests.test_can_interrupt_tight_loops", NOT_PREEMPTED, ("threads",)),
+    Known("test.test_signal.StressTest.test_stress_modifying_handlers", NOT_PREEMPTED, ("threads",)),
+    Known(
+        "test.test_asyncio.test_base_events.BaseEventLoopTests.test_check_thread",
+        f"{NOT_PREEMPTED}; here an event loop over a mock",
+        ("threads",),
+    ),
+    Known(
+        "test.test_asyncio.test_selector_events.BaseSelectorEventLoopTests.*",
+        f"{NOT_PREEMPTED}; here an event loop over a mock",
+        ("threads",),
+        sometimes=True,
+    ),
+    Known("test.test_threading.ThreadTests.test_PyThreadState_SetAsyncExc", ONE_OS_THREAD, ("threads",)),
+    Known("test.test_threading.ThreadTests.test_various_ops*", f"{ONE_OS_THREAD} (native_id)", ("threads",)),
+    Known("test.test_sqlite3.test_dbapi.ThreadTests.*", f"{ONE_OS_THREAD}: sqlite3 lets them all in", ("threads",)),
+    Known(
+        "test.test_fork1.ForkTest.test_threaded_import_lock_fork",
+        f"{ONE_OS_THREAD}: os.fork waits for the import lock of others",
+        ("threads",),
+    ),
+    Known(
+        "test.test_io.CBuffered*.test_slow_close_from_thread",
+        f"{ONE_OS_THREAD}: a buffered object that is in use refuses another call instead of waiting",
+        ("threads",),
+    ),
+    Known(
+        "test.test_thread.ThreadRunningTests.test_unraisable_exception",
+        "the failure of a thread that _thread itself started is told by threading.excepthook, with its spawn site",
+        ("threads",),
+    ),
+    Known(
+        "test.test_queue.CSimpleQueueTest.*",
+        "imports the C module of queue a second time, whose SimpleQueue is another type that nobody has replaced",
+        ("threads",),
     ),
 )

@@ -24,10 +24,12 @@ ALL = """
 
 # What is run before each change lands. Together they take about a minute on two cores.
 QUICK = """
-    test_timeout test_socketserver test_select test_selectors test_poll test_epoll test_threading_local test_queue
-    test_sched test_context test_popen test_wait3 test_wait4 test_fork1 test_fcntl test_file_eintr test_fileio
-    test_httplib test_urllib2_localnet test_ftplib test_poplib test_imaplib test_smtplib test_xmlrpc
-    test_asyncio.test_streams test_asyncio.test_selector_events
+    test_timeout test_socketserver test_select test_poll test_epoll
+    test_threading test_thread test_threading_local test_sched test_context test_importlib.test_locks
+    test_popen test_os test_posix test_fileio test_bufio test_file_eintr test_fcntl test_tempfile
+    test_sqlite3.test_dbapi test_httplib test_httpservers test_urllib2_localnet test_smtplib test_xmlrpc
+    test_asyncio.test_streams test_asyncio.test_runners test_asyncio.test_sock_lowlevel
+    test_asyncio.test_unix_events
 """.split()
 
 

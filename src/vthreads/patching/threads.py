@@ -91,7 +91,9 @@ class ThreadHandle:
 
     def start(self, function: Callable[[], Any], daemon: bool) -> ThreadHandle:
         """Start the thread that this is the handle of."""
-        if self._thread is not None or not _spawns_here(function):
+        if self._thread is not None:
+            raise RuntimeError("thread already started")
+        if not _spawns_here(function):
             original_start_joinable_thread(function, self._os_handle, daemon)
             return self
         sys.audit("_thread.start_joinable_thread", function, daemon, self)
