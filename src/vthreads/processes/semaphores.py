@@ -25,7 +25,9 @@ OriginalSemLock: Any = _multiprocessing.SemLock
 # As in `multiprocessing.synchronize`; the other kind is a semaphore.
 RECURSIVE_MUTEX = 0
 
-# Seconds: how late the news from another process may come.
+# Seconds: how late the news from another process may come. A lock that others hold nearly all the time is free for
+# moments only, and whoever does not queue for it has to look often; a permit of a semaphore stays until it is taken.
+LONGEST_PAUSE_FOR_LOCKS = 0.001
 LONGEST_PAUSE = 0.01
 # Seconds for which a thread that is alone on its carrier keeps it.
 ALONE = 0.05
@@ -127,7 +129,7 @@ class SemLock(OriginalSemLock):  # type: ignore[misc]  # known at run time only
     def _wait(self, thread: VirtualThread, timeout: float | None) -> bool:
         thread.check()
         waiting: WaitQueue = self.__dict__.setdefault("_waiting", WaitQueue())
-        pauses = Pauses(thread, LONGEST_PAUSE, timeout)
+        pauses = Pauses(thread, LONGEST_PAUSE_FOR_LOCKS if self.maxvalue == 1 else LONGEST_PAUSE, timeout)
         while not self._take():
             if timeout is None and self._owner is None and _is_alone(thread):
                 # As a worker process of a pool is, which waits for the next task: nobody is kept waiting.
