@@ -343,3 +343,36 @@ def test_an_alarm_interrupts_a_virtual_thread_that_waits():
     finally:
         signal.signal(signal.SIGALRM, before)
     assert [True] == rung
+
+
+def test_a_fifo_that_nobody_writes_to_stalls_only_who_reads_it(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    status, out, err = outcome(
+        """
+        import vthreads
+
+        def read():
+            with open("fifo") as fifo:
+                return fifo.readline()
+
+        def root():
+            with vthreads.move_on_after(0.05) as opening, vthreads.ThreadGroup() as group:
+                group.spawn(read)
+                for _ in range(3):
+                    vthreads.sleep(0.001)
+                    print("tick")
+            with vthreads.ThreadGroup() as group:
+                line = group.spawn(read)
+                with open("fifo", "w") as writer, vthreads.move_on_after(0.05) as reading:
+                    line.thread.join()
+                    raise AssertionError("nothing was written")
+                assert "" == line.result()
+            print(opening.cancelled_caught, reading.cancelled_caught)
+
+        import os
+        os.chdir(os.path.dirname(__file__))
+        vthreads.run(root)
+        """,
+        tmp_path,
+    )
+    assert (0, "tick\ntick\ntick\nTrue True\n", "") == (status, out, err)

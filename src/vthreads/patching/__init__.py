@@ -7,6 +7,7 @@ virtual thread and otherwise does what the original did. Starting the runtime pa
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +59,22 @@ def patch(*, threads: bool = False) -> None:
             state.undo.append(_set(replacement.holder, replacement.name, new))
         _replace_functions(functions())
         exchange_instances()
+        _exchange_standard_input()
         state.undo += integrations.activate()
     if threads and not state.threads:
         from .table import thread_functions
 
         state.threads = True
         _replace_functions(thread_functions())
+
+
+def _exchange_standard_input() -> None:
+    """Like locks, it is not put back: on OS threads the new one is as good, and it may have read ahead."""
+    from ..files.standard_input import successor_of
+
+    new = successor_of(sys.stdin)
+    if new is not None:
+        mend([(sys.stdin, new)])
 
 
 def _replace_functions(replacements: Iterable[Replacement]) -> None:

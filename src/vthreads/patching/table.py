@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _queue
 import _thread
+import builtins
 import concurrent.futures
 import fcntl
 import io
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple
 
 from .. import file_locks, signal_waits, signals
 from ..checkpoints import checking_first, checking_if_blocking, never_raising, shielded
-from ..files import opening, reading, transfers, writing
+from ..files import opening, reading, standard_input, transfers, writing
 from ..local import StandardLocal
 from ..net import closing, dns
 from ..net import select as net_select
@@ -89,6 +90,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (socket, "create_connection", net_socket.create_connection),
     (os, "sendfile", net_socket.sendfile),
     (io, "open", opening.open_file),
+    (builtins, "input", standard_input.input_here),
     (os, "open", opening.open_fd),
     (os, "read", reading.read),
     (os, "readv", reading.readv),

@@ -1,0 +1,106 @@
+"""`sys.stdin` and `input()`: what waits for the user, or for the other end of a pipe.
+
+`sys.stdin` is exchanged for a file whose reads park, with the same name, encoding and error handling. What the old one
+had read ahead is taken over when the new one is first read. It is not exchanged if it is not the interpreter's own (but
+None, or what the program put there), or if it is a file on a disk, which never waits for anybody.
+
+`sys.stdout` and `sys.stderr` stay as they are. Programs write to them from anywhere, handlers and cleanup included, and
+should find no checkpoint there; if nobody reads the other end of a full pipe, a write to them blocks the carrier.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import sys
+from typing import Any
+
+from .._core.current import running
+from .._core.originals import close_fd
+from .buffers import Reader
+from .kinds import Kind, kind_of
+from .raw import File, named_as_original
+
+__all__ = ["input_here", "successor_of"]
+
+original_input, original_dup2, original_open = builtins.input, os.dup2, os.open
+
+
+@named_as_original
+class _Successor(File):
+    """The raw file of the new `sys.stdin`: first what the old one had read ahead, then what comes."""
+
+    predecessor: io.TextIOWrapper | None = None
+    _given_back = b""
+
+    @property
+    def unread(self) -> bytes:
+        if self.predecessor is not None:
+            predecessor, self.predecessor = self.predecessor, None
+            self._given_back = _read_ahead(predecessor)
+        return self._given_back
+
+    @unread.setter
+    def unread(self, data: bytes) -> None:
+        self._given_back = data
+
+
+def successor_of(stdin: Any) -> io.TextIOWrapper | None:
+    """What is to take the place of `stdin`; None if it may stay."""
+    if type(stdin) is not io.TextIOWrapper or stdin.closed or type(stdin.buffer) is not io.BufferedReader:
+        return None
+    old = stdin.buffer.raw
+    # The interpreter's own does not close its descriptor; what a program opens for itself does.
+    if type(old) is not io.FileIO or old.fileno() != 0 or old.closefd or kind_of(0) in (Kind.DISK, Kind.MEMORY):
+        return None
+    raw = _Successor(0, "r", closefd=False)
+    raw.predecessor = stdin
+    raw.name = old.name
+    text = io.TextIOWrapper(Reader(raw), stdin.encoding, stdin.errors, "\n", stdin.line_buffering, stdin.write_through)
+    text.mode = stdin.mode  # type: ignore[misc]  # read-only in the type stubs
+    return text
+
+
+def _read_ahead(text: io.TextIOWrapper) -> bytes:
+    """Take what `text` holds in memory, which it does not tell: for a moment its descriptor is an empty file."""
+    fd = text.fileno()
+    inheritable = os.get_inheritable(fd)
+    saved, empty = os.dup(fd), original_open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        original_dup2(empty, fd, inheritable)
+        return text.read().encode(text.encoding, text.errors or "strict")
+    finally:
+        original_dup2(saved, fd, inheritable)
+        close_fd(saved)
+        close_fd(empty)
+
+
+def input_here(prompt: object = "", /) -> str:
+    """`input`. A checkpoint, if standard input is one that waits."""
+    if running() is None or not _is_terminal(sys.stdin, 0) or not _is_terminal(sys.stdout, 1):
+        # Its own code for everything but terminals is built on `sys.stdin.readline`.
+        return original_input(prompt)
+    sys.audit("builtins.input", prompt)
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    sys.stdout.write(str(prompt))
+    sys.stdout.flush()
+    line: str = sys.stdin.readline()
+    if not line:
+        raise EOFError
+    line = line.removesuffix("\n")
+    sys.audit("builtins.input/result", line)
+    # Its editing blocks, its history need not be lost.
+    readline = sys.modules.get("readline")
+    if readline is not None and line:
+        readline.add_history(line)
+    return line
+
+
+def _is_terminal(file: Any, fd: int) -> bool:
+    try:
+        return file.fileno() == fd and os.isatty(fd)
+    except (AttributeError, OSError, ValueError):
+        # None, closed, or no file.
+        return False
