@@ -397,6 +397,59 @@ def test_others_run_while_one_communicates():
     virtual(root)
 
 
+def test_others_run_while_one_reads_a_pipe_to_its_end():
+    """With one pipe and no time limit, `communicate` reads it like a file."""
+
+    def root():
+        with held("echo said", stdout=subprocess.PIPE) as (process, go_on), ThreadGroup() as group:
+            talking = group.spawn(process.communicate)
+            assert "parked" == talking.thread.state.value
+            go_on()
+            assert (b"said\n", None) == talking.result()
+
+    virtual(root)
+
+
+def test_lines_of_a_child_are_read_as_they_come():
+    def root():
+        with held("echo second", before="echo first", stdout=subprocess.PIPE, text=True) as (process, go_on):
+            with process, ThreadGroup() as group:
+                assert "first\n" == process.stdout.readline()
+                reading = group.spawn(process.stdout.readline)
+                assert "parked" == reading.thread.state.value
+                go_on()
+                assert "second\n" == reading.result()
+                assert "" == process.stdout.readline()
+
+    virtual(root)
+
+
+def test_os_popen():
+    def read(command):
+        with os.popen(command) as pipe:
+            return pipe.read()
+
+    def root():
+        with ThreadGroup() as group:
+            reading = [group.spawn(read, "echo said; exit 3") for _ in range(3)]
+        assert ["said\n"] * 3 == [future.result() for future in reading]
+        with os.popen("cat > /dev/null; exit 3", "w") as pipe:
+            pipe.write("heard")
+            assert 3 << 8 == pipe.close()
+
+    virtual(root)
+
+
+@pytest.mark.parametrize("grace", [None, 0])
+def test_cancelled_check_output_with_one_pipe_kills_its_child(grace):
+    def root():
+        with vthreads.move_on_after(1, cleanup_grace=grace) as scope:
+            subprocess.check_output(LONG)
+        assert scope.cancelled_caught
+
+    virtual(root)
+
+
 def test_communicate_can_be_repeated_after_a_cancellation():
     def root():
         with held("echo late", before="echo early", stdout=subprocess.PIPE) as (process, go_on):
