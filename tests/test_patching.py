@@ -117,6 +117,35 @@ def test_locks_made_before_the_runtime_started_do_not_block_the_carrier():
     assert "through\n" == out
 
 
+def test_a_lock_in_a_class_is_exchanged_where_the_interpreter_remembers_it():
+    assert "True True\n" == run_script(
+        """
+        import gc, threading, weakref, vthreads
+
+        class Meta(type):
+            lock = threading.Lock()
+
+        class Holder(metaclass=Meta):
+            inner = threading.Lock()
+
+        def look():
+            return Holder.inner, Holder.lock
+
+        class Gone:
+            pass
+
+        gone = Gone()
+        proxies = [weakref.proxy(gone)]
+        del gone
+        for _ in range(1000):
+            look()
+        vthreads.patch()
+        fill = [{} for _ in range(10_000)]
+        print(*(type(lock) is type(threading.Lock()) for lock in look()))
+        """
+    )
+
+
 def test_thread_locals_made_before_keep_the_data_of_os_threads_and_are_per_virtual_thread():
     out = run_script(
         """

@@ -156,7 +156,8 @@ def _fit_managers(managers: Any) -> list[Undo]:
     for address, (_, idset) in list(by_address.items()):
         by_address[address] = (managers.util.ForkAwareLocal(), idset)
     for proxy in gc.get_objects():
-        if isinstance(proxy, proxies) and "_tls" in vars(proxy):
+        # By the type: a weak proxy of something that is gone raises when it is asked for its class.
+        if issubclass(type(proxy), proxies) and "_tls" in vars(proxy):
             proxy._tls = by_address[proxy._token.address][0]
     return [
         partial(registry.__setitem__, "Lock", former),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import BuiltinMethodType, ModuleType
 from typing import Any
 
@@ -34,14 +35,26 @@ SUCCESSORS: dict[type, Callable[[Any], Any]] = {
 def exchange_instances() -> None:
     """Exchange what can be exchanged. There is no way back, and no need: on OS threads the new ones are as good."""
     found = {id(old): old for old in gc.get_objects() if type(old) in SUCCESSORS and _is_free(old)}
-    for key, referrers in _users_of(found).items():
+    owners = _classes_by_dict()
+    for key, referrers in _users_of(found, owners).items():
         old = found[key]
         new = SUCCESSORS[type(old)](old)
         for referrer in referrers:
-            _exchange(referrer, old, new)
+            _exchange(referrer, owners.get(id(referrer)), old, new)
 
 
-def _users_of(found: dict[int, Any]) -> dict[int, list[Any]]:
+def _classes_by_dict() -> dict[int, type]:
+    """The classes, by the id of the dict that holds their attributes.
+
+    The interpreter remembers what it found there, without a reference of its own: it has to be told of a change, or it
+    goes on using an object that is gone.
+    """
+    # By the type, since a weak proxy has the class of what it stands for, or raises.
+    classes = [found for found in gc.get_objects() if issubclass(type(found), type)]
+    return {id(attributes): cls for cls in classes for attributes in gc.get_referents(vars(cls))}
+
+
+def _users_of(found: dict[int, Any], owners: dict[int, type]) -> dict[int, list[Any]]:
     """What refers to each of them, by id, for those whose every user can be mended."""
     users: dict[int, list[Any]] = {}
     unsure: set[int] = set()
@@ -51,7 +64,7 @@ def _users_of(found: dict[int, Any]) -> dict[int, list[Any]]:
             continue
         for old in gc.get_referents(referrer):
             if id(old) in found:
-                if _can_be_mended(referrer):
+                if _can_be_mended(owners.get(id(referrer), referrer)):
                     users.setdefault(id(old), []).append(referrer)
                 elif not _is_bound_method_of(referrer, old):
                     unsure.add(id(old))
@@ -74,7 +87,10 @@ def _can_be_mended(referrer: Any) -> bool:
     if isinstance(referrer, dict):
         owner = referrer.get("__name__")
         return not (isinstance(owner, str) and _is_ours(owner))
-    if isinstance(referrer, ModuleType | type | BuiltinMethodType | tuple | list | set | frozenset):
+    if isinstance(referrer, type):
+        # A dict that holds the attributes of a class; never the class itself, which holds that dict.
+        return not _is_ours(referrer.__module__)
+    if isinstance(referrer, ModuleType | BuiltinMethodType | tuple | list | set | frozenset):
         return False
     if isinstance(referrer, threading.Condition) and referrer._waiters:  # type: ignore[attr-defined]  # private
         return False
@@ -90,10 +106,11 @@ def _is_ours(module: str) -> bool:
     return module == PACKAGE or module.startswith(PACKAGE + ".")
 
 
-def _exchange(referrer: Any, old: Any, new: Any) -> None:
+def _exchange(referrer: Any, owner: type | None, old: Any, new: Any) -> None:
     attributes = referrer if isinstance(referrer, dict) else vars(referrer)
+    put = attributes.__setitem__ if owner is None else partial(setattr, owner)
     for name, value in list(attributes.items()):
         if value is old:
-            attributes[name] = new
+            put(name, new)
         elif isinstance(value, BuiltinMethodType) and value.__self__ is old:
-            attributes[name] = getattr(new, value.__name__)
+            put(name, getattr(new, value.__name__))
