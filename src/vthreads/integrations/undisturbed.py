@@ -1,0 +1,50 @@
+"""Short calls of pools that no cancellation may cut short: the count of connections that they keep would be wrong.
+
+They wait for locks, or for a file that they read, but not for a server.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from .._core.thread import deferred_delivery
+
+__all__ = ["METHODS", "fit"]
+
+# By module.
+METHODS: dict[str, list[str]] = {
+    # A connection has its place in the pool before it is made.
+    "redis.connection": [
+        "BlockingConnectionPool.make_connection",
+        "BlockingConnectionPool.release",
+        "ConnectionPool.make_connection",
+        "ConnectionPool.release",
+    ],
+    "sqlalchemy.pool.impl": ["QueuePool._do_return_conn", "QueuePool._dec_overflow"],
+}
+
+
+def fit(module: ModuleType) -> list[Callable[[], None]]:
+    """Fit one of those modules; what takes it back. What another version does not have is left out."""
+    undo: list[Callable[[], None]] = []
+    for path in METHODS[module.__name__]:
+        owner, _, name = path.partition(".")
+        holder = getattr(module, owner, None)
+        original = None if holder is None else vars(holder).get(name)
+        if callable(original):
+            setattr(holder, name, _undisturbed(original))
+            undo.append(partial(setattr, holder, name, original))
+    return undo
+
+
+def _undisturbed(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with deferred_delivery():
+            return original(*args, **kwargs)
+
+    return call
