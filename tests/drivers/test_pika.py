@@ -49,24 +49,28 @@ def test_many_consumers_wait_at_once(run):
 
 
 def test_a_cancelled_consumer_closes_its_connection_on_the_way_out(run):
-    def consume(queues):
+    def consume(ready):
         with connect() as connection:
             channel = connection.channel()
-            queues.put(own_queue(channel))
-            take_one(channel, own_queue(channel))
+            queue = own_queue(channel)
+            channel.basic_publish("", queue, b"one and only")
+            for _ in channel.consume(queue, auto_ack=True):
+                # Back in the loop it waits for the next one, in no exchange that pika could not give up.
+                ready.put(queue)
 
     def root():
-        queues = vthreads.Queue()
+        ready = vthreads.Queue()
         with ThreadGroup() as group:
             for _ in range(5):
-                group.spawn(consume, queues)
-            names = [queues.get() for _ in range(5)]
+                group.spawn(consume, ready)
+            queues = [ready.get() for _ in range(5)]
+            vthreads.sleep(0)
             group.cancel()
         # A queue of a connection that is closed is gone; one of a connection that was only dropped stays for a while.
         with connect() as connection:
-            for name in names:
+            for queue in queues:
                 with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="NOT_FOUND"):
-                    connection.channel().queue_declare(name, passive=True)
+                    connection.channel().queue_declare(queue, passive=True)
 
     run(root)
 
