@@ -590,6 +590,16 @@ def test_open_is_one_function_under_all_its_names():
     virtual(root)
 
 
+def test_what_os_open_can_do_is_said_of_it_as_before():
+    def root():
+        return os.open in os.supports_dir_fd
+
+    assert virtual(root)
+    vthreads.unpatch()
+    assert os.open in os.supports_dir_fd
+    vthreads.patch()
+
+
 SHAPES = [
     lambda path: open(path),
     lambda path: open(str(path), "rb"),

@@ -78,7 +78,7 @@ def _read_ahead(text: io.TextIOWrapper) -> bytes:
 
 def input_here(prompt: object = "", /) -> str:
     """`input`. A checkpoint, if standard input is one that waits."""
-    if running() is None or not _is_terminal(sys.stdin, 0) or not _is_terminal(sys.stdout, 1):
+    if running() is None or not _is_terminal("stdin", 0) or not _is_terminal("stdout", 1):
         # Its own code for everything but terminals is built on `sys.stdin.readline`.
         return original_input(prompt)
     sys.audit("builtins.input", prompt)
@@ -98,9 +98,9 @@ def input_here(prompt: object = "", /) -> str:
     return line
 
 
-def _is_terminal(file: Any, fd: int) -> bool:
+def _is_terminal(name: str, fd: int) -> bool:
     try:
-        return file.fileno() == fd and os.isatty(fd)
+        return getattr(sys, name).fileno() == fd and os.isatty(fd)
     except (AttributeError, OSError, ValueError):
-        # None, closed, or no file.
+        # Deleted, None, closed, or no file.
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .. import integrations
@@ -82,6 +83,7 @@ def _replace_functions(replacements: Iterable[Replacement]) -> None:
     for replacement in replacements:
         old = getattr(replacement.holder, replacement.name)
         new = stand_in(old, replacement.new)
+        state.undo += _with_abilities(old, new)
         if replacement.everywhere:
             mended[id(old)] = (old, new)
         else:
@@ -103,6 +105,16 @@ def unpatch() -> None:
     while state.undo:
         state.undo.pop()()
     release_all()
+
+
+def _with_abilities(old: Any, new: Any) -> list[Undo]:
+    """Let `os` say of `new` what it says of `old`: `shutil.rmtree` is safe only if `os.open` takes a `dir_fd`."""
+    undo: list[Undo] = []
+    for abilities in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+        if old in abilities and new not in abilities:
+            abilities.add(new)
+            undo.append(partial(abilities.discard, new))
+    return undo
 
 
 def _set(holder: Any, name: str, new: Any) -> Undo:
