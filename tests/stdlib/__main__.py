@@ -124,9 +124,9 @@ def main(command_line):
     print_table(plain, comparisons, columns)
     if options.json:
         options.json.write_text(as_json(plain, comparisons))
-    unexplained = sum(len(one.unexplained) for one in comparisons)
-    print(f"\n{unexplained} deviations that are not in the table, {len(stale(comparisons))} entries too many in it")
-    return 1 if unexplained or stale(comparisons) else 0
+    faults = sum(len(one.faults) for one in comparisons)
+    print(f"\n{faults} deviations that are not in the table, {len(stale(comparisons))} entries too many in it")
+    return 1 if faults or stale(comparisons) else 0
 
 
 if __name__ == "__main__":

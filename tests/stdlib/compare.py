@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .columns import JUDGED
 from .known import KNOWN, Known
 from .supervise import Outcome, Outcomes
 
@@ -43,6 +44,11 @@ class Comparison:
     @property
     def unexplained(self) -> list[Deviation]:
         return [deviation for deviation in self.deviations if deviation.known is None]
+
+    @property
+    def faults(self) -> list[Deviation]:
+        """What should be in the table and is not."""
+        return self.unexplained if self.column in JUDGED else []
 
     def confirm(self, plain_again: Outcomes, again: Outcomes) -> None:
         """Take out what a second run, of these tests alone, does not show: the machine was busy, or plain fails too."""

@@ -44,9 +44,10 @@ def _share(comparisons: list[Comparison]) -> str:
 def print_deviations(comparisons, *, details):
     for one in comparisons:
         for deviation in one.deviations:
-            reason = deviation.known.reason if deviation.known else "NOT IN THE TABLE"
+            is_fault = deviation in one.faults
+            reason = deviation.known.reason if deviation.known else "NOT IN THE TABLE" if is_fault else "-"
             print(f"\n{one.column}: {deviation.name} {deviation.outcome.kind}: {reason}")
-            if deviation.known is None and details:
+            if is_fault and details:
                 print(_indented(deviation.outcome.detail))
     for one in comparisons:
         for deviation in one.unsteady:
