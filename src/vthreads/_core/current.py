@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .engine import Scheduler
+from .engine import carriers
 from .originals import get_ident
 
 if TYPE_CHECKING:
     from .thread import VirtualThread
+
+    def running() -> VirtualThread | None:
+        """The virtual thread that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
+else:
+    from .engine import running
 
 __all__ = [
     "carriers",
@@ -21,15 +26,6 @@ __all__ = [
     "set_starter",
     "started_here",
 ]
-
-# Scheduler by OS thread ident. Looked up on each blocking call, and faster than a thread-local.
-carriers: dict[int, Scheduler] = {}
-
-
-def running() -> VirtualThread | None:
-    """The virtual thread that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
-    scheduler = carriers.get(get_ident())
-    return None if scheduler is None else scheduler.running
 
 
 def on_carrier() -> bool:

@@ -20,7 +20,7 @@ from ..errors import DeadlockError
 from .cancel import CancelNode, CancelScope
 from .clock import Clock, MonotonicClock
 from .current import carriers, on_carrier, running, set_starter, started_here
-from .engine import Fiber, Scheduler, State, make_poller
+from .engine import Fiber, Scheduler, State, become_carrier, cease_carrier, make_poller
 from .future import CANCELLED, Future
 from .group import BackgroundGroup
 from .order import FifoOrder, Order
@@ -97,7 +97,7 @@ class _Carrier:
 
     def start(self, patch: bool) -> None:
         self.scheduler.adopt(self.root)
-        carriers[self.scheduler.ident] = self.scheduler
+        become_carrier(self.scheduler)
         _register_fork_hook()
         for hook in start_hooks:
             hook(self.scheduler, patch)
@@ -114,7 +114,7 @@ class _Carrier:
     def stop(self) -> None:
         for hook in reversed(stop_hooks):
             hook(self.scheduler)
-        carriers.pop(self.scheduler.ident, None)
+        cease_carrier()
         self.scheduler.close()
         # In the child of a fork the root may be a thread whose end would be the end of the process: not this one.
         self.root.group = None
@@ -348,6 +348,7 @@ def _after_fork() -> None:
     old = carriers.get(get_ident())
     everyone = list(carriers.values())
     carriers.clear()
+    cease_carrier()
     own_os_threads.clear()
     forking_os_threads.clear()
     for hook in after_fork_hooks:

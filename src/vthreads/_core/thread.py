@@ -24,7 +24,7 @@ from .current import running
 from .engine import ABORTED, TIMED_OUT, Fiber, Scheduler, State
 from .originals import allocate_lock, get_ident
 from .spawn_site import SpawnSite, describe_sites, first_frame_outside
-from .wait_queue import WaitQueue, deadline_after, waiter_here
+from .wait_queue import WaitQueue, waiter_here
 
 __all__ = ["VirtualThread", "deferred_delivery", "resumed_delivery"]
 
@@ -103,7 +103,6 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         "hurried",
         "innermost",
         "locals",
-        "pending",
         "queued",
         "sites",
         "thread_ident",
@@ -128,8 +127,6 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         self.thread_ident = next(idents)
         # The innermost scope entered, or the thread itself.
         self.innermost: CancelNode = self
-        # True while anything may have to be raised at a checkpoint: the one flag that checkpoints look at.
-        self.pending = False
         self._interrupts: deque[_PendingInterrupt] | None = None
         self._deliveries: dict[CancelNode, _Delivery] | None = None
         self._patience = -inf
@@ -359,26 +356,8 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
 
     # --- checkpoints
 
-    def check(self) -> None:
-        """The beginning of every checkpoint: raise what is pending, and yield after a long run.
-
-        Nothing has happened yet when it raises.
-        """
-        if self.pending:
-            self._raise_due()
-        scheduler = self.scheduler
-        if scheduler.clock.now() >= scheduler.slice_end:
-            scheduler.yield_now()
-            if self.pending:
-                self._raise_due()
-
-    def give_way(self) -> None:
-        """Let others run after a long run, for calls that are no checkpoints but may be all that a loop does."""
-        scheduler = self.scheduler
-        if scheduler.clock.now() >= scheduler.slice_end:
-            scheduler.yield_now()
-
-    def _raise_due(self) -> None:
+    def raise_due(self) -> None:
+        """Raise what is due at this checkpoint, if anything is."""
         if self._deferred:
             return
         error = self._due()
@@ -391,24 +370,10 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
                 # It refers to this frame by its traceback; a cycle would keep what all the frames refer to.
                 del error
 
-    def yield_now(self) -> None:
-        """A checkpoint that lets every ready thread run once."""
-        if self.pending:
-            self._raise_due()
-        self.scheduler.yield_now()
-        if self.pending:
-            self._raise_due()
-
-    def park(self, abort: Callable[[], bool] | None = None, timeout: float | None = None) -> Any:
-        """Park, after `check()`: what the thread was unparked with, or TIMED_OUT after `timeout` seconds.
-
-        Raises what becomes due meanwhile, if `abort()` could withdraw the wait; then nothing has happened.
-        """
+    def park_pending(self, abort: Callable[[], bool] | None, deadline: float) -> Any:
+        """`park` while something is pending: it may be due now, or have to wait for the end of a shield."""
         scheduler = self.scheduler
-        deadline = deadline_after(scheduler.clock.now(), timeout) if timeout is not None else inf
-        if not self.pending:
-            answer = scheduler.park(abort, deadline)
-        elif self._is_due():
+        if self._is_due():
             # It came between the check and here (a signal handler).
             if abort is not None and not abort():
                 return self.park_through()
@@ -418,9 +383,13 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             limit = inf if self._deferred or self._roused_by is None else self._patience
             answer = scheduler.park(abort, min(deadline, limit))
         if answer is ABORTED or (answer is TIMED_OUT and deadline > scheduler.clock.now()):
-            roused_by, self._roused_by = self._roused_by, None
-            raise self._due() or self._due_before(roused_by)
+            self.raise_aborted()
         return answer
+
+    def raise_aborted(self) -> None:
+        """Raise what the wait was withdrawn for."""
+        roused_by, self._roused_by = self._roused_by, None
+        raise self._due() or self._due_before(roused_by)
 
     def park_through(self) -> Any:
         """Park until unparked, whatever is pending."""

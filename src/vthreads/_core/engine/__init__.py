@@ -18,10 +18,34 @@ The engine knows fibers. It does not know virtual threads, cancellation, groups 
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from .descriptors import CLOSED, Descriptor, Descriptors
 from .pollers import HANGUP, READ, WRITE, make_poller
-from .reference import ABORTED, TIMED_OUT, Fiber, Scheduler, State
+from .states import ABORTED, TIMED_OUT, State, carriers
+
+# The fastest first.
+ENGINES = ("accelerated", "reference")
+
+
+def _choose(wanted: str | None) -> tuple[str, ModuleType]:
+    """The engine named `wanted`; None: the fastest that this installation has."""
+    if wanted is not None and wanted not in ENGINES:
+        raise ImportError(f"VTHREADS_ENGINE={wanted!r}: there is no such engine; choose one of {', '.join(ENGINES)}")
+    for name in ENGINES if wanted is None else (wanted,):
+        try:
+            return name, import_module(f".{name}", __name__)
+        except ModuleNotFoundError:
+            # Installed without a compiler; the last one is always there.
+            if wanted is not None:
+                raise ImportError(
+                    f"VTHREADS_ENGINE={wanted}: the compiled engine is not part of this installation; "
+                    "install vthreads again where there is a C compiler, or leave the variable unset"
+                ) from None
+    raise AssertionError("the reference engine is part of every installation")
+
 
 __all__ = [
     "ABORTED",
@@ -35,11 +59,19 @@ __all__ = [
     "Fiber",
     "Scheduler",
     "State",
+    "become_carrier",
+    "carriers",
+    "cease_carrier",
+    "engine_name",
     "make_poller",
+    "running",
 ]
 
-ENGINES = ("reference",)
+if TYPE_CHECKING:
+    from .reference import Fiber, Scheduler, become_carrier, cease_carrier, running
 
-wanted = os.environ.get("VTHREADS_ENGINE", "reference")
-if wanted not in ENGINES:
-    raise ImportError(f"VTHREADS_ENGINE={wanted!r}: this installation has {', '.join(ENGINES)}")
+    engine_name: str
+else:
+    engine_name, engine = _choose(os.environ.get("VTHREADS_ENGINE"))
+    Fiber, Scheduler = engine.Fiber, engine.Scheduler
+    become_carrier, cease_carrier, running = engine.become_carrier, engine.cease_carrier, engine.running

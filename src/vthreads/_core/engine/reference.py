@@ -11,7 +11,6 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
-from enum import Enum
 from math import inf
 from types import FrameType
 from typing import Any
@@ -23,54 +22,24 @@ from ..order import Order
 from ..originals import get_ident
 from .descriptors import Descriptors
 from .pollers import Poller
+from .states import (
+    ABORTED,
+    LONGEST_WAIT,
+    NOTHING,
+    POOL_SIZE,
+    SLICE,
+    STUCK_AGAIN_AFTER,
+    SWITCHES_PER_POLL,
+    TIMED_OUT,
+    Signal,
+    State,
+    carriers,
+)
 from .timers import Timers
 
-__all__ = ["ABORTED", "TIMED_OUT", "Fiber", "Scheduler", "State"]
-
-# Timers and I/O are looked at after this many switches or seconds, whichever is first, so that neither starves.
-SWITCHES_PER_POLL = 64
-SLICE = 0.001
-# The longest wait that a poller is asked for: more milliseconds than fit an int would be refused.
-LONGEST_WAIT = 3_600.0
-# Seconds between the two looks that a deadlock takes.
-STUCK_AGAIN_AFTER = 0.02
-# Finished greenlets kept for reuse; one holds about 6 KiB.
-POOL_SIZE = 1_000
-
-
-class State(Enum):
-    """Where a fiber is in its life.
-
-    NEW ──start──> RUNNING ──park──> PARKED
-     │             ^     │             │
-     └─enqueue─> READY   └─end─> ENDED │ unpark, deadline, abort
-                   ^                   │
-                   └───────────────────┘
-    """
-
-    NEW = "new"
-    READY = "ready"
-    RUNNING = "running"
-    PARKED = "parked"
-    ENDED = "ended"
-
+__all__ = ["Fiber", "Scheduler", "become_carrier", "cease_carrier", "running"]
 
 NEW, READY, RUNNING, PARKED, ENDED = State
-
-
-class _Signal:
-    """A named value that `park` returns."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __repr__(self) -> str:
-        return self._name
-
-
-TIMED_OUT = _Signal("TIMED_OUT")
-ABORTED = _Signal("ABORTED")
-NOTHING = _Signal("NOTHING")
 
 Abort = Callable[[], bool]
 
@@ -78,12 +47,14 @@ Abort = Callable[[], bool]
 class Fiber:
     """What the scheduler switches. It stays on its scheduler for life: greenlets cannot change their OS thread."""
 
-    __slots__ = ("_abort", "_greenlet", "_wake", "context", "scheduler", "state")
+    __slots__ = ("_abort", "_greenlet", "_wake", "context", "pending", "scheduler", "state")
 
     def __init__(self, scheduler: Scheduler, context: Context | None) -> None:
         self.scheduler = scheduler
         self.context = context
         self.state = NEW
+        # True while anything may have to be raised at a checkpoint: the one flag that checkpoints look at.
+        self.pending = False
         self._greenlet: greenlet | None = None
         self._abort: Abort | None = None
         self._wake: Any = NOTHING
@@ -98,6 +69,61 @@ class Fiber:
             # Parked or not, it is the one whose greenlet runs: whoever finds nobody ready polls on its own stack.
             return sys._getframe(1)
         return None if self._greenlet is None else self._greenlet.gr_frame
+
+    # --- checkpoints
+
+    def check(self) -> None:
+        """The beginning of every checkpoint: raise what is pending, and yield after a long run.
+
+        Nothing has happened yet when it raises.
+        """
+        if self.pending:
+            self.raise_due()
+        scheduler = self.scheduler
+        if scheduler._now() >= scheduler.slice_end:
+            scheduler.yield_now()
+            if self.pending:
+                self.raise_due()
+
+    def give_way(self) -> None:
+        """Let others run after a long run, for calls that are no checkpoints but may be all that a loop does."""
+        scheduler = self.scheduler
+        if scheduler._now() >= scheduler.slice_end:
+            scheduler.yield_now()
+
+    def yield_now(self) -> None:
+        """A checkpoint that lets every ready fiber run once."""
+        if self.pending:
+            self.raise_due()
+        self.scheduler.yield_now()
+        if self.pending:
+            self.raise_due()
+
+    def park(self, abort: Abort | None = None, timeout: float | None = None) -> Any:
+        """Park, after `check()`: what the fiber was unparked with, or TIMED_OUT after `timeout` seconds.
+
+        Raises what becomes due meanwhile, if `abort()` could withdraw the wait; then nothing has happened.
+        """
+        scheduler = self.scheduler
+        deadline = inf if timeout is None else scheduler._now() + timeout
+        if self.pending:
+            return self.park_pending(abort, deadline)
+        answer = scheduler.park(abort, deadline)
+        if answer is ABORTED:
+            self.raise_aborted()
+        return answer
+
+    def raise_due(self) -> None:
+        """Raise what has to be raised now, if anything: `pending` says that there may be something."""
+
+    def park_pending(self, abort: Abort | None, deadline: float) -> Any:
+        """`park` while `pending` is set."""
+        return self.scheduler.park(abort, deadline)
+
+    def raise_aborted(self) -> None:
+        """Raise what `park` was aborted for."""
+
+    # --- being unparked
 
     def may_be_roused(self) -> bool:
         """Asked on the fiber's OS thread before `rouse` takes effect."""
@@ -143,7 +169,7 @@ class Fiber:
         if self.state is PARKED:
             self._withdraw(TIMED_OUT)
 
-    def _withdraw(self, answer: _Signal) -> None:
+    def _withdraw(self, answer: Signal) -> None:
         if self._abort is None or self._abort():
             self._wake = answer
             self.scheduler.make_ready(self)
@@ -393,3 +419,22 @@ class Scheduler:
         for _ in range(len(inbox)):
             function, args = inbox.popleft()
             function(*args)
+
+
+# --- who runs here
+
+
+def become_carrier(scheduler: Scheduler) -> None:
+    """This OS thread runs the fibers of `scheduler` from now on."""
+    carriers[scheduler.ident] = scheduler
+
+
+def cease_carrier() -> None:
+    """This OS thread is no carrier any more."""
+    carriers.pop(get_ident(), None)
+
+
+def running() -> Any:
+    """The fiber that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
+    scheduler = carriers.get(get_ident())
+    return None if scheduler is None else scheduler.running
