@@ -84,7 +84,8 @@ $(MADE):
 		{ echo '$(VENV) exists and is not of Python $(VERSION); remove it, or name another: make VENV=.venv-other' >&2; exit 1; }
 	@touch $@
 
-$(INSTALLED)-%: $(MADE) pyproject.toml
+# What is compiled at installation is installed again when its source has changed.
+$(INSTALLED)-%: $(MADE) pyproject.toml setup.py src/vthreads/_core/engine/accelerated.pyx
 	@echo 'Installing vthreads[$*] into $(VENV) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -301,16 +301,14 @@ def test_wait_parks_with_and_without_a_limit(way):
     virtual(root)
 
 
-def test_the_time_limit_of_wait_is_on_the_clock_and_is_not_polled_for():
+def test_the_time_limit_of_wait_is_on_the_clock_and_is_not_polled_for(monkeypatch):
     def root():
-        scheduler = vthreads.current_thread().scheduler
-        with start(CAT) as process:
+        with start(CAT) as process, monkeypatch.context() as patches:
             start_time, parks = vthreads.now(), []
-            original = scheduler.park
-            scheduler.park = lambda *args: [parks.append(args), original(*args)][1]
+            original = vthreads.VirtualThread.park
+            patches.setattr(vthreads.VirtualThread, "park", lambda *args: [parks.append(args), original(*args)][1])
             with pytest.raises(subprocess.TimeoutExpired) as caught:
                 process.wait(timeout=1000)
-            scheduler.park = original
             assert (1000, 1) == (vthreads.now() - start_time, len(parks))
             assert (CAT, 1000) == (caught.value.cmd, caught.value.timeout)
             process.stdin.close()

@@ -517,7 +517,7 @@ def test_finished_greenlets_run_the_next_threads(virtual):
 
 
 def test_the_pool_is_bounded_and_empty_after_the_run(virtual, monkeypatch):
-    monkeypatch.setattr("vthreads._core.engine.reference.POOL_SIZE", 5)
+    monkeypatch.setattr("vthreads._core.engine.states.POOL_SIZE", 5)
 
     def root():
         with ThreadGroup() as g:

@@ -428,7 +428,7 @@ def _describe_deadlock(parked: list[VirtualThread]) -> str:
 
 
 # Modules whose functions stand on the stack of every parked thread.
-HOW_IT_WAITS = {Fiber.__module__, VirtualThread.__module__, WaitQueue.__module__, __name__}
+HOW_IT_WAITS = {Fiber.__module__, State.__module__, VirtualThread.__module__, WaitQueue.__module__, __name__}
 
 
 def describe_wait(thread: VirtualThread) -> str:

@@ -20,13 +20,13 @@ from greenlet import getcurrent, greenlet
 from ..clock import Clock
 from ..order import Order
 from ..originals import get_ident
+from . import states
 from .descriptors import Descriptors
 from .pollers import Poller
 from .states import (
     ABORTED,
     LONGEST_WAIT,
     NOTHING,
-    POOL_SIZE,
     SLICE,
     STUCK_AGAIN_AFTER,
     SWITCHES_PER_POLL,
@@ -224,6 +224,7 @@ class Scheduler:
         self._base = getcurrent()
         self._starter = greenlet(self._start_greenlets, self._base)
         self._pool: list[greenlet] = []
+        self._pool_size = states.POOL_SIZE
         self._next: Fiber | None = None
 
     # --- from any OS thread
@@ -355,7 +356,7 @@ class Scheduler:
             fiber.state = ENDED
             fiber._greenlet = None
             del fiber
-            if len(self._pool) >= POOL_SIZE:
+            if len(self._pool) >= self._pool_size:
                 # This greenlet ends, and control passes to its parent.
                 me.parent = self._prepared(self._take_next())
                 return

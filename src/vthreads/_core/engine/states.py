@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "TIMED_OUT",
     "State",
     "carriers",
+    "in_a_frame",
 ]
 
 # Scheduler by OS thread ident.
@@ -62,3 +64,15 @@ class Signal:
 TIMED_OUT = Signal("TIMED_OUT")
 ABORTED = Signal("ABORTED")
 NOTHING = Signal("NOTHING")
+
+
+def in_a_frame(call: Callable[[], None]) -> Callable[[], None]:
+    """Make `call` with a Python frame around it.
+
+    For a compiled engine: greenlet takes one that is suspended without any Python frame for one that runs elsewhere.
+    """
+
+    def framed() -> None:
+        call()
+
+    return framed

@@ -1,0 +1,194 @@
+"""The compiled engine: it is compiled, it is chosen, and random programs do on it what they do on the other."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from math import inf
+from types import FunctionType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vthreads._core.clock import VirtualClock
+from vthreads._core.engine import engine_name, make_poller, reference
+from vthreads._core.order import FifoOrder, SeededOrder
+
+try:
+    accelerated = importlib.import_module("vthreads._core.engine.accelerated")
+except ModuleNotFoundError:
+    accelerated = None
+
+needs_it = pytest.mark.skipif(accelerated is None, reason="installed without a C compiler: there is no compiled engine")
+
+
+@needs_it
+@pytest.mark.parametrize(
+    "name", ["Fiber.check", "Fiber.park", "Fiber.unpark", "Scheduler.park", "Scheduler.start", "running"]
+)
+def test_the_hot_path_is_compiled(name):
+    compiled, readable = accelerated, reference
+    for part in name.split("."):
+        compiled, readable = getattr(compiled, part), getattr(readable, part)
+    assert isinstance(readable, FunctionType)
+    assert not isinstance(compiled, FunctionType)
+    assert not hasattr(compiled, "__code__")
+    assert accelerated.__file__.endswith(tuple(EXTENSION_SUFFIXES))
+
+
+@needs_it
+def test_it_is_chosen_unless_the_other_is_asked_for():
+    assert os.environ.get("VTHREADS_ENGINE", "accelerated") == engine_name
+
+
+def engine_of_a_process(name):
+    program = "from vthreads._core.engine import engine_name; print(engine_name)"
+    environment = {**os.environ, "VTHREADS_ENGINE": name}
+    return subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60, env=environment
+    )
+
+
+def test_the_readable_one_can_be_asked_for():
+    assert "reference\n" == engine_of_a_process("reference").stdout
+
+
+def test_an_engine_that_does_not_exist_is_an_error():
+    done = engine_of_a_process("warp")
+    assert 1 == done.returncode
+    assert "VTHREADS_ENGINE='warp': there is no such engine" in done.stderr
+
+
+def test_the_compiled_engine_asked_for_and_missing_is_an_error():
+    program = """
+import sys
+sys.modules["vthreads._core.engine.accelerated"] = None
+import vthreads
+"""
+    environment = {**os.environ, "VTHREADS_ENGINE": "accelerated"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert 1 == done.returncode
+    assert "the compiled engine is not part of this installation" in done.stderr
+
+
+def test_missing_and_not_asked_for_the_readable_one_runs():
+    program = """
+import sys
+sys.modules["vthreads._core.engine.accelerated"] = None
+import vthreads
+from vthreads._core.engine import engine_name
+print(engine_name, vthreads.spawn(lambda: 42).result())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "VTHREADS_ENGINE"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert ("reference 42\n", "") == (done.stdout, done.stderr)
+
+
+# --- random programs
+
+# What a fiber does, one thing after the other: numbers are of other fibers, or tenths of a second.
+ACTIONS = st.one_of(
+    st.tuples(st.just("yield"), st.just(0)),
+    st.tuples(st.just("park"), st.none() | st.integers(0, 20)),
+    st.tuples(st.just("park, cannot be aborted"), st.integers(0, 20)),
+    st.tuples(st.just("unpark"), st.integers(0, 9)),
+    st.tuples(st.just("rouse"), st.integers(0, 9)),
+    st.tuples(st.just("start"), st.integers(0, 9)),
+    st.tuples(st.just("post an unpark"), st.integers(0, 9)),
+    st.tuples(st.just("give way"), st.just(0)),
+)
+PROGRAMS = st.lists(st.lists(ACTIONS, max_size=8), min_size=1, max_size=10)
+
+
+class Performance:
+    """One run of a program on one engine, and what was seen of it."""
+
+    def __init__(self, engine, program, order):
+        self.log = []
+        self.program = program
+        self.clock = VirtualClock()
+        self.scheduler = engine.Scheduler(
+            make_poller("select"), self.clock, order,
+            is_stuck=lambda: True, when_stuck=self.end_of_waiting, when_signalled=self.log.append,
+        )  # fmt: skip
+        performance = self
+
+        class Fiber(engine.Fiber):
+            def __init__(self, number):
+                super().__init__(performance.scheduler, None)
+                self.number = number
+
+            def run(self):
+                performance.perform(self, program[self.number])
+
+        class Root(engine.Fiber):
+            def run(self):
+                raise AssertionError("the root runs already")
+
+        self.fibers = [Fiber(number) for number in range(len(program))]
+        self.started = set()
+        self.root = Root(self.scheduler, None)
+
+    def run(self):
+        self.scheduler.adopt(self.root)
+        for number in range(len(self.fibers)):
+            self.start(number)
+            self.scheduler.yield_now()
+        while any(fiber.state.value != "ended" for fiber in self.fibers):
+            self.log.append(("root", str(self.scheduler.park(None, inf))))
+        self.log.append(("over", self.clock.now(), len(self.scheduler.timers)))
+        self.scheduler.close()
+        return self.log
+
+    def end_of_waiting(self):
+        """Nobody would ever wake again: all that are parked are, in order, and then the root."""
+        for fiber in (*self.fibers, self.root):
+            if fiber.state.value == "parked":
+                self.log.append(("stuck", fiber.unpark("stuck")))
+
+    def start(self, number):
+        if number not in self.started:
+            self.started.add(number)
+            self.scheduler.start(self.fibers[number])
+
+    def perform(self, fiber, actions):
+        scheduler, fibers = self.scheduler, self.fibers
+        for action, argument in actions:
+            answer = None
+            if action == "yield":
+                fiber.yield_now()
+            elif action == "park":
+                answer = fiber.park(None, None if argument is None else argument / 10)
+            elif action == "park, cannot be aborted":
+                answer = fiber.park(lambda: scheduler.post(fiber.unpark, "granted") or False, argument / 10)
+            elif action == "start":
+                self.start(argument % len(fibers))
+            elif action == "give way":
+                fiber.give_way()
+            else:
+                other = fibers[argument % len(fibers)]
+                if action == "unpark":
+                    answer = other.unpark(fiber.number) if other.state.value == "parked" else None
+                elif action == "rouse":
+                    other.rouse()
+                else:
+                    scheduler.post(lambda other=other: other.state.value == "parked" and other.unpark("posted"))
+            self.log.append((fiber.number, action, str(answer), self.clock.now(), fiber.state.value))
+
+
+@needs_it
+@settings(max_examples=500, deadline=None)
+@given(program=PROGRAMS, seed=st.none() | st.integers(0, 1_000))
+def test_random_programs_have_the_same_outcome_on_both_engines(program, seed):
+    def order():
+        return FifoOrder() if seed is None else SeededOrder(seed)
+
+    assert Performance(reference, program, order()).run() == Performance(accelerated, program, order()).run()
