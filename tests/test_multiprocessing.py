@@ -657,3 +657,32 @@ def test_a_manager_used_before_the_runtime_started_serves_virtual_threads():
         """
     )
     assert "[True, True, True]\n" == out
+
+
+def test_a_signal_handler_can_end_a_child_that_was_forked_on_a_virtual_thread():
+    script = """
+        import multiprocessing, os, signal, sys, time, vthreads
+
+        def child(ready):
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+            ready.set()
+            while True:
+                time.sleep(60)
+
+        def root():
+            context = multiprocessing.get_context("fork")
+            ready = context.Event()
+            process = context.Process(target=child, args=(ready,))
+            process.start()
+            ready.wait()
+            os.kill(process.pid, signal.SIGTERM)
+            process.join(15)
+            print(process.exitcode)
+            process.kill()
+
+        vthreads.run(root)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=40, check=False
+    )
+    assert ("7\n", 0) == (ended.stdout, ended.returncode)

@@ -131,10 +131,14 @@ def _install(signalnum: int, handler: Handler) -> None:
 def _started(scheduler: Scheduler, patch: bool) -> None:
     if not is_main_carrier(scheduler):
         return
+    forked = state.scheduler is not None
     state.scheduler = scheduler
     state.presses, state.pressed = 0, None
     # Written to by the C part of the handler: a signal that comes just before a poll must end it.
-    state.users_wakeup_fd = original_set_wakeup_fd(scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
+    previous = original_set_wakeup_fd(scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
+    if not forked:
+        # In the child of a fork it is the poller's of the parent, whose number may mean another file by now.
+        state.users_wakeup_fd = previous
     for signalnum in signal.valid_signals():
         handler = state.handlers.get(signalnum) or original_getsignal(signalnum)
         if callable(handler):

@@ -415,6 +415,10 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             raise self._take_interrupt()
         return answer
 
+    def end_deferral(self) -> None:
+        """Deliver again, whatever `deferred_delivery` is around: the running code will not return to it."""
+        self._deferred = 0
+
     def may_be_roused(self) -> bool:
         # Before its first run it is at no checkpoint, so an interrupt has to wait for one.
         return self._is_due() if self._greenlet is not None else self._affected_by is not None

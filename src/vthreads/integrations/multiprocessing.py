@@ -50,6 +50,9 @@ NEVER_RAISING = {
     "concurrent.futures.process": [("_ThreadWakeup", "wakeup"), ("_ThreadWakeup", "clear"), ("_ThreadWakeup", "close")],
 }
 
+# What a child by fork lives in, inside the call that started it; it never returns to that.
+CHILDS_LIFE = {"multiprocessing.process": [("BaseProcess", "_bootstrap")]}
+
 # Calls that may be given up while they acquire one attribute, and not further on.
 GIVEN_UP_AT = {
     # It acquires its lock again in any case.
@@ -64,6 +67,7 @@ def _fit(module: ModuleType) -> list[Undo]:
     name = module.__name__
     undo = [_wrap(getattr(module, cls), method, shielded) for cls, method in SHIELDED.get(name, ())]
     undo += [_wrap(getattr(module, cls), method, never_raising) for cls, method in NEVER_RAISING.get(name, ())]
+    undo += [_wrap(getattr(module, cls), method, _child_of_its_own) for cls, method in CHILDS_LIFE.get(name, ())]
     for cls, method, semaphore in GIVEN_UP_AT.get(name, ()):
         undo.append(_wrap(getattr(module, cls), method, partial(_given_up_at, semaphore)))
     return undo + FURTHER.get(name, _nothing)(module)
@@ -84,6 +88,19 @@ def _set(holder: Any, name: str, new: Any) -> Undo:
     old = vars(holder)[name]
     setattr(holder, name, new)
     return partial(setattr, holder, name, old)
+
+
+def _child_of_its_own(method: Method) -> Method:
+    """`method` with nothing deferred: what the parent must not leave half done is none of the child's business."""
+
+    @functools.wraps(method)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        thread = running()
+        if thread is not None:
+            thread.end_deferral()
+        return method(*args, **kwargs)
+
+    return call
 
 
 def _given_up_at(semaphore: str, method: Method) -> Method:
