@@ -849,10 +849,19 @@ def test_what_a_call_spawns_in_the_background_ends_with_it():
 @pytest.mark.parametrize("grace", [0.05, 60], ids=["overdue", "in its grace"])
 def test_the_second_ctrl_c_leaves_the_call_of_any_thread_behind(grace):
     done = run_script(f"""
-        import os, signal, threading, time, vthreads
+        import os, signal, sys, threading, time, vthreads
         from vthreads.offload import offload
 
-        begun = threading.Event()
+        begun, told = threading.Event(), threading.Event()
+
+        class Telling:
+            def write(self, text, stderr=sys.stderr):
+                stderr.write(text)
+                told.set()
+
+            flush = sys.stderr.flush
+
+        sys.stderr = Telling()
 
         def stuck():
             begun.set()
@@ -870,7 +879,8 @@ def test_the_second_ctrl_c_leaves_the_call_of_any_thread_behind(grace):
             os.kill(os.getpid(), signal.SIGINT)
             while not all(thread.pending for thread in group):
                 time.sleep(0.01)
-            time.sleep(0.1)
+            if {grace} < 1:
+                told.wait()
             os.kill(os.getpid(), signal.SIGINT)
 
         threading.Thread(target=press, daemon=True).start()

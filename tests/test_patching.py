@@ -16,6 +16,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 import types
 from time import sleep as captured_sleep
 
@@ -504,3 +505,25 @@ def test_a_condition_made_before_the_runtime_takes_its_lock_back_when_a_wait_in_
         return [future.cancelled() for future in futures]
 
     assert [True] * 3 == vthreads.run(root, clock=VirtualClock())
+
+
+def test_a_traceback_is_shown_with_its_source_in_a_cancelled_thread(tmp_path, monkeypatch):
+    (tmp_path / "fails_when_called.py").write_text("def call():\n    1 / 0  # the line in question\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import fails_when_called
+
+    shown = []
+
+    def root():
+        with vthreads.CancelScope() as scope:
+            try:
+                fails_when_called.call()
+            except ZeroDivisionError as error:
+                scope.cancel()
+                shown.extend(traceback.format_exception(error))
+            vthreads.sleep(1)
+        assert scope.cancelled_caught
+
+    vthreads.run(root)
+    del sys.modules["fails_when_called"]
+    assert "1 / 0  # the line in question" in "".join(shown)

@@ -258,10 +258,11 @@ def _report(thread: VirtualThread, call: Call) -> None:
     reason = None if node is None else node._cancel_reason
     lines = [f"vthreads: {thread.name!r} is cancelled ({reason or 'no reason was given'}), but "]
     lines += [f"still waits for the offloaded call of {name_of(call.function)}; Ctrl-C leaves the call behind.\n"]
-    for failure in _failures_held_up(thread):
-        lines += ["This waits behind it:\n", *traceback.format_exception(failure)]
     try:
+        # Formatting reads source files, and calls code of the user's.
         with deferred_delivery():
+            for failure in _failures_held_up(thread):
+                lines += ["This waits behind it:\n", *traceback.format_exception(failure)]
             sys.stderr.write("".join(lines))
             sys.stderr.flush()
     except (OSError, ValueError, AttributeError):

@@ -12,6 +12,7 @@ import builtins
 import concurrent.futures
 import fcntl
 import io
+import linecache
 import os
 import queue
 import select
@@ -124,6 +125,8 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (fcntl, "flock", file_locks.flock),
     (fcntl, "lockf", file_locks.lockf),
     (fcntl, "fcntl", file_locks.fcntl),
+    # What a traceback is shown by reads source files: a failure is shown in a cancelled thread as well.
+    (linecache, "updatecache", never_raising(linecache.updatecache)),
     # signals
     (signal, "signal", signals.set_handler),
     (signal, "getsignal", signals.get_handler),
