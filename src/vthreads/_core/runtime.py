@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
 import os
 import sys
 import threading
@@ -141,10 +142,25 @@ def _other_os_threads() -> bool:
     # One that was just started has no frame yet, but a place in limbo; one that ends has a frame, but no place left.
     starting: dict[Any, Any] = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
     known: dict[int, Any] = threading._active  # type: ignore[attr-defined]  # likewise
-    alive = set(sys._current_frames())
+    alive = _idents_of_os_threads()
     ending_os_threads.intersection_update(alive)
     over = ending_os_threads - known.keys()
     return bool(starting) or bool(alive - own_os_threads - over - {get_ident()})
+
+
+def _idents_of_os_threads() -> set[int]:
+    """Those that have a Python frame.
+
+    Python 3.11 holds a lock while it collects the frames. Were the garbage collector to run Python code in the midst of
+    that, an OS thread that ends then would wait for the lock while it holds the GIL, and everything would stand still.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return set(sys._current_frames())
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def is_main_carrier(scheduler: Scheduler) -> bool:
