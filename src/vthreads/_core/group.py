@@ -8,9 +8,6 @@ cancelling; this file decides when, and what is raised at the end. How a thread 
 
 from __future__ import annotations
 
-import ctypes
-import sys
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
@@ -34,7 +31,7 @@ from .spawn_site import LONGEST_CHAIN, caller_site
 from .thread import VirtualThread
 from .wait_queue import WaitQueue, waiter_here
 
-__all__ = ["BackgroundGroup", "ThreadGroup", "current_group"]
+__all__ = ["ThreadGroup", "current_group"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -551,61 +548,3 @@ class _Completions(Iterator[Future[Any]]):
                     raise StopIteration
                 self._waiting.add(waiter)
             self._waiting.park(waiter)
-
-
-class BackgroundGroup(ThreadGroup):
-    """A group that belongs to a carrier, as that of `vthreads.spawn`: no block, independent failures, told at once."""
-
-    def __init__(self, scheduler: Scheduler, name: str = "background") -> None:
-        super().__init__(name, on_failure="continue")
-        self._home = scheduler
-        self._phase = OPEN
-
-    def _scheduler(self) -> Scheduler:
-        return self._home
-
-    def __enter__(self) -> ThreadGroup:
-        raise GroupClosed(f"{self!r} belongs to the runtime and has no block; make a ThreadGroup of your own", self)
-
-    def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
-        try:
-            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
-        except BaseException as hook_error:  # noqa: BLE001  # the hook's own failure, shown as the interpreter shows one
-            sys.excepthook(type(hook_error), hook_error, hook_error.__traceback__)
-
-    def left(self, thread: VirtualThread) -> None:
-        super().left(thread)
-        # Nobody iterates over what ran in the background.
-        self._ended.clear()
-
-    def make_thread(self, fn: Callable[..., Any], args: tuple[Any, ...], context: Context) -> VirtualThread:
-        """Make a member that calls `fn(*args)` in `context`; `launch` has it run."""
-        return self._admit(running(), (fn, args, {}), False, context)
-
-    def launch(self, thread: VirtualThread) -> None:
-        """Run a member that was made here at once, up to its first park."""
-        self._launch(thread)
-
-    def end(self, root: VirtualThread, reason: str) -> None:
-        """Cancel all members, and let go of those that do not end within their cleanup grace."""
-        if not self._members:
-            return
-        self.cancel(reason)
-        now = root.scheduler.clock.now
-        patience = now() + self._scope._grace()
-        try:
-            while self._members and now() < patience:
-                self._empty.add(root)
-                self._empty.park(root, patience - now())
-        finally:
-            for thread in self._members:
-                # Never collected: that would run their `finally` blocks on whatever stack is there.
-                ctypes.pythonapi.Py_IncRef(ctypes.py_object(thread))
-
-    def join(self, root: VirtualThread) -> None:
-        """Wait until no member is left; what interrupts the wait cancels them and is raised at the end."""
-        self._body = root
-        failures = len(self._failures)
-        self._wait_for_members(root)
-        for failure, _ in self._failures[failures:]:
-            raise failure

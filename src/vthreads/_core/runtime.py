@@ -18,12 +18,12 @@ from contextvars import copy_context
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ..errors import DeadlockError
+from .background import BackgroundGroup
 from .cancel import CancelNode, CancelScope
 from .clock import Clock, MonotonicClock
 from .current import carriers, on_carrier, running, set_starter, started_here
 from .engine import Fiber, Scheduler, State, become_carrier, cease_carrier, make_poller
 from .future import CANCELLED, Future
-from .group import BackgroundGroup
 from .order import FifoOrder, Order
 from .originals import get_ident
 from .spawn_site import first_frame_outside
