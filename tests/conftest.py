@@ -7,7 +7,7 @@ import pytest
 
 import vthreads
 from vthreads import patching
-from vthreads._core.runtime import threads_below
+from vthreads._core.deadlock import threads_below
 from vthreads.testing import SeededOrder, VirtualClock
 
 

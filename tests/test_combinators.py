@@ -14,7 +14,7 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup
-from vthreads._core.runtime import threads_below
+from vthreads._core.deadlock import threads_below
 from vthreads.combinators import first_completed, gather, race
 from vthreads.completion import as_completed, wait
 from vthreads.errors import Cancelled, GroupClosed

@@ -31,7 +31,7 @@ import trustme
 
 import vthreads
 from vthreads import ThreadGroup
-from vthreads._core.runtime import threads_below
+from vthreads._core.deadlock import threads_below
 from vthreads.files import reading as file_reading
 from vthreads.net import dns
 from vthreads.net.readiness import WRITE, wait_blocking

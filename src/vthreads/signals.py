@@ -21,9 +21,10 @@ from typing import Any
 
 from ._core.cancel import CancelScope
 from ._core.current import carriers, running
+from ._core.deadlock import threads_below
 from ._core.engine import Scheduler
 from ._core.originals import write_fd
-from ._core.runtime import is_main_carrier, outside_sources, start_hooks, stop_hooks, threads_below
+from ._core.runtime import is_main_carrier, outside_sources, start_hooks, stop_hooks
 from ._core.spawn_site import is_own_frame
 from ._core.thread import VirtualThread
 from ._core.wait_queue import WaitQueue

@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 import vthreads
-from vthreads._core.runtime import threads_below
+from vthreads._core.deadlock import threads_below
 
 PORTS = {
     "PostgreSQL": 5432,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import vthreads
 from vthreads import CancelScope, ThreadGroup, shield, sleep
-from vthreads._core.runtime import threads_below
+from vthreads._core.deadlock import threads_below
 from vthreads.errors import Cancelled
 from vthreads.testing import SeededOrder, VirtualClock
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import vthreads
 from vthreads import ThreadGroup, move_on_after, shield, sleep
-from vthreads._core.runtime import threads_below
+from vthreads._core.deadlock import threads_below
 from vthreads.errors import Cancelled, GroupClosed
 from vthreads.testing import SeededOrder, VirtualClock
 

@@ -1,4 +1,4 @@
-"""Start, end, fork and deadlock of the runtime: the one place that wires the parts.
+"""Start, end and deadlock of the runtime: the one place that wires the parts.
 
 An OS thread becomes a carrier by `run()` or by the first use of something that needs one; its running code is then the
 root virtual thread. Layers above take part in starting and stopping through the lists of hooks.
@@ -7,13 +7,11 @@ root virtual thread. Layers above take part in starting and stopping through the
 from __future__ import annotations
 
 import atexit
-import ctypes
 import gc
 import os
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextvars import copy_context
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -22,21 +20,23 @@ from .background import BackgroundGroup
 from .cancel import CancelNode, CancelScope
 from .clock import Clock, MonotonicClock
 from .current import carriers, on_carrier, running, set_starter, started_here
-from .engine import Fiber, Scheduler, State, become_carrier, cease_carrier, make_poller
-from .future import CANCELLED, Future
+from .deadlock import describe_deadlock, threads_below
+from .engine import Scheduler, State, become_carrier, cease_carrier, make_poller
+from .future import Future
 from .order import FifoOrder, Order
 from .originals import get_ident
-from .spawn_site import first_frame_outside
 from .thread import VirtualThread
-from .wait_queue import WaitQueue
 
 __all__ = [
+    "Carrier",
     "after_fork_hooks",
     "checkpoint",
     "current_thread",
     "ending_os_threads",
+    "exit_process",
     "forking_os_threads",
     "is_main_carrier",
+    "join_at_exit",
     "now",
     "outside_sources",
     "run",
@@ -44,7 +44,6 @@ __all__ = [
     "start_hooks",
     "stop_hooks",
     "stopping",
-    "threads_below",
 ]
 
 P = ParamSpec("P")
@@ -74,10 +73,12 @@ def _give_groups(scheduler: Scheduler) -> None:
     scheduler.daemons = BackgroundGroup(scheduler, "daemons")
 
 
-class _Carrier:
+class Carrier:
     """One OS thread with its scheduler and its root."""
 
-    def __init__(self, poller: str | None, clock: Clock | None, order: Order | None) -> None:
+    def __init__(
+        self, poller: str | None, clock: Clock | None, order: Order | None, root: VirtualThread | None = None
+    ) -> None:
         self.scheduler = Scheduler(
             make_poller(poller),
             clock or MonotonicClock(),
@@ -87,7 +88,7 @@ class _Carrier:
             when_signalled=self._signalled,
         )
         _give_groups(self.scheduler)
-        self.scheduler.root = self.root = self._new_root()
+        self.scheduler.root = self.root = root or self._new_root()
 
     def _new_root(self) -> VirtualThread:
         root = VirtualThread(self.scheduler, copy_context())
@@ -99,7 +100,6 @@ class _Carrier:
     def start(self, patch: bool) -> None:
         self.scheduler.adopt(self.root)
         become_carrier(self.scheduler)
-        _register_fork_hook()
         for hook in start_hooks:
             hook(self.scheduler, patch)
 
@@ -131,7 +131,7 @@ class _Carrier:
     def _deadlocked(self) -> None:
         """Tell the root; or, if its wait cannot be given up, whoever can be reached."""
         parked = [thread for thread in threads_below(self.scheduler) if thread.state is State.PARKED]
-        error = DeadlockError(_describe_deadlock(parked))
+        error = DeadlockError(describe_deadlock(parked))
         for thread in [self.root, *parked]:
             thread.interrupt_with(error, polite=False)
             if thread.state is not State.PARKED:
@@ -178,11 +178,11 @@ def _start_lazily() -> VirtualThread:
         )
     if sys.is_finalizing():
         raise RuntimeError("the interpreter is finalizing; no virtual threads can be started any more")
-    carrier = _Carrier(None, None, None)
+    carrier = Carrier(None, None, None)
     carrier.start(patch=True)
     os_thread = threading.current_thread()
     if os_thread is threading.main_thread():
-        _join_at_exit(carrier)
+        join_at_exit(carrier)
     else:
         _join_at_end_of(os_thread, carrier)
     return carrier.root
@@ -222,7 +222,7 @@ def run(
         raise RuntimeError(f"run() inside {running()!r}: a runtime runs here already; call {fn!r} directly or spawn it")
     if carriers != 1:
         raise ValueError(f"carriers={carriers}: this version runs all virtual threads of run() on 1 carrier")
-    carrier = _Carrier(poller, clock, order)
+    carrier = Carrier(poller, clock, order)
     try:
         carrier.start(patch)
         try:
@@ -239,7 +239,7 @@ def run(
 # --- the end of an OS thread that became a carrier
 
 
-def _join_at_end_of(os_thread: threading.Thread, carrier: _Carrier) -> None:
+def _join_at_end_of(os_thread: threading.Thread, carrier: Carrier) -> None:
     """The last thing a `threading.Thread` does is to call its `_delete`, on 3.11 to 3.14: end the carrier there."""
 
     def delete() -> None:
@@ -257,7 +257,7 @@ def _join_at_end_of(os_thread: threading.Thread, carrier: _Carrier) -> None:
     os_thread._delete = delete  # type: ignore[attr-defined]  # not in the type stubs
 
 
-def _join_at_exit(carrier: _Carrier) -> None:
+def join_at_exit(carrier: Carrier) -> None:
     """Join before `concurrent.futures` and `threading` join theirs: all of that happens in `threading._shutdown`.
 
     It tells the pools first, in the reverse order of their registration, and then joins OS threads, which blocks the
@@ -290,7 +290,7 @@ def _join_at_exit(carrier: _Carrier) -> None:
     threading._shutdown = shutdown  # type: ignore[attr-defined]
 
 
-def _join_main(carrier: _Carrier, join: Callable[[VirtualThread], None]) -> bool:
+def _join_main(carrier: Carrier, join: Callable[[VirtualThread], None]) -> bool:
     """Join at the end of the main thread; false if that ended in a deadlock."""
     if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
         carrier.scheduler.background.cancel("KeyboardInterrupt in the main thread")
@@ -314,159 +314,6 @@ def exit_process(status: int) -> NoReturn:
             # Closed or broken, and the process ends: there is nowhere left to say so.
             pass
     os._exit(status)
-
-
-# --- fork
-
-_fork_hook_registered = False
-
-
-def _register_fork_hook() -> None:
-    global _fork_hook_registered
-    if not _fork_hook_registered:
-        _fork_hook_registered = True
-        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
-
-
-class _ForkedRoot:
-    """Owner of a virtual thread that forked: in the child its end is the end of the process."""
-
-    name = "forked"
-
-    def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
-        # From here on a root like any other, whose end is only told to itself.
-        thread.group = None
-        status = 0
-        if isinstance(error, SystemExit):
-            status = error.code if isinstance(error.code, int) else int(error.code is not None)
-            if status and not isinstance(error.code, int):
-                sys.stderr.write(f"{error.code}\n")
-        elif error is not None:
-            sys.excepthook(type(error), error, error.__traceback__)
-            status = 1
-        threading._shutdown()  # type: ignore[attr-defined]  # not in the type stubs
-        exit_process(status)
-
-    def left(self, thread: VirtualThread) -> None:
-        """Never reached: `settle` ends the process."""
-
-
-def _before_fork() -> None:
-    forking_os_threads.add(get_ident())
-
-
-def _after_fork_in_parent() -> None:
-    forking_os_threads.discard(get_ident())
-
-
-def _after_fork() -> None:
-    """The child keeps the forking virtual thread, as the root of a fresh runtime, and nothing else."""
-    old = carriers.get(get_ident())
-    everyone = list(carriers.values())
-    carriers.clear()
-    cease_carrier()
-    own_os_threads.clear()
-    forking_os_threads.clear()
-    for hook in after_fork_hooks:
-        hook()
-    if old is None or old.running is None:
-        return
-    survivor: VirtualThread = old.running
-    for scheduler in everyone:
-        for thread in threads_below(scheduler):
-            if thread is not survivor and thread.future is not None and not thread.future.done():
-                thread.future._set(CANCELLED, None, None)
-        scheduler.poller.close()
-        # Their greenlets must never be collected: that would run their `finally` blocks here.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(scheduler))
-        for thread in threads_below(scheduler):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(thread))
-    _adopt_survivor(survivor, old)
-
-
-def _adopt_survivor(survivor: VirtualThread, old: Scheduler) -> None:
-    was_root = old.root is survivor
-    carrier = _Carrier.__new__(_Carrier)
-    carrier.scheduler = Scheduler(
-        make_poller(old.poller.name),
-        old.clock,
-        FifoOrder(),
-        is_stuck=carrier._is_stuck,
-        when_stuck=carrier._deadlocked,
-        when_signalled=carrier._signalled,
-    )
-    _give_groups(carrier.scheduler)
-    carrier.scheduler.root = carrier.root = survivor
-    survivor.scheduler = carrier.scheduler
-    if not was_root:
-        survivor._parent = None
-        survivor._affected_by = survivor._find_affecting()
-        survivor.group = _ForkedRoot()
-    for scope in _scopes_of(survivor):
-        scope.survive_fork()
-    survivor.refresh()
-    carrier.start(patch=False)
-    if threading.current_thread() is threading.main_thread():
-        _join_at_exit(carrier)
-
-
-def _scopes_of(thread: VirtualThread) -> list[CancelScope]:
-    """The scopes that `thread` has entered, outermost first."""
-    scopes = []
-    node: CancelNode | None = thread.innermost
-    while node is not None and node is not thread:
-        if isinstance(node, CancelScope):
-            scopes.append(node)
-        node = node._parent
-    return scopes[::-1]
-
-
-# --- deadlock
-
-
-def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
-    """Every virtual thread of `scheduler` that has not ended, in order of depth."""
-    groups = scheduler.background, scheduler.threads, scheduler.daemons
-    nodes: list[CancelNode] = [scheduler.root, *(group._scope for group in groups)]
-    while nodes:
-        node = nodes.pop(0)
-        if isinstance(node, VirtualThread):
-            yield node
-        nodes.extend(list(node._children or ()))
-
-
-def _describe_deadlock(parked: list[VirtualThread]) -> str:
-    lines = ["every virtual thread is parked, and no timer, descriptor, signal handler or OS thread can unpark one:"]
-    lines += [f"  {thread.name!r} waits in {describe_wait(thread)}" for thread in parked[:20]]
-    if len(parked) > 20:
-        lines.append(f"  and {len(parked) - 20} more")
-    return "\n".join(lines)
-
-
-# Modules whose functions stand on the stack of every parked thread.
-HOW_IT_WAITS = {Fiber.__module__, State.__module__, VirtualThread.__module__, WaitQueue.__module__, __name__}
-
-
-def describe_wait(thread: VirtualThread) -> str:
-    """What a parked thread waits in: the call of this package with its object, and the line that made it."""
-    frame = thread.frame()
-    outside, call = first_frame_outside(frame), None
-    while frame is not None and frame is not outside:
-        # The outermost of our calls that says what is waited for, and not how.
-        if frame.f_globals["__name__"] not in HOW_IT_WAITS:
-            call = frame
-        frame = frame.f_back
-    if call is not None:
-        what = f"{call.f_code.co_qualname}()"
-        if "self" in call.f_locals:
-            what += f" of {call.f_locals['self']!r}"
-    else:
-        # Before its first run a thread can only wait for its turn; later it parked by itself.
-        what = "the queue of its group" if outside is None else "park()"
-    if outside is None:
-        return what
-    line = traceback.FrameSummary(outside.f_code.co_filename, outside.f_lineno, outside.f_code.co_name)
-    return f"{what}, called at {line.filename}:{line.lineno} in {line.name}"
 
 
 # --- small questions

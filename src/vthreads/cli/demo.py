@@ -30,9 +30,10 @@ try:
 except ImportError as missing:
     sys.exit(f"the demo uses libraries that are not installed ({missing}); install them: pip install 'vthreads[demo]'")
 
+from .._core.deadlock import threads_below
 from .._core.future import Future
 from .._core.group import ThreadGroup
-from .._core.runtime import current_thread, threads_below
+from .._core.runtime import current_thread
 from .server import BROKEN, ServerProcess, body_of
 
 __all__ = ["main"]

@@ -13,7 +13,7 @@ import _multiprocessing  # type: ignore[import-not-found]  # not in the type stu
 from typing import Any
 
 from .._core.current import current_ident, running
-from .._core.runtime import threads_below
+from .._core.deadlock import threads_below
 from .._core.thread import VirtualThread, resumed_delivery
 from .._core.wait_queue import WaitQueue
 from ..pauses import Pauses

@@ -1,0 +1,60 @@
+"""Telling of a standstill: who is there, and what each waits in."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+
+from .cancel import CancelNode
+from .engine import Fiber, Scheduler, State
+from .spawn_site import first_frame_outside
+from .thread import VirtualThread
+from .wait_queue import WaitQueue
+
+__all__ = ["describe_deadlock", "describe_wait", "threads_below"]
+
+
+def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
+    """Every virtual thread of `scheduler` that has not ended, in order of depth."""
+    groups = scheduler.background, scheduler.threads, scheduler.daemons
+    nodes: list[CancelNode] = [scheduler.root, *(group._scope for group in groups)]
+    while nodes:
+        node = nodes.pop(0)
+        if isinstance(node, VirtualThread):
+            yield node
+        nodes.extend(list(node._children or ()))
+
+
+def describe_deadlock(parked: list[VirtualThread]) -> str:
+    """The message of a `DeadlockError`."""
+    lines = ["every virtual thread is parked, and no timer, descriptor, signal handler or OS thread can unpark one:"]
+    lines += [f"  {thread.name!r} waits in {describe_wait(thread)}" for thread in parked[:20]]
+    if len(parked) > 20:
+        lines.append(f"  and {len(parked) - 20} more")
+    return "\n".join(lines)
+
+
+# Modules whose functions stand on the stack of every parked thread.
+HOW_IT_WAITS = {Fiber.__module__, State.__module__, VirtualThread.__module__, WaitQueue.__module__}
+
+
+def describe_wait(thread: VirtualThread) -> str:
+    """What a parked thread waits in: the call of this package with its object, and the line that made it."""
+    frame = thread.frame()
+    outside, call = first_frame_outside(frame), None
+    while frame is not None and frame is not outside:
+        # The outermost of our calls that says what is waited for, and not how.
+        if frame.f_globals["__name__"] not in HOW_IT_WAITS:
+            call = frame
+        frame = frame.f_back
+    if call is not None:
+        what = f"{call.f_code.co_qualname}()"
+        if "self" in call.f_locals:
+            what += f" of {call.f_locals['self']!r}"
+    else:
+        # Before its first run a thread can only wait for its turn; later it parked by itself.
+        what = "the queue of its group" if outside is None else "park()"
+    if outside is None:
+        return what
+    line = traceback.FrameSummary(outside.f_code.co_filename, outside.f_lineno, outside.f_code.co_name)
+    return f"{what}, called at {line.filename}:{line.lineno} in {line.name}"
