@@ -1,4 +1,4 @@
-# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak
+# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak | bench
 # make lint | types | layers | check | clean
 #
 # Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
@@ -19,7 +19,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 MADE := $(VENV)/.made-with-$(VERSION)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak
+.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak bench
 .PHONY: lint types layers check clean
 
 # Two installations into one environment at a time would trip over each other.
@@ -55,6 +55,10 @@ test-downstream-quick: $(MADE)
 # A minute of everything at once, under random cancellation.
 soak: $(INSTALLED)-test
 	$(BIN)/python -m tests.soak $(ARGS)
+
+# What small operations cost, on the engine that VTHREADS_ENGINE names.
+bench: $(INSTALLED)-bench
+	$(BIN)/python benchmarks/micro.py $(ARGS)
 
 lint: $(INSTALLED)-dev
 	$(BIN)/python -m ruff check .

@@ -1,0 +1,183 @@
+"""What does each small operation cost? Processor time, by pyperf, on the engine that VTHREADS_ENGINE names.
+
+    python benchmarks/micro.py                              all of them
+    python benchmarks/micro.py --only yield spawn-join      these
+    python benchmarks/micro.py -o reference.json            for pyperf compare_to
+
+pyperf runs each in processes of its own, and tells mean and spread. A figure is per operation; where many threads take
+part, it is per thread.
+"""
+
+import sys
+import time
+from argparse import SUPPRESS
+
+import vthreads
+from vthreads import Channel, Future, Lock, Queue, ThreadGroup, checkpoint, fail_after, move_on_after, sleep
+
+# Threads in a benchmark of many.
+MANY = 1_000
+
+
+def yields(operations: int) -> int:
+    """Each of 100 threads lets the others run, again and again."""
+    done = 0
+
+    def runs(times: int) -> None:
+        nonlocal done
+        for _ in range(times):
+            checkpoint()
+        done += times
+
+    with ThreadGroup() as group:
+        for number in range(100):
+            group.spawn(runs, operations // 100 + (number < operations % 100))
+    return done
+
+
+def spawn_join(operations: int) -> int:
+    """A group of threads that do nothing."""
+    done = 0
+
+    def nothing() -> None:
+        nonlocal done
+        done += 1
+
+    with ThreadGroup() as group:
+        for _ in range(operations):
+            group.spawn(nothing)
+    return done
+
+
+def sleeps(operations: int) -> int:
+    """Threads that all sleep at once."""
+    done = 0
+
+    def sleeper() -> None:
+        nonlocal done
+        sleep(0.5)
+        done += 1
+
+    with ThreadGroup() as group:
+        for _ in range(operations):
+            group.spawn(sleeper)
+    return done
+
+
+def timeouts(operations: int) -> int:
+    """A time limit that is set, and not reached."""
+    for _ in range(operations):
+        with fail_after(60):
+            pass
+    return operations
+
+
+def locks(operations: int) -> int:
+    """A lock that is free."""
+    lock = Lock()
+    for _ in range(operations):
+        with lock:
+            pass
+    return operations
+
+
+def queue_round_trips(operations: int) -> int:
+    """Two threads hand an item back and forth by two queues with one place each."""
+    there, back = Queue(1), Queue(1)
+
+    def returns() -> None:
+        for _ in range(operations):
+            back.put(there.get())
+
+    with ThreadGroup() as group:
+        group.spawn(returns)
+        return sum(there.put(1) or back.get() for _ in range(operations))
+
+
+def channel_messages(operations: int) -> int:
+    """One thread sends, another receives, hand to hand."""
+    channel: Channel[int] = Channel()
+
+    def sends() -> None:
+        with channel:
+            for _ in range(operations):
+                channel.send(1)
+
+    with ThreadGroup() as group:
+        group.spawn(sends)
+        return sum(channel)
+
+
+def future_results(operations: int) -> int:
+    """The result of a thread that has ended."""
+    future: Future[int] = vthreads.spawn(lambda: 1)
+    return sum(future.result() for _ in range(operations))
+
+
+def cancelled_members(operations: int) -> int:
+    """A group of parked threads is cancelled."""
+    done = 0
+
+    def parks() -> None:
+        nonlocal done
+        with move_on_after(None):
+            try:
+                sleep(3600)
+            finally:
+                done += 1
+
+    with ThreadGroup() as group:
+        for _ in range(operations):
+            group.spawn(parks)
+        group.cancel()
+    return done
+
+
+# What each is called, and how many operations one run of it makes at least.
+BENCHMARKS = {
+    "yield": (yields, 100),
+    "spawn-join": (spawn_join, MANY),
+    "sleep": (sleeps, MANY),
+    "timeout": (timeouts, 1),
+    "lock": (locks, 1),
+    "queue": (queue_round_trips, 1),
+    "channel": (channel_messages, 1),
+    "future": (future_results, 1),
+    "cancel": (cancelled_members, MANY),
+}
+
+
+def cpu_seconds(loops: int, function, least: int) -> float:
+    """Run `function` and say what one operation took, times `loops`."""
+    operations = max(loops, least)
+
+    def root() -> float:
+        started = time.process_time()
+        done = function(operations)
+        seconds = time.process_time() - started
+        if done != operations:
+            raise AssertionError(f"{function.__name__} did {done} of {operations}")
+        return seconds
+
+    return vthreads.run(root, patch=False) * loops / operations
+
+
+def main() -> None:
+    """Run those that are asked for."""
+    import pyperf
+
+    runner = pyperf.Runner(processes=5, values=3, warmups=1, add_cmdline_args=forward_only)
+    runner.argparser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help=SUPPRESS)
+    options = runner.parse_args()
+    for name in options.only:
+        function, least = BENCHMARKS[name]
+        runner.bench_time_func(name, cpu_seconds, function, least)
+
+
+def forward_only(command: list[str], options) -> None:
+    """Give the choice to the processes in which pyperf measures."""
+    command += ["--only", *options.only]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
