@@ -50,6 +50,12 @@ KNOWN: tuple[Known, ...] = (
     Known("test.test_threading.InterruptMainTests.test_can_interrupt_tight_loops", NOT_PREEMPTED, ("threads",)),
     Known("test.test_signal.StressTest.test_stress_modifying_handlers", NOT_PREEMPTED, ("threads",)),
     Known(
+        "test.test_logging.ConfigDictTest.test_config_queue_handler",
+        f"{NOT_PREEMPTED}; here by `while` over a generator that is never advanced, and so never sleeps",
+        ("threads",),
+        since=(3, 13),
+    ),
+    Known(
         "test.test_asyncio.test_base_events.BaseEventLoopTests.test_check_thread",
         f"{NOT_PREEMPTED}; here an event loop over a mock",
         ("threads",),
