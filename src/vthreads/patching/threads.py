@@ -54,7 +54,7 @@ def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], /, *kw
 def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemon: bool = True) -> Any:
     """`_thread.start_joinable_thread`, of Python 3.13 and later. Not a checkpoint."""
     owner = _owner_of(function)
-    if type(handle) is OriginalHandle and owner is not None and owner._handle is handle:  # type: ignore[attr-defined]
+    if type(handle) is OriginalHandle and owner is not None and vars(owner).get("_handle") is handle:
         # Made before the patch.
         owner._handle = handle = ThreadHandle()  # type: ignore[attr-defined]  # not in the type stubs
     if handle is None:
@@ -182,7 +182,7 @@ def _start(
     if owner is not None:
         thread.name = owner.name
         invoke = owner._invoke_excepthook  # type: ignore[attr-defined]  # not in the type stubs
-        owner._invoke_excepthook = _silent_when_cancelled(invoke)  # type: ignore[attr-defined]
+        owner._invoke_excepthook = _silent_when_cancelled(invoke)  # type: ignore[attr-defined]  # likewise
     alive[thread] = None
     if when_made is not None:
         when_made(thread)

@@ -4,8 +4,12 @@ An engine defines
 
 - `Fiber`: what is switched. A subclass brings `context` and `run()`; `run` must not raise. States: see `State`.
 - `Scheduler(poller, clock, order)`: run queue, timers, poller and inbox of one carrier.
-    - on its own OS thread: `adopt`, `start`, `enqueue`, `park`, `yield_now`, `timers`, `descriptors`, `close`;
-    - from any OS thread: `unpark`, `rouse`, `post`, `interrupt_fd`.
+    - on its own OS thread: `adopt`, `start`, `make_ready`, `make_next`, `park`, `yield_now`, `timers`, `descriptors`,
+      `close`;
+    - from any OS thread: `post`.
+- Of a fiber, on its own OS thread: `check`, `give_way`, `yield_now`, `park`; from any OS thread: `unpark`, `rouse`.
+  While its flag `pending` is set, these ask the subclass what to raise: `raise_due`, `park_pending`, `raise_aborted`.
+- `become_carrier`, `cease_carrier`, `running`: which scheduler, and which fiber, runs on this OS thread.
 - `TIMED_OUT`, `ABORTED`: what `park` returns when it was not unparked.
 
 `park(abort, deadline)`: the running fiber stops until somebody unparks it. `abort` is the caller's undo: it answers

@@ -637,7 +637,7 @@ cdef class Scheduler:
             seconds = LONGEST_WAIT
         try:
             events = self.poller.wait(None if seconds < 0 else seconds)
-        except BaseException as error:
+        except BaseException as error:  # of no concern to whichever fiber polled; told to the layer above
             events = []
             self._when_signalled(error)
         self._asleep = False
