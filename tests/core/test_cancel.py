@@ -1209,15 +1209,7 @@ def hold(wait):
 held: list[weakref.ref] = []
 
 
-CRASHES = pytest.mark.xfail(strict=True, reason="freeing them one by one crashes when a group of 50,000 ends")
-
-
-@pytest.mark.parametrize(
-    "wait",
-    [lambda: sleep(60), lambda: (sleep(0), sleep(1))],
-    ids=["parked", "at a checkpoint"],
-)
-@CRASHES
+@pytest.mark.parametrize("wait", [lambda: sleep(60), lambda: (sleep(0), sleep(1))], ids=["parked", "at a checkpoint"])
 def test_what_cancelled_frames_refer_to_goes_without_the_garbage_collector(virtual, wait):
     def root():
         with move_on_after(0.5) as scope:

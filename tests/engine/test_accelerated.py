@@ -41,8 +41,8 @@ def test_the_hot_path_is_compiled(name):
 
 
 @needs_it
-def test_it_is_chosen_only_if_it_is_asked_for():
-    assert os.environ.get("VTHREADS_ENGINE", "reference") == engine_name
+def test_it_is_chosen_unless_the_other_is_asked_for():
+    assert os.environ.get("VTHREADS_ENGINE", "accelerated") == engine_name
 
 
 def engine_of_a_process(name):

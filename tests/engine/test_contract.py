@@ -95,6 +95,73 @@ def test_a_thread_with_nobody_else_ready_goes_on_after_a_yield(virtual, order):
     assert virtual(lambda: sleep(0), order=order) is None
 
 
+def test_very_many_threads_end_at_once(virtual):
+    # Each greenlet that ended kept the next one alive: freed together, they overflowed the C stack.
+    def root():
+        with ThreadGroup() as g:
+            for _ in range(50_000):
+                g.spawn(sleep, 60)
+            g.cancel()
+        return len(g)
+
+    assert 0 == virtual(root)
+
+
+class Observer:
+    """Notes what it is told; the root is told of as well, and left out."""
+
+    def __init__(self, scheduler):
+        self.scheduler = scheduler
+        self.log = []
+
+    def note(self, what, fiber):
+        if fiber is not self.scheduler.root:
+            self.log.append((what, fiber.name))
+
+    def readied(self, fiber):
+        self.note("readied", fiber)
+
+    def parked(self, fiber):
+        self.note("parked", fiber)
+
+    def ended(self, fiber):
+        self.note("ended", fiber)
+
+    def runs(self, fiber):
+        starter = self.scheduler.running
+        self.note("runs" if starter is None else f"started by {starter.name}", fiber)
+
+
+def test_an_observer_is_told_what_the_fibers_do(virtual):
+    def root():
+        vthreads.current_thread().name = "root"
+        scheduler = scheduler_here()
+        observer = scheduler.observer = Observer(scheduler)
+
+        def child():
+            vthreads.current_thread().name = "child"
+            sleep(1)
+
+        with ThreadGroup() as g:
+            g.spawn(child).thread.name = "child"
+        scheduler.observer = None
+        sleep(1)
+        return [what for what, _ in observer.log]
+
+    assert ["started by root", "parked", "readied", "runs", "ended"] == virtual(root)
+
+
+def test_a_parked_thread_tells_since_when(virtual):
+    def root():
+        sleep(2)
+        with ThreadGroup() as g:
+            child = g.spawn(sleep, 1).thread
+            sleep(0.5)
+            return child.parked_at
+
+    assert 2 == virtual(root)
+
+
 # --- park and unpark
 
 

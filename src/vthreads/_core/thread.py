@@ -389,10 +389,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
     def raise_aborted(self) -> None:
         """Raise what the wait was withdrawn for."""
         roused_by, self._roused_by = self._roused_by, None
-        # In a variable, and by that in a cycle: freed one by one as the members of a large group end, exceptions
-        # and their frames overflowed the C stack with some ten thousand members.
-        error = self._due() or self._due_before(roused_by)
-        raise error
+        raise self._due() or self._due_before(roused_by)
 
     def park_through(self) -> Any:
         """Park until unparked, whatever is pending."""

@@ -252,7 +252,8 @@ cdef class Fiber:
     """What the scheduler switches. It stays on its scheduler for life: greenlets cannot change their OS thread."""
 
     cdef public Scheduler scheduler
-    cdef public object context, state, _greenlet, _abort, _wake
+    cdef public object context, state, _greenlet, _abort, _wake, waits_for
+    cdef public double parked_at
     cdef public bint pending
 
     def __init__(self, Scheduler scheduler, context):
@@ -263,6 +264,8 @@ cdef class Fiber:
         self._greenlet = None
         self._abort = None
         self._wake = NOTHING
+        self.waits_for = None
+        self.parked_at = -INF
 
     def run(self):
         """What the fiber does. Must not raise."""
@@ -384,7 +387,7 @@ cdef class Scheduler:
     cdef readonly object clock, poller
     cdef readonly Timers timers
     cdef readonly object descriptors
-    cdef public object running
+    cdef public object running, observer
     cdef public Py_ssize_t outside
     cdef public double slice_end
     cdef readonly bint closed
@@ -400,7 +403,7 @@ cdef class Scheduler:
     cdef bint _asleep
     cdef int _switches
     cdef double _poll_at
-    cdef greenlet _base, _starter
+    cdef greenlet _starter
     cdef readonly list _pool
     cdef Py_ssize_t _pool_size
     cdef Fiber _next, _chosen
@@ -415,6 +418,7 @@ cdef class Scheduler:
         self.descriptors = Descriptors(poller)
         self.running = None
         self.outside = 0
+        self.observer = None
         self.slice_end = INF
         self.closed = False
         self._is_stuck = is_stuck
@@ -430,8 +434,7 @@ cdef class Scheduler:
         self._asleep = False
         self._switches = 0
         self._poll_at = -INF
-        self._base = PyGreenlet_GetCurrent()
-        self._starter = PyGreenlet_New(self._start_greenlets, self._base)
+        self._starter = PyGreenlet_New(self._start_greenlets, PyGreenlet_GetCurrent())
         self._pool = []
         self._pool_size = states.POOL_SIZE
         self._life = in_a_frame(self._carry)
@@ -458,6 +461,8 @@ cdef class Scheduler:
 
     cpdef make_ready(self, Fiber fiber):
         """Queue a parked or new fiber."""
+        if self.observer is not None:
+            self.observer.readied(fiber)
         fiber.state = READY
         if self._fifo is not None:
             self._fifo.append(fiber)
@@ -485,7 +490,10 @@ cdef class Scheduler:
         if fiber._wake is NOTHING:
             fiber._abort = abort
             fiber._greenlet = PyGreenlet_GetCurrent()
+            fiber.parked_at = self.now()
             fiber.state = PARKED
+            if self.observer is not None:
+                self.observer.parked(fiber)
             if deadline < INF:
                 timer = self.timers.add(deadline, fiber)
             self._take_next()
@@ -554,10 +562,12 @@ cdef class Scheduler:
         cdef Fiber fiber = self._chosen
         cdef greenlet target = fiber._greenlet
         cdef bint is_new = False
+        if self.observer is not None:
+            self.observer.runs(fiber)
         self._chosen = None
         if target is None:
             is_new = not self._pool
-            target = PyGreenlet_New(self._life, self._base) if is_new else self._pool.pop()
+            target = PyGreenlet_New(self._life, self._starter) if is_new else self._pool.pop()
             target.gr_context = fiber.context
             self._next = fiber
         fiber.state = RUNNING
@@ -570,25 +580,25 @@ cdef class Scheduler:
         return 0
 
     def _start_greenlets(self, target):
-        """The life of the starter, by which no greenlet begins with the recursion depth of the one before."""
+        """The life of the starter: it starts every new greenlet, and takes over from each that ends."""
         while target is not None:
             target = target.switch()
 
     def _carry(self):
-        """The life of a greenlet: run fiber after fiber."""
+        """The life of a greenlet: run fiber after fiber; the greenlet to go on with when it ends."""
         cdef Fiber fiber
         me = PyGreenlet_GetCurrent()
         while self._next is not None:
             fiber, self._next = self._next, None
             fiber.run()
             fiber.state = ENDED
+            if self.observer is not None:
+                self.observer.ended(fiber)
             fiber._greenlet = None
             fiber = None
             if len(self._pool) >= self._pool_size:
-                # This greenlet ends, and control passes to its parent.
                 self._take_next()
-                me.parent = self._prepared()
-                return
+                return self._prepared()
             self._pool.append(me)
             self._take_next()
             self._switch()
@@ -596,6 +606,8 @@ cdef class Scheduler:
     cdef greenlet _prepared(self):
         """The greenlet of the one that was chosen, ready to take over from one that ends."""
         cdef Fiber fiber = self._chosen
+        if self.observer is not None:
+            self.observer.runs(fiber)
         target = fiber._greenlet
         self._chosen = None
         if target is None:

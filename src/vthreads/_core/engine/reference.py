@@ -47,7 +47,9 @@ Abort = Callable[[], bool]
 class Fiber:
     """What the scheduler switches. It stays on its scheduler for life: greenlets cannot change their OS thread."""
 
-    __slots__ = ("_abort", "_greenlet", "_wake", "context", "pending", "scheduler", "state")
+    __slots__ = (
+        "_abort", "_greenlet", "_wake", "context", "parked_at", "pending", "scheduler", "state", "waits_for",
+    )  # fmt: skip
 
     def __init__(self, scheduler: Scheduler, context: Context | None) -> None:
         self.scheduler = scheduler
@@ -58,6 +60,9 @@ class Fiber:
         self._greenlet: greenlet | None = None
         self._abort: Abort | None = None
         self._wake: Any = NOTHING
+        # When it parked last, and what for if no frame tells: a name and an object, set by calls that are compiled.
+        self.parked_at = -inf
+        self.waits_for: tuple[str, Any] | None = None
 
     def run(self) -> None:
         """What the fiber does. Must not raise."""
@@ -202,6 +207,8 @@ class Scheduler:
         self.running: Any = None
         # Calls under way elsewhere that will unpark somebody: OS threads working for a fiber.
         self.outside = 0
+        # Told of what the fibers do, if anybody wants to know: see the contract.
+        self.observer: Any = None
         self.slice_end = inf
         self.closed = False
         # For the layers above: the groups of `vthreads.spawn` and of threads that the standard library starts, and the
@@ -221,8 +228,7 @@ class Scheduler:
         self._asleep = False
         self._switches = 0
         self._poll_at = -inf
-        self._base = getcurrent()
-        self._starter = greenlet(self._start_greenlets, self._base)
+        self._starter = greenlet(self._start_greenlets)
         self._pool: list[greenlet] = []
         self._pool_size = states.POOL_SIZE
         self._next: Fiber | None = None
@@ -245,6 +251,8 @@ class Scheduler:
 
     def make_ready(self, fiber: Fiber) -> None:
         """Queue a parked or new fiber."""
+        if self.observer is not None:
+            self.observer.readied(fiber)
         fiber.state = READY
         self._ready.append(fiber)
 
@@ -270,7 +278,10 @@ class Scheduler:
         if fiber._wake is NOTHING:
             fiber._abort = abort
             fiber._greenlet = getcurrent()
+            fiber.parked_at = self._now()
             fiber.state = PARKED
+            if self.observer is not None:
+                self.observer.parked(fiber)
             timer = self.timers.add(deadline, fiber) if deadline < inf else None
             self._switch_to(self._take_next())
             fiber._abort = None
@@ -322,11 +333,13 @@ class Scheduler:
         return fiber
 
     def _switch_to(self, fiber: Fiber) -> None:
+        if self.observer is not None:
+            self.observer.runs(fiber)
         target = fiber._greenlet
         is_new = False
         if target is None:
             is_new = not self._pool
-            target = greenlet(self._carry, self._base) if is_new else self._pool.pop()
+            target = greenlet(self._carry, self._starter) if is_new else self._pool.pop()
             target.gr_context = fiber.context
             self._next = fiber
         fiber.state = RUNNING
@@ -339,32 +352,37 @@ class Scheduler:
             target.switch()
 
     def _start_greenlets(self, target: greenlet | None) -> None:
-        """The life of the starter: it starts every new greenlet, and gets the next one when it is switched to again.
+        """The life of the starter: it starts every new greenlet, and takes over from each that ends.
 
         A greenlet begins with the recursion depth of the one that starts it. If each were started by whichever parked
-        before, the depths would add up to a RecursionError after some hundred.
+        before, the depths would add up to a RecursionError after some hundred. And a greenlet that has ended keeps its
+        parent alive: handing over to the next one as the parent made a chain that overflowed the C stack when it was
+        freed, after some ten thousand.
         """
         while target is not None:
             target = target.switch()
 
-    def _carry(self, *_: Any) -> None:
-        """The life of a greenlet: run fiber after fiber."""
+    def _carry(self, *_: Any) -> greenlet | None:
+        """The life of a greenlet: run fiber after fiber; the greenlet to go on with when it ends."""
         me = getcurrent()
         while self._next is not None:
             fiber, self._next = self._next, None
             fiber.run()
             fiber.state = ENDED
+            if self.observer is not None:
+                self.observer.ended(fiber)
             fiber._greenlet = None
             del fiber
             if len(self._pool) >= self._pool_size:
-                # This greenlet ends, and control passes to its parent.
-                me.parent = self._prepared(self._take_next())
-                return
+                return self._prepared(self._take_next())
             self._pool.append(me)
             self._switch_to(self._take_next())
+        return None
 
     def _prepared(self, fiber: Fiber) -> greenlet:
         """The greenlet of `fiber`, ready to take over from one that ends."""
+        if self.observer is not None:
+            self.observer.runs(fiber)
         target = fiber._greenlet
         if target is None:
             target = self._pool.pop()

@@ -66,13 +66,13 @@ ABORTED = Signal("ABORTED")
 NOTHING = Signal("NOTHING")
 
 
-def in_a_frame(call: Callable[[], None]) -> Callable[[], None]:
+def in_a_frame(call: Callable[[], Any]) -> Callable[[], Any]:
     """Make `call` with a Python frame around it.
 
     For a compiled engine: greenlet takes one that is suspended without any Python frame for one that runs elsewhere.
     """
 
-    def framed() -> None:
-        call()
+    def framed() -> Any:
+        return call()
 
     return framed
