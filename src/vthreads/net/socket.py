@@ -20,7 +20,7 @@ from math import inf
 from typing import Any
 
 from .._core.current import running
-from .._core.engine import READ, WRITE
+from .._core.engine import READ, WRITE, quick_socket_calls
 from .._core.originals import sleep
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
@@ -502,3 +502,4 @@ METHODS: dict[str, Any] = {
     "settimeout": settimeout,
     "timeout": property(gettimeout, doc="the socket timeout"),
 }
+METHODS |= quick_socket_calls(METHODS.copy(), managed)

@@ -12,6 +12,8 @@ An engine defines
 - `become_carrier`, `cease_carrier`, `running`: which scheduler, and which fiber, runs on this OS thread.
 - `Scheduler.observer`: None, or somebody who is told, on the carrier, of a fiber that `parked`, is `readied` (queued),
   `runs` (next; `scheduler.running` is still the one that started it, or None) or has `ended`. It must not park or raise.
+- `quick_socket_calls(readable, managed)`: methods of `socket.socket`, by name, that do what those of `readable` do, and
+  leave to them whatever is not common. `managed` has the timeouts that are not CPython's to keep, by id of the socket.
 - `TIMED_OUT`, `ABORTED`: what `park` returns when it was not unparked.
 
 `park(abort, deadline)`: the running fiber stops until somebody unparks it. `abort` is the caller's undo: it answers
@@ -70,14 +72,16 @@ __all__ = [
     "cease_carrier",
     "engine_name",
     "make_poller",
+    "quick_socket_calls",
     "running",
 ]
 
 if TYPE_CHECKING:
-    from .reference import Fiber, Scheduler, become_carrier, cease_carrier, running
+    from .reference import Fiber, Scheduler, become_carrier, cease_carrier, quick_socket_calls, running
 
     engine_name: str
 else:
     engine_name, engine = _choose(os.environ.get("VTHREADS_ENGINE"))
     Fiber, Scheduler = engine.Fiber, engine.Scheduler
     become_carrier, cease_carrier, running = engine.become_carrier, engine.cease_carrier, engine.running
+    quick_socket_calls = engine.quick_socket_calls

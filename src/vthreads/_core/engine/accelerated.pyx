@@ -5,17 +5,29 @@ Kept line for line like it where that costs nothing. What differs: switches go t
 of a first-in-first-out order is a ring, timers are a heap of doubles, and who runs here is a variable of the OS thread.
 """
 
+import os
+import socket
 from collections import deque
+from errno import EBADF
 from math import inf
 from sys import _getframe
+from weakref import ref
 
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from ...errors import Cancelled
 from ..clock import MonotonicClock
 from ..order import FifoOrder
-from .descriptors import Descriptors
+from .descriptors import CLOSED as _CLOSED
+from .pollers import HANGUP as _HANGUP
+from .pollers import READ as _READ
+from .pollers import WRITE as _WRITE
 from .states import ABORTED as _ABORTED
 from .states import LONGEST_WAIT as _LONGEST_WAIT
 from .states import NOTHING as _NOTHING
@@ -65,11 +77,168 @@ cdef extern from *:
     bint VT_HAS_MONOTONIC
     unsigned long PyThread_get_thread_ident()
 
+cdef extern from *:
+    """
+    /* --- epoll */
+    #if defined(__linux__)
+    #include <sys/epoll.h>
+    #define VT_HAS_EPOLL 1
+    typedef struct epoll_event vt_event;
+    static int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) {
+        return epoll_wait(epoll, events, room, milliseconds);
+    }
+    static int vt_event_fd(vt_event *event) { return event->data.fd; }
+    /* The sum of READ 1, WRITE 2 and HANGUP 4. */
+    static int vt_event_ready(vt_event *event) {
+        unsigned int mask = event->events;
+        int ended = mask & (EPOLLRDHUP | EPOLLHUP | EPOLLERR) ? 4 : 0;
+        int readable = ended || mask & (EPOLLIN | EPOLLPRI) ? 1 : 0;
+        return readable | (mask & (EPOLLOUT | EPOLLHUP | EPOLLERR) ? 2 : 0) | ended;
+    }
+    #else
+    #define VT_HAS_EPOLL 0
+    typedef struct { int fd; } vt_event;
+    static int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) { return 0; }
+    static int vt_event_fd(vt_event *event) { return -1; }
+    static int vt_event_ready(vt_event *event) { return 0; }
+    #endif
+
+    /* --- sockets that answer EAGAIN instead of blocking */
+    #include <errno.h>
+    #include <string.h>
+    #if !defined(_WIN32)
+    #include <sys/types.h>
+    #include <sys/socket.h>
+    #include <netinet/in.h>
+    #include <arpa/inet.h>
+    #include <fcntl.h>
+    #include <unistd.h>
+    #define VT_HAS_SOCKETS 1
+    typedef struct { struct sockaddr_storage is; socklen_t size; } vt_address;
+
+    static Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room) {
+        return recv(fd, buffer, (size_t)room, MSG_DONTWAIT);
+    }
+    static Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size) {
+        return send(fd, data, (size_t)size, MSG_DONTWAIT);
+    }
+    static Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *from) {
+        from->size = sizeof from->is;
+        return recvfrom(fd, buffer, (size_t)room, MSG_DONTWAIT, (struct sockaddr *)&from->is, &from->size);
+    }
+    static Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *to) {
+        return sendto(fd, data, (size_t)size, MSG_DONTWAIT, (struct sockaddr *)&to->is, to->size);
+    }
+    /* accept(2) has no flag for it: the listening socket is made non-blocking for the one call, if it is not. */
+    static int vt_accept(int fd, vt_address *from) {
+        int flags = fcntl(fd, F_GETFL), blocking = flags >= 0 && !(flags & O_NONBLOCK), accepted, error;
+        from->size = sizeof from->is;
+        if (blocking) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    #if defined(__linux__)
+        accepted = accept4(fd, (struct sockaddr *)&from->is, &from->size, SOCK_CLOEXEC);
+    #else
+        accepted = accept(fd, (struct sockaddr *)&from->is, &from->size);
+    #endif
+        error = errno;
+        if (blocking) fcntl(fd, F_SETFL, flags);
+    #if !defined(__linux__)
+        if (accepted >= 0) {
+            /* Some systems let it inherit O_NONBLOCK. */
+            fcntl(accepted, F_SETFD, FD_CLOEXEC);
+            fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) & ~O_NONBLOCK);
+        }
+    #endif
+        errno = error;
+        return accepted;
+    }
+    static int vt_close(int fd) { return close(fd); }
+    static int vt_is_stream(int fd) {
+        int type = 0;
+        socklen_t size = sizeof type;
+        return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+    }
+    /* "host" into `text`, and the port; 0 if the address is of another family than IPv4. */
+    static int vt_tell_ipv4(vt_address *address, char *text, int *port) {
+        struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
+        if (address->size < sizeof *ipv4 || ipv4->sin_family != AF_INET) return 0;
+        *port = ntohs(ipv4->sin_port);
+        return inet_ntop(AF_INET, &ipv4->sin_addr, text, INET_ADDRSTRLEN) != NULL;
+    }
+    static int vt_read_ipv4(vt_address *address, const char *text, int port) {
+        struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
+        memset(ipv4, 0, sizeof *ipv4);
+        ipv4->sin_family = AF_INET;
+        ipv4->sin_port = htons((unsigned short)port);
+        address->size = sizeof *ipv4;
+        return inet_pton(AF_INET, text, &ipv4->sin_addr) == 1;
+    }
+    #else
+    #define VT_HAS_SOCKETS 0
+    typedef struct { int size; } vt_address;
+    static Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room) { return -1; }
+    static Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size) { return -1; }
+    static Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *from) { return -1; }
+    static Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *to) { return -1; }
+    static int vt_accept(int fd, vt_address *from) { return -1; }
+    static int vt_close(int fd) { return -1; }
+    static int vt_is_stream(int fd) { return 0; }
+    static int vt_tell_ipv4(vt_address *address, char *text, int *port) { return 0; }
+    static int vt_read_ipv4(vt_address *address, const char *text, int port) { return 0; }
+    #endif
+    #if EAGAIN == EWOULDBLOCK
+    #define VT_WOULD_BLOCK(error) ((error) == EAGAIN)
+    #else
+    #define VT_WOULD_BLOCK(error) ((error) == EAGAIN || (error) == EWOULDBLOCK)
+    #endif
+
+    /* Whether the weak reference `owner` leads to `object`. */
+    static int vt_owns(PyObject *owner, PyObject *object) {
+    #if PY_VERSION_HEX >= 0x030D0000
+        PyObject *found = NULL;
+        if (PyWeakref_GetRef(owner, &found) < 0) PyErr_Clear();
+        Py_XDECREF(found);
+        return found == object;
+    #else
+        return PyWeakref_GET_OBJECT(owner) == object;
+    #endif
+    }
+    """
+    bint VT_HAS_EPOLL, VT_HAS_SOCKETS
+    ctypedef struct vt_event:
+        pass
+    ctypedef struct vt_address:
+        pass
+    int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) nogil
+    int vt_event_fd(vt_event *event)
+    int vt_event_ready(vt_event *event)
+    Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room)
+    Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size)
+    Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *sender)
+    Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *receiver)
+    int vt_accept(int fd, vt_address *peer)
+    int vt_close(int fd)
+    bint vt_is_stream(int fd)
+    bint vt_tell_ipv4(vt_address *address, char *text, int *port)
+    bint vt_read_ipv4(vt_address *address, const char *text, int port)
+    bint VT_WOULD_BLOCK(int error)
+    bint vt_owns(object owner, object owned)
+    int errno
+    int EINTR
+
+cdef extern from "Python.h":
+    int PyWeakref_CheckRef(object reference)
+    int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
+    int PySys_Audit(const char *event, const char *format, ...) except -1
+
 PyGreenlet_Import()
 
 cdef object ABORTED = _ABORTED
 cdef object TIMED_OUT = _TIMED_OUT
 cdef object NOTHING = _NOTHING
+cdef object CLOSED = _CLOSED
+cdef int READ = _READ
+cdef int WRITE = _WRITE
+cdef int HANGUP = _HANGUP
 cdef object carriers = _carriers
 cdef object NEW = State.NEW
 cdef object READY = State.READY
@@ -81,6 +250,10 @@ cdef double SLICE = _SLICE
 cdef double LONGEST_WAIT = _LONGEST_WAIT
 cdef double STUCK_AGAIN_AFTER = _STUCK_AGAIN_AFTER
 cdef int SWITCHES_PER_POLL = _SWITCHES_PER_POLL
+# Events taken from epoll at once, and the bytes that a read without a buffer of its own is given.
+cdef enum:
+    EVENTS = 256
+    SCRATCH = 65536
 
 
 # --- the run queue
@@ -245,6 +418,194 @@ cdef class Timers:
         return 0
 
 
+# --- descriptors
+
+
+cdef class Descriptor:
+    """One entry: number, owner, what is known to be ready, and who waits."""
+
+    cdef readonly int fd
+    cdef readonly object owner
+    cdef public bint readable, writable, hung_up, always_ready
+    cdef bint _is_stream
+    cdef list _readers, _writers
+
+    def __init__(self, int fd, owner):
+        self.fd = fd
+        self.owner = owner
+        self.readable = self.writable = True
+        # After a hangup no further edge may come, so readiness is never forgotten again.
+        self.hung_up = False
+        self.always_ready = False
+        self._is_stream = owner is not None and vt_is_stream(fd)
+        self._readers = []
+        self._writers = []
+
+    @property
+    def idle(self):
+        return not self._readers and not self._writers
+
+    cpdef drained(self):
+        """A read took all there was: the next edge will say when there is more."""
+        self.readable = self.hung_up
+
+    cdef list _waiting(self, int direction):
+        return self._readers if direction & READ else self._writers
+
+    cpdef enlist(self, int direction, waiter):
+        self._waiting(direction).append(waiter)
+
+    cpdef withdraw(self, int direction, waiter):
+        cdef list waiting = self._waiting(direction)
+        if waiting and waiter in waiting:
+            waiting.remove(waiter)
+
+    cpdef report(self, int events):
+        if events & HANGUP:
+            self.hung_up = True
+        if events & (READ | HANGUP):
+            self.readable = True
+            if self._readers:
+                _unpark_all(self._readers, True)
+        if events & (WRITE | HANGUP):
+            self.writable = True
+            if self._writers:
+                _unpark_all(self._writers, True)
+
+    def close(self):
+        _unpark_all(self._readers, CLOSED)
+        _unpark_all(self._writers, CLOSED)
+
+    cdef bint _is_of(self, owner) except -1:
+        if self.owner is None:
+            return False
+        if PyWeakref_CheckRef(self.owner):
+            return vt_owns(self.owner, owner)
+        return self.owner() is owner
+
+
+cdef int _unpark_all(list waiting, value) except -1:
+    # All and not one: two readers may want different things of one descriptor, and each tries again for itself.
+    cdef list woken = waiting[:]
+    waiting.clear()
+    for waiter in woken:
+        if isinstance(waiter, Fiber):
+            (<Fiber>waiter).unpark(value)
+        else:
+            waiter.unpark(value)
+    return 0
+
+
+cdef class Descriptors:
+    """The descriptors of one scheduler; used on its OS thread only."""
+
+    cdef object _poller
+    cdef readonly Py_ssize_t waiting
+    # By number: a borrowed place in `_entries`, which owns them.
+    cdef dict _entries
+    cdef PyObject **_places
+    cdef Py_ssize_t _room
+    cdef bint _armed_for_good
+
+    def __cinit__(self):
+        self._entries = {}
+
+    def __init__(self, poller):
+        self._poller = poller
+        # An epoll registration stands: nothing has to be said again before each wait.
+        self._armed_for_good = poller.name == "epoll"
+
+    def __dealloc__(self):
+        PyMem_Free(self._places)
+
+    cdef Descriptor _at(self, int fd):
+        if fd < 0 or fd >= self._room or self._places[fd] is NULL:
+            return None
+        return <Descriptor>self._places[fd]
+
+    cdef int _place(self, int fd, Descriptor entry) except -1:
+        cdef Py_ssize_t room = self._room
+        cdef PyObject **larger
+        if fd >= room:
+            room = max(2 * room, fd + 64)
+            larger = <PyObject **>PyMem_Realloc(self._places, room * sizeof(PyObject *))
+            if larger is NULL:
+                raise MemoryError
+            self._places = larger
+            while self._room < room:
+                larger[self._room] = NULL
+                self._room += 1
+        self._entries[fd] = entry
+        self._places[fd] = <PyObject *>entry
+        return 0
+
+    cpdef Descriptor find(self, int fd, owner):
+        """The entry of `owner`, if `fd` is known and still its own."""
+        cdef Descriptor entry = self._at(fd)
+        return entry if entry is not None and entry._is_of(owner) else None
+
+    cpdef Descriptor claim(self, int fd, owner):
+        """The entry of `owner()`, made and registered if need be."""
+        cdef Descriptor entry = self.find(fd, owner())
+        if entry is None:
+            self.forget(fd)
+            entry = self._register(Descriptor(fd, owner))
+        return entry
+
+    def borrow(self, int fd):
+        """An entry for somebody who has only the number: whatever file it means now."""
+        cdef Descriptor entry = self._at(fd)
+        return self._register(Descriptor(fd, None)) if entry is None else entry
+
+    cdef Descriptor _register(self, Descriptor entry):
+        try:
+            self._poller.register(entry.fd)
+        except PermissionError:
+            entry.always_ready = True
+        self._place(entry.fd, entry)
+        return entry
+
+    def enlist(self, Descriptor entry, int direction, waiter, *, bint by_number):
+        """Queue `waiter` for `direction` (READ or WRITE); see the reference engine."""
+        if by_number:
+            self._poller.rearm(entry.fd, direction)
+        elif not self._armed_for_good:
+            self._poller.arm(entry.fd, direction)
+        entry.enlist(direction, waiter)
+        self.waiting += 1
+
+    cpdef withdraw(self, Descriptor entry, int direction, waiter):
+        """Undo `enlist`; due after every wait, however it ended."""
+        self.waiting -= 1
+        entry.withdraw(direction, waiter)
+        if entry.owner is None and entry.idle and self._at(entry.fd) is entry:
+            self.forget(entry.fd)
+
+    cpdef forget(self, int fd):
+        """`fd` is about to be closed, or means another file by now: whoever waits for it gets CLOSED."""
+        cdef Descriptor entry = self._at(fd)
+        if entry is not None:
+            self._places[fd] = NULL
+            del self._entries[fd]
+            self._poller.unregister(fd)
+            entry.close()
+
+    def get(self, fd):
+        """The entry of number `fd`, whoever owns it. From any OS thread."""
+        return self._entries.get(fd)
+
+    def forget_entry(self, Descriptor entry):
+        """`forget`, unless the number belongs to a later entry by now."""
+        if self._at(entry.fd) is entry:
+            self.forget(entry.fd)
+
+    cpdef report(self, int fd, int events):
+        """The poller says that `fd` is ready."""
+        cdef Descriptor entry = self._at(fd)
+        if entry is not None:
+            entry.report(events)
+
+
 # --- fibers
 
 
@@ -252,7 +613,9 @@ cdef class Fiber:
     """What the scheduler switches. It stays on its scheduler for life: greenlets cannot change their OS thread."""
 
     cdef public Scheduler scheduler
-    cdef public object context, state, _greenlet, _abort, _wake, waits_for
+    cdef public object context, state, _greenlet, _abort, _wake
+    # The name of a compiled call that parks, and its object.
+    cdef object _call, _of
     cdef public double parked_at
     cdef public bint pending
 
@@ -264,7 +627,6 @@ cdef class Fiber:
         self._greenlet = None
         self._abort = None
         self._wake = NOTHING
-        self.waits_for = None
         self.parked_at = -INF
 
     def run(self):
@@ -305,13 +667,19 @@ cdef class Fiber:
         if self.pending:
             self.raise_due()
 
+    @property
+    def waits_for(self):
+        """What a compiled call parks for: its name and its object; None where a Python frame tells."""
+        return None if self._call is None else (self._call, self._of)
+
     def park(self, abort=None, timeout=None):
         """Park, after `check()`: what the fiber was unparked with, or TIMED_OUT after `timeout` seconds."""
-        cdef Scheduler scheduler = self.scheduler
-        cdef double deadline = INF if timeout is None else scheduler.now() + <double>timeout
+        return self._park(abort, INF if timeout is None else self.scheduler.now() + <double>timeout)
+
+    cdef object _park(self, abort, double deadline):
         if self.pending:
             return self.park_pending(abort, deadline)
-        answer = scheduler.park(abort, deadline)
+        answer = self.scheduler.park(abort, deadline)
         if answer is ABORTED:
             self.raise_aborted()
         return answer
@@ -386,7 +754,11 @@ cdef class Scheduler:
     cdef readonly unsigned long ident
     cdef readonly object clock, poller
     cdef readonly Timers timers
-    cdef readonly object descriptors
+    cdef readonly Descriptors descriptors
+    # Polled from here, if the poller is epoll: its descriptor, else -1; where events come; where reads come.
+    cdef int _epoll, _wakeup
+    cdef vt_event *_events
+    cdef char *_scratch
     cdef public object running, observer
     cdef public Py_ssize_t outside
     cdef public double slice_end
@@ -410,12 +782,24 @@ cdef class Scheduler:
     cdef object _life
     cdef object __weakref__
 
+    def __cinit__(self):
+        self._events = <vt_event *>PyMem_Malloc(EVENTS * sizeof(vt_event))
+        self._scratch = <char *>PyMem_Malloc(SCRATCH)
+        if self._events is NULL or self._scratch is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self._events)
+        PyMem_Free(self._scratch)
+
     def __init__(self, poller, clock, order, is_stuck, when_stuck, when_signalled):
         self.ident = PyThread_get_thread_ident()
         self.clock = clock
         self.poller = poller
         self.timers = Timers()
         self.descriptors = Descriptors(poller)
+        self._epoll = poller.fileno() if VT_HAS_EPOLL and poller.name == "epoll" else -1
+        self._wakeup = poller.wakeup_fd if self._epoll >= 0 else -1
         self.running = None
         self.outside = 0
         self.observer = None
@@ -641,6 +1025,7 @@ cdef class Scheduler:
     cdef bint _look_outside(self, double seconds) except -1:
         """Poll for up to `seconds` (negative: until something comes), then see to timers and messages."""
         cdef double now
+        cdef bint heard = False
         self._asleep = True
         # Who posts looks at the flag after appending: either it is seen here, or it interrupts the wait.
         if self._inbox:
@@ -648,19 +1033,55 @@ cdef class Scheduler:
         elif seconds > LONGEST_WAIT:
             seconds = LONGEST_WAIT
         try:
-            events = self.poller.wait(None if seconds < 0 else seconds)
+            heard = self._poll_quickly(seconds) if self._epoll >= 0 else self._poll(seconds)
         except BaseException as error:  # of no concern to whichever fiber polled; told to the layer above
-            events = []
             self._when_signalled(error)
         self._asleep = False
-        for fd, ready in events:
-            self.descriptors.report(fd, ready)
-        heard = bool(events) or bool(self._inbox)
+        heard = heard or bool(self._inbox)
         self._empty_inbox()
         now = self.now()
         self._switches = 0
         self._poll_at = now + SLICE
         return self.timers.expire(now) or heard
+
+    cdef bint _poll(self, double seconds) except -1:
+        """Wait by the poller's own means, and report; tell whether anything came."""
+        events = self.poller.wait(None if seconds < 0 else seconds)
+        self._asleep = False
+        for fd, ready in events:
+            self.descriptors.report(fd, ready)
+        return bool(events)
+
+    cdef bint _poll_quickly(self, double seconds) except -1:
+        """The same by epoll, without a list of what came."""
+        cdef int i, count, error, milliseconds
+        cdef double until = vt_monotonic() + seconds if seconds > 0 else 0
+        cdef bint heard = False
+        while True:
+            # Rounded up: waking before a timer is due would spin through the last millisecond.
+            milliseconds = -1 if seconds < 0 else <int>(seconds * 1000 + 0.999999)
+            if milliseconds:
+                with nogil:
+                    count = vt_epoll_wait(self._epoll, self._events, EVENTS, milliseconds)
+                    error = errno
+            else:
+                count = vt_epoll_wait(self._epoll, self._events, EVENTS, 0)
+                error = errno
+            if count >= 0 or error != EINTR:
+                break
+            PyErr_CheckSignals()
+            if seconds > 0:
+                seconds = max(0.0, until - vt_monotonic())
+        self._asleep = False
+        if count < 0:
+            raise OSError(error, os.strerror(error))
+        for i in range(count):
+            if vt_event_fd(&self._events[i]) == self._wakeup:
+                self.poller.drain()
+            else:
+                heard = True
+                self.descriptors.report(vt_event_fd(&self._events[i]), vt_event_ready(&self._events[i]))
+        return heard
 
     cdef int _empty_inbox(self) except -1:
         # Only what is there now: a message may post another one.
@@ -690,3 +1111,314 @@ def cease_carrier():
 def running():
     """The fiber that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
     return None if vt_here is NULL else (<Scheduler>vt_here).running
+
+
+# --- the calls of sockets
+
+
+# Asked of the C class, whatever a subclass or a patch makes of it.
+cdef object fileno = socket.socket.__mro__[1].fileno
+cdef object gettimeout = socket.socket.__mro__[1].gettimeout
+cdef object family = socket.socket.__mro__[1].family.__get__
+cdef int AF_INET = socket.AF_INET
+
+# The same calls in readable Python, and the timeouts that are kept for CPython, by id of the socket.
+cdef dict readable_calls = {}
+cdef dict managed = {}
+
+
+def quick_socket_calls(readable, managed_sockets):
+    """The calls of sockets that are compiled, by name; see the contract."""
+    global readable_calls, managed
+    readable_calls, managed = readable, managed_sockets
+    calls = (recv, recv_into, recvfrom, send, sendall, sendto, _accept) if VT_HAS_SOCKETS else ()
+    for call in calls:
+        call.__qualname__ = f"socket.{call.__name__}"
+    return {call.__name__: call for call in calls}
+
+
+cdef Fiber _caller(sock, int *fd, double *timeout):
+    """Who calls on `sock`, after the checkpoint, or None: then it is for the readable call.
+
+    That is so on a plain OS thread, on a socket that does not wait or is closed, and on one whose timeout CPython keeps.
+    """
+    cdef Fiber fiber
+    if vt_here is NULL or (<Scheduler>vt_here).running is None:
+        return None
+    fiber = <Fiber>(<Scheduler>vt_here).running
+    entry = managed.get(id(sock)) if managed else None
+    seconds = gettimeout(sock) if entry is None else entry.timeout
+    if seconds is not None and (entry is None or not seconds):
+        return None
+    timeout[0] = INF if seconds is None else <double>seconds
+    fiber.check()
+    fd[0] = fileno(sock)
+    return None if fd[0] < 0 else fiber
+
+
+cdef inline double _deadline(Fiber fiber, double timeout) except? -1:
+    return INF if timeout == INF else fiber.scheduler.now() + timeout
+
+
+cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name):
+    """After a try that would block, park until `sock` is ready; its entry. A checkpoint."""
+    cdef Scheduler scheduler = fiber.scheduler
+    cdef Descriptors descriptors = scheduler.descriptors
+    cdef Descriptor entry
+    if deadline < INF and deadline <= scheduler.now():
+        raise TimeoutError("timed out")
+    entry = descriptors.find(fd, sock)
+    if entry is None:
+        entry = descriptors.claim(fd, ref(sock))
+    if not descriptors._armed_for_good:
+        descriptors._poller.arm(fd, direction)
+    entry._waiting(direction).append(fiber)
+    descriptors.waiting += 1
+    fiber._call, fiber._of = name, sock
+    try:
+        answer = fiber._park(None, deadline)
+    finally:
+        fiber._call = fiber._of = None
+        descriptors.withdraw(entry, direction, fiber)
+    if answer is CLOSED:
+        raise OSError(EBADF, os.strerror(EBADF))
+    if answer is TIMED_OUT:
+        raise TimeoutError("timed out")
+    fiber.check()
+    return entry
+
+
+cdef bint _would_block(int error) except -1:
+    """What to do after a failed try: wait (true) or try again; raises what it failed with otherwise."""
+    if VT_WOULD_BLOCK(error):
+        return True
+    if error != EINTR:
+        raise OSError(error, os.strerror(error))
+    PyErr_CheckSignals()
+    return False
+
+
+cdef Py_ssize_t _receive(sock, Fiber fiber, int fd, double timeout, char *buffer, Py_ssize_t room, str name) except -1:
+    """Read into `buffer` what there is, waiting for it if need be; how much."""
+    cdef double deadline = _deadline(fiber, timeout)
+    cdef Descriptor entry = fiber.scheduler.descriptors.find(fd, sock)
+    cdef Py_ssize_t count
+    while True:
+        if entry is None or entry.readable:
+            count = vt_recv(fd, buffer, room)
+            if count >= 0:
+                # A short read of a stream took all there was: the next call parks without trying.
+                if 0 < count < room and entry is not None and entry._is_stream:
+                    entry.drained()
+                return count
+            if not _would_block(errno):
+                continue
+            if entry is not None:
+                entry.drained()
+        entry = _wait(fiber, sock, fd, READ, deadline, name)
+
+
+@cython.binding(True)
+def recv(self, bufsize, flags=0, /):
+    """`socket.recv`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0
+    cdef Py_ssize_t room, count
+    cdef char *buffer
+    cdef Fiber fiber = None
+    if type(bufsize) is int and bufsize > 0 and type(flags) is int and not flags:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["recv"](self, bufsize, flags)
+    room = bufsize
+    if room <= SCRATCH:
+        # Shared by the fibers of the scheduler: nothing runs between the read and the copy.
+        buffer = fiber.scheduler._scratch
+        return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, room, "socket.recv"))
+    buffer = <char *>PyMem_Malloc(room)
+    if buffer is NULL:
+        raise MemoryError
+    try:
+        return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, room, "socket.recv"))
+    finally:
+        PyMem_Free(buffer)
+
+
+@cython.binding(True)
+def recv_into(self, buffer, nbytes=0, flags=0):
+    """`socket.recv_into`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0
+    cdef Py_ssize_t wanted
+    cdef Py_buffer view
+    cdef Fiber fiber = None
+    if type(nbytes) is int and nbytes >= 0 and type(flags) is int and not flags:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["recv_into"](self, buffer, nbytes, flags)
+    try:
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    except (TypeError, BufferError):
+        # The readable call says what is wrong with it.
+        return readable_calls["recv_into"](self, buffer, nbytes, flags)
+    try:
+        wanted = nbytes or view.len
+        if not 0 < wanted <= view.len:
+            return readable_calls["recv_into"](self, buffer, nbytes, flags)
+        return _receive(self, fiber, fd, timeout, <char *>view.buf, wanted, "socket.recv_into")
+    finally:
+        PyBuffer_Release(&view)
+
+
+@cython.binding(True)
+def recvfrom(self, bufsize, flags=0, /):
+    """`socket.recvfrom`, which parks a virtual thread."""
+    cdef int fd = -1, port = 0
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t room, count
+    cdef char[16] host
+    cdef vt_address sender
+    cdef Fiber fiber = None
+    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and family(self) == AF_INET:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["recvfrom"](self, bufsize, flags)
+    deadline = _deadline(fiber, timeout)
+    room = bufsize
+    while True:
+        count = vt_recvfrom(fd, fiber.scheduler._scratch, room, &sender)
+        if count >= 0:
+            data = PyBytes_FromStringAndSize(fiber.scheduler._scratch, count)
+            return data, (host.decode(), port) if vt_tell_ipv4(&sender, host, &port) else None
+        if _would_block(errno):
+            _wait(fiber, self, fd, READ, deadline, "socket.recvfrom")
+
+
+@cython.binding(True)
+def send(self, data, flags=0, /):
+    """`socket.send`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t count
+    cdef Py_buffer view
+    cdef Fiber fiber = None
+    if type(flags) is int and not flags:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["send"](self, data, flags)
+    deadline = _deadline(fiber, timeout)
+    try:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    except (TypeError, BufferError):
+        return readable_calls["send"](self, data, flags)
+    try:
+        while True:
+            count = vt_send(fd, <const char *>view.buf, view.len)
+            if count >= 0:
+                return count
+            if _would_block(errno):
+                if not vt_is_stream(fd):
+                    # Of a datagram to a Unix socket the receiver's queue decides, of which no readiness tells.
+                    return readable_calls["send"](self, data, flags)
+                _wait(fiber, self, fd, WRITE, deadline, "socket.send")
+    finally:
+        PyBuffer_Release(&view)
+
+
+@cython.binding(True)
+def sendall(self, data, flags=0, /):
+    """`socket.sendall`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t count, sent = 0
+    cdef Py_buffer view
+    cdef Fiber fiber = None
+    if type(flags) is int and not flags:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["sendall"](self, data, flags)
+    deadline = _deadline(fiber, timeout)
+    try:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    except (TypeError, BufferError):
+        return readable_calls["sendall"](self, data, flags)
+    try:
+        while True:
+            count = vt_send(fd, <const char *>view.buf + sent, view.len - sent)
+            if count >= 0:
+                sent += count
+                if sent >= view.len:
+                    return None
+            elif _would_block(errno):
+                _wait(fiber, self, fd, WRITE, deadline, "socket.sendall")
+    except Cancelled as cancelled:
+        cancelled.bytes_sent = sent
+        raise
+    finally:
+        PyBuffer_Release(&view)
+
+
+@cython.binding(True)
+def sendto(self, data, *flags_and_address):
+    """`socket.sendto`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t count
+    cdef Py_buffer view
+    cdef vt_address receiver
+    cdef Fiber fiber = None
+    if len(flags_and_address) == 1 and family(self) == AF_INET and _read_address(flags_and_address[0], &receiver):
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["sendto"](self, data, *flags_and_address)
+    deadline = _deadline(fiber, timeout)
+    try:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    except (TypeError, BufferError):
+        return readable_calls["sendto"](self, data, *flags_and_address)
+    try:
+        PySys_Audit("socket.sendto", "OO", <PyObject *>self, <PyObject *>flags_and_address[0])
+        while True:
+            count = vt_sendto(fd, <const char *>view.buf, view.len, &receiver)
+            if count >= 0:
+                return count
+            if _would_block(errno):
+                _wait(fiber, self, fd, WRITE, deadline, "socket.sendto")
+    finally:
+        PyBuffer_Release(&view)
+
+
+cdef bint _read_address(address, vt_address *read) except -1:
+    """Whether `address` is a number of IPv4 and a port, which need no look-up."""
+    if type(address) is not tuple or len(<tuple>address) != 2:
+        return False
+    host, port = <tuple>address
+    if type(host) is not str or type(port) is not int or not 0 <= port <= 0xFFFF:
+        return False
+    if not host or not "0" <= (<str>host)[0] <= "9" or not (<str>host).isascii():
+        return False
+    return vt_read_ipv4(read, (<str>host).encode(), port)
+
+
+@cython.binding(True)
+def _accept(self, /):
+    """`socket._accept`, which parks a virtual thread."""
+    cdef int fd = -1, accepted, port = 0
+    cdef double timeout = 0, deadline
+    cdef char[16] host
+    cdef vt_address peer
+    cdef Fiber fiber = _caller(self, &fd, &timeout) if family(self) == AF_INET else None
+    if fiber is None:
+        return readable_calls["_accept"](self)
+    deadline = _deadline(fiber, timeout)
+    while True:
+        # Even after readiness the connection may be gone, taken by another process that listens with us.
+        accepted = vt_accept(fd, &peer)
+        if accepted >= 0:
+            try:
+                return accepted, (host.decode(), port) if vt_tell_ipv4(&peer, host, &port) else None
+            except BaseException:
+                vt_close(accepted)
+                raise
+        if _would_block(errno):
+            _wait(fiber, self, fd, READ, deadline, "socket.accept")

@@ -37,7 +37,7 @@ from .states import (
 )
 from .timers import Timers
 
-__all__ = ["Fiber", "Scheduler", "become_carrier", "cease_carrier", "running"]
+__all__ = ["Fiber", "Scheduler", "become_carrier", "cease_carrier", "quick_socket_calls", "running"]
 
 NEW, READY, RUNNING, PARKED, ENDED = State
 
@@ -457,3 +457,11 @@ def running() -> Any:
     """The fiber that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
     scheduler = carriers.get(get_ident())
     return None if scheduler is None else scheduler.running
+
+
+# --- the calls of sockets
+
+
+def quick_socket_calls(readable: dict[str, Any], managed: dict[int, Any]) -> dict[str, Any]:
+    """None: the readable calls are those of this engine."""
+    return {}

@@ -34,6 +34,10 @@ class EpollPoller:
         self._wakeup = WakeupPipe()
         self.interrupt_fd = self._wakeup.write_fd
         self.interrupt = self._wakeup.interrupt
+        # For an engine that polls by itself: by what, what interrupts it, and what is due then.
+        self.fileno = self._epoll.fileno
+        self.wakeup_fd = self._wakeup.read_fd
+        self.drain = self._wakeup.drain
         self._epoll.register(self._wakeup.read_fd, EPOLLIN)
 
     def register(self, fd: int) -> None:
