@@ -11,7 +11,7 @@ An engine defines
   While its flag `pending` is set, these ask the subclass what to raise: `raise_due`, `park_pending`, `raise_aborted`.
 - `become_carrier`, `cease_carrier`, `running`: which scheduler, and which fiber, runs on this OS thread.
 - `Scheduler.observer`: None, or somebody who is told, on the carrier, of a fiber that `parked`, is `readied` (queued),
-  `runs` (next; `scheduler.running` is still the one that started it, or None) or has `ended`. It must not park or raise.
+  `runs` (next; `scheduler.running` is still the one that started it, or None) or has `ended`. It must not raise.
 - `quick_socket_calls(readable, managed)`: methods of `socket.socket`, by name, that do what those of `readable` do, and
   leave to them whatever is not common. `managed` has the timeouts that are not CPython's to keep, by id of the socket.
 - `TIMED_OUT`, `ABORTED`: what `park` returns when it was not unparked.
