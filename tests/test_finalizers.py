@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import pytest
 
 import vthreads
-from vthreads import ChannelClosed, DeadlockError, ShutDown, ThreadGroup
+from vthreads import Barrier, ChannelClosed, DeadlockError, Event, Lock, RLock, Semaphore, ShutDown, ThreadGroup
 from vthreads._core.current import running
 from vthreads.channels import Channel, receive_any
 from vthreads.local import local
 from vthreads.mutex import RwLock, RwLockStatistics
 from vthreads.queues import PriorityQueue, Queue, SimpleQueue
-from vthreads.sync import Barrier, Event, Lock, RLock, Semaphore, StandardLock, StandardRLock
+from vthreads.standard_locks import StandardLock, StandardRLock
 from vthreads.testing import VirtualClock
 
 # A call that waits in vain ends with a DeadlockError; the handler that tells a timeout could still unpark somebody.

@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from vthreads import Cancelled, CancelScope, ThreadGroup, now, sleep
+from vthreads.locks import LockStatistics
 from vthreads.mutex import Mutex, RwLock, RwLockStatistics
-from vthreads.sync import LockStatistics
 
 
 def until(condition):

@@ -15,22 +15,27 @@ from threading import BrokenBarrierError
 import pytest
 
 import vthreads
-from vthreads import Cancelled, CancelScope, Empty, Full, Interrupted, ThreadGroup, now, sleep
-from vthreads.channels import Channel, receive_any
-from vthreads.mutex import Mutex, RwLock
-from vthreads.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
-from vthreads.sync import (
+from vthreads import (
     Barrier,
     BoundedSemaphore,
+    Cancelled,
+    CancelScope,
     Condition,
-    ConditionWaiterLock,
+    Empty,
     Event,
+    Full,
+    Interrupted,
     Lock,
     RLock,
     Semaphore,
-    StandardLock,
-    StandardRLock,
+    ThreadGroup,
+    now,
+    sleep,
 )
+from vthreads.channels import Channel, receive_any
+from vthreads.mutex import Mutex, RwLock
+from vthreads.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
+from vthreads.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
 
 
 @dataclass

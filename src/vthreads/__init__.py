@@ -18,9 +18,11 @@ from ._core.group import ThreadGroup
 from ._core.runtime import checkpoint, current_thread, now, run, spawn, stopping
 from ._core.semaphore import BoundedSemaphore, Semaphore
 from ._core.thread import VirtualThread
+from .barriers import Barrier
 from .channels import Channel, receive_any
 from .combinators import first_completed, gather, race
 from .completion import as_completed, wait
+from .conditions import Condition
 from .errors import (
     Cancelled,
     ChannelClosed,
@@ -33,13 +35,14 @@ from .errors import (
     ScopeMisuse,
     ShutDown,
 )
+from .events import Event
 from .local import local
+from .locks import Lock, RLock
 from .mapping import map
 from .mutex import Mutex, RwLock
 from .offload import offload
 from .patching import patch, unpatch
 from .queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
-from .sync import Barrier, Condition, Event, Lock, RLock
 from .timeouts import fail_after, fail_at, move_on_after, move_on_at, shield, sleep
 
 __all__ = [

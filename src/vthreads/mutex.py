@@ -13,7 +13,7 @@ from ._core.current import checkpoint
 from ._core.engine import TIMED_OUT
 from ._core.originals import RLock
 from ._core.wait_queue import Waiter, WaitQueue, waiter_here
-from .sync import Lock, LockStatistics
+from .locks import Lock, LockStatistics
 
 __all__ = ["Guard", "Mutex", "RwLock", "RwLockStatistics"]
 

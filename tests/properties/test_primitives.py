@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from itertools import count, product
+from threading import BrokenBarrierError
 from unittest import mock
 
 import pytest
@@ -18,22 +19,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vthreads
-from vthreads import ChannelClosed, Empty, Full, Interrupted, ShutDown, ThreadGroup, move_on_after, sleep
-from vthreads.channels import Channel, receive_any
-from vthreads.mutex import Mutex, RwLock, RwLockStatistics
-from vthreads.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
-from vthreads.sync import (
+from vthreads import (
     Barrier,
-    BrokenBarrierError,
+    ChannelClosed,
     Condition,
-    ConditionWaiterLock,
+    Empty,
     Event,
+    Full,
+    Interrupted,
     Lock,
     RLock,
     Semaphore,
-    StandardLock,
-    StandardRLock,
+    ShutDown,
+    ThreadGroup,
+    move_on_after,
+    sleep,
 )
+from vthreads.channels import Channel, receive_any
+from vthreads.mutex import Mutex, RwLock, RwLockStatistics
+from vthreads.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
+from vthreads.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
 from vthreads.testing import SeededOrder, VirtualClock
 
 many = settings(max_examples=500, deadline=None)

@@ -22,8 +22,8 @@ from .._core.current import running
 from .._core.engine import READ, WRITE
 from .._core.runtime import after_fork_hooks
 from .._core.thread import VirtualThread
+from ..locks import Lock
 from ..net.readiness import forget_fd, park_for_fd, park_for_owned, wait_blocking
-from ..sync import Lock
 from .kinds import Kind, fstat, kind_of
 from .reading import HERE, read_at, read_now
 from .writing import write_some, write_whole

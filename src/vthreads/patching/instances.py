@@ -18,7 +18,7 @@ from typing import Any
 from .._core.originals import LockType
 from .._core.originals import PlainRLock as RLockType
 from ..local import OSThreadLocal, local_over
-from ..sync import StandardLock, StandardRLock
+from ..standard_locks import StandardLock, StandardRLock
 
 __all__ = ["exchange_instances"]
 

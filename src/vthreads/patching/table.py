@@ -33,7 +33,7 @@ from ..net import select as net_select
 from ..net import socket as net_socket
 from ..processes import popen, starting, waiting
 from ..queues import SimpleQueue
-from ..sync import ConditionWaiterLock, StandardLock, StandardRLock
+from ..standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
 from ..timeouts import sleep_here
 from . import identity, threads
 

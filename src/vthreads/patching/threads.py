@@ -23,7 +23,7 @@ from .._core.originals import get_ident
 from .._core.runtime import after_fork_hooks, own_os_threads
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
-from ..sync import StandardLock
+from ..standard_locks import StandardLock
 
 __all__ = ["ThreadHandle", "count", "is_virtual", "set_sentinel", "start_joinable_thread", "start_new_thread"]
 

@@ -1,0 +1,234 @@
+"""The standard library's Condition on our locks: it wakes in order and loses no notify."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from vthreads import CancelScope, Interrupted, ThreadGroup, sleep
+from vthreads.locks import Lock, RLock
+from vthreads.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
+
+
+@pytest.fixture
+def standard_condition(monkeypatch):
+    """Makes what `threading.Condition` is after patching."""
+    monkeypatch.setattr(threading, "_allocate_lock", ConditionWaiterLock)
+    return lambda lock=None: threading.Condition(lock or StandardRLock())
+
+
+def standard_wait(condition, log, name, timeout=None):
+    with condition:
+        if condition.wait(timeout):
+            log.append(name)
+
+
+def notify(condition, n=1):
+    # Without a checkpoint or a turn for others in between.
+    assert condition.acquire(blocking=False)
+    condition.notify(n)
+    condition.release()
+
+
+@pytest.mark.parametrize("kind", [StandardLock, StandardRLock, Lock, RLock])
+def test_a_standard_condition_wakes_in_order(virtual, standard_condition, kind, order):
+    def root():
+        condition, log = standard_condition(kind()), []
+        with ThreadGroup() as group:
+            for name in range(3):
+                group.spawn(standard_wait, condition, log, name)
+            for count in range(3):
+                notify(condition)
+                sleep(1)
+                assert count + 1 == len(log)
+        return log
+
+    assert [0, 1, 2] == virtual(root, order=order)
+
+
+@pytest.mark.parametrize("kind", [StandardLock, StandardRLock])
+def test_no_notify_is_lost_on_a_waiter_cancelled_in_the_same_turn(virtual, standard_condition, kind, order):
+    def root():
+        condition, log = standard_condition(kind()), []
+        with ThreadGroup() as group:
+            first = group.spawn(standard_wait, condition, log, "first")
+            group.spawn(standard_wait, condition, log, "second")
+            first.cancel()
+            notify(condition)
+        assert first.cancelled()
+        assert not condition._waiters
+        return log
+
+    assert ["second"] == virtual(root, order=order)
+
+
+def test_no_notify_is_lost_on_a_waiter_interrupted_in_the_same_turn(virtual, standard_condition, order):
+    def root():
+        condition, log = standard_condition(), []
+
+        def interrupted():
+            with pytest.raises(Interrupted):
+                standard_wait(condition, log, "first")
+
+        with ThreadGroup() as group:
+            first = group.spawn(interrupted)
+            group.spawn(standard_wait, condition, log, "second")
+            first.thread.interrupt()
+            notify(condition)
+        return log
+
+    assert ["second"] == virtual(root, order=order)
+
+
+def test_no_notify_is_lost_on_a_waiter_that_timed_out_in_the_same_turn(virtual, standard_condition, order):
+    def root():
+        condition, log = standard_condition(), []
+        with ThreadGroup() as group:
+            group.spawn(standard_wait, condition, log, "first", 5)
+            group.spawn(standard_wait, condition, log, "second")
+            sleep(5)
+            notify(condition)
+        assert 1 == len(log)
+        return bool(condition._waiters), log
+
+    left, log = virtual(root, order=order)
+    # Either the first was notified in time, and the second still waits; that would have been a deadlock.
+    assert (False, ["second"]) == (left, log)
+
+
+def test_no_notify_is_lost_on_a_waiter_that_gave_up_and_waits_for_the_lock(virtual, standard_condition):
+    def root():
+        condition, log = standard_condition(), []
+        with ThreadGroup() as group:
+            first = group.spawn(standard_wait, condition, log, "first", 5)
+            second = group.spawn(standard_wait, condition, log, "second", 50)
+            third = group.spawn(standard_wait, condition, log, "third")
+            with condition:
+                sleep(5)
+                first.cancel()
+                second.cancel()
+                sleep(1)
+                condition.notify()
+            assert not third.done()
+        assert second.cancelled()
+        return log
+
+    assert ["third"] == virtual(root)
+
+
+def test_a_waiter_cancelled_before_it_waits_takes_no_notify(virtual, standard_condition):
+    def root():
+        condition, log = standard_condition(), []
+        with ThreadGroup() as group:
+
+            def cancelled():
+                with condition, CancelScope() as scope:
+                    scope.cancel()
+                    condition.wait()
+                return scope.cancelled_caught
+
+            assert group.spawn(cancelled).result()
+            group.spawn(standard_wait, condition, log, "second")
+            notify(condition)
+        return log
+
+    assert ["second"] == virtual(root)
+
+
+def test_a_zero_timeout_of_a_standard_condition_takes_no_notify(virtual, standard_condition):
+    def root():
+        condition, log = standard_condition(), []
+        with ThreadGroup() as group:
+            group.spawn(lambda: (sleep(1), condition.acquire(), sleep(1), condition.notify(), condition.release()))
+
+            def polling():
+                with condition:
+                    # While it waits for the lock again, the notify comes.
+                    sleep(1)
+                    assert condition.wait(0) is False
+
+            group.spawn(polling)
+            sleep(0.5)
+            group.spawn(
+                lambda: condition.acquire() and (condition.wait() and log.append("second")) or condition.release()
+            )
+        return log
+
+    assert ["second"] == virtual(root)
+
+
+def test_a_waiter_notified_and_cancelled_in_the_same_turn_has_been_notified(virtual, standard_condition):
+    def root():
+        condition, log = standard_condition(), []
+        with ThreadGroup() as group:
+            first = group.spawn(standard_wait, condition, log, "first")
+            notify(condition)
+            first.cancel()
+        return log
+
+    assert ["first"] == virtual(root)
+
+
+def test_an_os_thread_and_a_virtual_thread_notify_one_another(virtual, standard_condition):
+    def root():
+        condition, turn, log = standard_condition(), 0, []
+
+        def player(me):
+            nonlocal turn
+            for _ in range(20):
+                with condition:
+                    condition.wait_for(lambda: turn == me)
+                    log.append(me)
+                    turn = 1 - me
+                    condition.notify()
+
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(player, 0)
+            player(1)
+            future.result(10)
+        return log
+
+    assert [0, 1] * 20 == virtual(root)
+
+
+def test_no_notify_is_lost_on_an_os_thread_whose_wait_times_out(standard_condition):
+    condition = standard_condition()
+
+    def wait(timeout, queued):
+        with condition:
+            queued.set()
+            return condition.wait(timeout)
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(200):
+            waiting = [threading.Event(), threading.Event()]
+            impatient = pool.submit(wait, 0.0001, waiting[0])
+            waiting[0].wait(10)
+            patient = pool.submit(wait, 10, waiting[1])
+            waiting[1].wait(10)
+            with condition:
+                condition.notify()
+            if impatient.result(10):
+                # The notify was for this one, so the other one needs its own.
+                with condition:
+                    condition.notify()
+            assert patient.result(15)
+    assert not condition._waiters
+
+
+def test_the_lock_of_a_condition_waiter_serves_as_an_ordinary_lock_too(virtual):
+    def root():
+        lock, log = ConditionWaiterLock(), []
+        lock.acquire()
+        with ThreadGroup() as group:
+            group.spawn(lambda: (lock.acquire(), log.append("waiter"), lock.release()))
+            assert lock.acquire(timeout=1) is False
+            lock.release()
+            # In the hands of the other one, and then waited for by the one who held it before.
+            assert lock.acquire()
+            lock.release()
+        return log, lock.locked()
+
+    assert (["waiter"], False) == virtual(root)
