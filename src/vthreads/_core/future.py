@@ -14,8 +14,7 @@ from concurrent.futures import CancelledError, InvalidStateError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .current import checkpoint
-from .engine import TIMED_OUT
-from .originals import RLock
+from .engine import TIMED_OUT, Outcome, Section
 from .wait_queue import WaitQueue, waiter_here
 
 if TYPE_CHECKING:
@@ -29,28 +28,32 @@ T = TypeVar("T")
 RUNNING, FINISHED, CANCELLED = "RUNNING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
 # One for all futures: what it guards takes a few instructions. Reentrant, because a finalizer may run inside.
-_changing = RLock()
+_changing = Section()
 
 logger = logging.getLogger("vthreads")
 
 
-class Future(concurrent.futures.Future[T]):
+# What a future keeps.
+PLACES = (
+    "_callbacks",
+    "_exception",
+    "_made_condition",
+    "_made_waiters",
+    "_result",
+    "_state",
+    "_waiting",
+    "failure_taken",
+    "thread",
+)
+
+
+class Future(Outcome, concurrent.futures.Future[T]):
     """The result to come of a spawned virtual thread, available as `.thread`.
 
     A group cares for its threads by itself; keeping the future is never required.
     """
 
-    __slots__ = (
-        "_callbacks",
-        "_exception",
-        "_made_condition",
-        "_made_waiters",
-        "_result",
-        "_state",
-        "_waiting",
-        "failure_taken",
-        "thread",
-    )
+    __slots__ = tuple(place for place in PLACES if not hasattr(Outcome, place))
 
     def __init__(self, thread: VirtualThread) -> None:
         # The standard __init__ is left out on purpose: it would make a condition and two lists for each future.

@@ -22,10 +22,9 @@ from weakref import WeakSet
 from ..errors import Cancelled, GroupClosed, GroupFull
 from .cancel import CancelNode, CancelScope, checked_seconds
 from .current import checkpoint, running, started_here
-from .engine import Scheduler
+from .engine import Scheduler, Section, compiled
 from .engine.timers import Timer
 from .future import CANCELLED, FINISHED, Future
-from .originals import RLock
 from .semaphore import Semaphore
 from .spawn_site import LONGEST_CHAIN, caller_site
 from .thread import VirtualThread
@@ -154,7 +153,7 @@ class ThreadGroup:
         self._ended: deque[Future[Any]] = deque(maxlen=ENDED_KEPT)
         self._listeners: WeakSet[_Completions] | None = None
         # Reentrant, because a finalizer that spawns may run inside.
-        self._changing = RLock()
+        self._changing = Section()
         self._empty = WaitQueue()
         self._grace_timer: Timer | None = None
 
@@ -174,6 +173,7 @@ class ThreadGroup:
 
     # --- spawning
 
+    @compiled
     def spawn(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start a virtual thread that calls `fn(*args, **kwargs)`.
 

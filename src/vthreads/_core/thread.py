@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from ..errors import Cancelled, Interrupted
 from .cancel import CancelNode, CancelScope
 from .current import running
-from .engine import ABORTED, TIMED_OUT, Fiber, Scheduler, State
+from .engine import ABORTED, TIMED_OUT, Fiber, Scheduler, State, compiled
 from .originals import allocate_lock, get_ident
 from .spawn_site import SpawnSite, describe_sites, first_frame_outside
 from .wait_queue import WaitQueue, waiter_here
@@ -73,6 +73,29 @@ class Owner(Protocol):
     def left(self, thread: VirtualThread) -> None: ...
 
 
+# What a virtual thread keeps.
+PLACES = (
+    *CancelNode.NODE_SLOTS,
+    "_call",
+    "_deferred",
+    "_deliveries",
+    "_interrupts",
+    "_joiners",
+    "_listens",
+    "_name",
+    "_patience",
+    "_roused_by",
+    "future",
+    "group",
+    "hurried",
+    "innermost",
+    "locals",
+    "queued",
+    "sites",
+    "thread_ident",
+)
+
+
 class VirtualThread(Fiber, CancelNode, threading.Thread):
     """What `spawn` starts: a thread that costs a few KiB and parks instead of blocking its carrier.
 
@@ -87,26 +110,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         state: "new", "ready", "running", "parked" or "ended", as a `State`.
     """
 
-    __slots__ = (
-        *CancelNode.NODE_SLOTS,
-        "_call",
-        "_deferred",
-        "_deliveries",
-        "_interrupts",
-        "_joiners",
-        "_listens",
-        "_name",
-        "_patience",
-        "_roused_by",
-        "future",
-        "group",
-        "hurried",
-        "innermost",
-        "locals",
-        "queued",
-        "sites",
-        "thread_ident",
-    )
+    __slots__ = tuple(place for place in PLACES if not hasattr(Fiber, place))
 
     def __init__(
         self,
@@ -222,6 +226,7 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
         """Whether the thread lives on the OS thread that asks."""
         return get_ident() == self.scheduler.ident
 
+    @compiled
     def run(self) -> None:
         """Run the function and hand the outcome to the owner (called by the engine)."""
         value = error = None

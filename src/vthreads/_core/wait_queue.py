@@ -15,7 +15,7 @@ from math import inf
 from typing import Any, Protocol
 
 from .current import running
-from .engine import TIMED_OUT
+from .engine import TIMED_OUT, compiled
 from .originals import allocate_lock, interrupt_main
 
 __all__ = ["OSThreadWaiter", "Ticket", "WaitQueue", "Waiter", "waiter_here"]
@@ -100,6 +100,7 @@ class Ticket:
 _making = allocate_lock()
 
 
+@compiled
 class WaitQueue:
     """Waiters in the order in which they came. Thread-safe; `len()` and truth tell how many wait."""
 

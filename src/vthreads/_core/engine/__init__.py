@@ -12,6 +12,10 @@ An engine defines
 - `become_carrier`, `cease_carrier`, `running`: which scheduler, and which fiber, runs on this OS thread.
 - `Scheduler.observer`: None, or somebody who is told, on the carrier, of a fiber that `parked`, is `readied` (queued),
   `runs` (next; `scheduler.running` is still the one that started it, or None) or has `ended`. It must not raise.
+- `Section`: a reentrant lock for a few instructions.
+- `compiled(part)`: a decorator of classes and functions in the layers above. An engine that has the same compiled gives
+  that in its place; the readable one is its specification. Such an engine may also have places of its own, in `Fiber`
+  and `Outcome`, for what virtual threads and futures keep.
 - `quick_socket_calls(readable, managed)`: methods of `socket.socket`, by name, that do what those of `readable` do, and
   leave to them whatever is not common. `managed` has the timeouts that are not CPython's to keep, by id of the socket.
 - `TIMED_OUT`, `ABORTED`: what `park` returns when it was not unparked.
@@ -65,11 +69,14 @@ __all__ = [
     "Descriptor",
     "Descriptors",
     "Fiber",
+    "Outcome",
     "Scheduler",
+    "Section",
     "State",
     "become_carrier",
     "carriers",
     "cease_carrier",
+    "compiled",
     "engine_name",
     "make_poller",
     "quick_socket_calls",
@@ -77,11 +84,21 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from .reference import Fiber, Scheduler, become_carrier, cease_carrier, quick_socket_calls, running
+    from .reference import (
+        Fiber,
+        Outcome,
+        Scheduler,
+        Section,
+        become_carrier,
+        cease_carrier,
+        compiled,
+        quick_socket_calls,
+        running,
+    )
 
     engine_name: str
 else:
     engine_name, engine = _choose(os.environ.get("VTHREADS_ENGINE"))
-    Fiber, Scheduler = engine.Fiber, engine.Scheduler
+    Fiber, Scheduler, Outcome, Section = engine.Fiber, engine.Scheduler, engine.Outcome, engine.Section
     become_carrier, cease_carrier, running = engine.become_carrier, engine.cease_carrier, engine.running
-    quick_socket_calls = engine.quick_socket_calls
+    compiled, quick_socket_calls = engine.compiled, engine.quick_socket_calls

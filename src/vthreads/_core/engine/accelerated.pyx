@@ -9,6 +9,7 @@ import os
 import socket
 from collections import deque
 from errno import EBADF
+from functools import update_wrapper
 from math import inf
 from sys import _getframe
 from weakref import ref
@@ -24,6 +25,8 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from ...errors import Cancelled
 from ..clock import MonotonicClock
 from ..order import FifoOrder
+from ..spawn_site import LONGEST_CHAIN as _LONGEST_CHAIN
+from ..spawn_site import SpawnSite
 from .descriptors import CLOSED as _CLOSED
 from .pollers import HANGUP as _HANGUP
 from .pollers import READ as _READ
@@ -225,10 +228,160 @@ cdef extern from *:
     int errno
     int EINTR
 
+cdef extern from *:
+    """
+    /* A new object of `type` as its tp_new makes it, without its __init__. */
+    static PyObject *vt_new(PyObject *type) {
+        static PyObject *nothing = NULL;
+        if (nothing == NULL && (nothing = PyTuple_New(0)) == NULL) return NULL;
+        return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
+    }
+    """
+    object vt_new(object type)
+
+cdef extern from *:
+    """
+    /* Where the innermost Python code is: its code, globals and instruction; 0 if there is none. */
+    static int vt_place(PyObject **code, PyObject **globals, int *instruction) {
+        PyFrameObject *frame = PyEval_GetFrame();
+        if (frame == NULL) return 0;
+        *code = (PyObject *)PyFrame_GetCode(frame);
+        *globals = PyFrame_GetGlobals(frame);
+        *instruction = PyFrame_GetLasti(frame);
+        return 1;
+    }
+    """
+    bint vt_place(PyObject **code, PyObject **globals, int *instruction)
+
+cdef extern from "pythread.h":
+    ctypedef void *PyThread_type_lock
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock lock)
+    int PyThread_acquire_lock(PyThread_type_lock lock, int wait) nogil
+    void PyThread_release_lock(PyThread_type_lock lock)
+    enum: NOWAIT_LOCK, WAIT_LOCK
+
 cdef extern from "Python.h":
+    object PyContext_CopyCurrent()
     int PyWeakref_CheckRef(object reference)
     int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
     int PySys_Audit(const char *event, const char *format, ...) except -1
+
+cdef extern from *:
+    """
+    /* --- frame stacks
+
+       CPython maps 16 KiB for the frames of each greenlet and unmaps them when it ends, which costs more than all the
+       rest of its life. They are kept here instead: warm ones with their pages, cold ones whose pages were given back.
+       What nobody has wanted for a second becomes cold, but for a few. The method: PyObject_SetArenaAllocator is
+       public, and asked for blocks of just this size for nothing else. */
+    #if defined(__linux__) && !defined(Py_GIL_DISABLED)
+    #include <stdatomic.h>
+    #include <stdlib.h>
+    #include <sys/mman.h>
+    #define VT_CHUNK ((size_t)16384)
+    #define VT_SLAB (128 * VT_CHUNK)
+    #define VT_ALWAYS_WARM ((size_t)1024)
+
+    static PyObjectArenaAllocator vt_others;
+    static struct {
+        void **warm, **cold;
+        size_t warm_count, cold_count, room, all, unwanted;
+        char *slab;
+        size_t left;
+        /* Interpreters with a GIL of their own share the allocator. */
+        atomic_flag busy;
+    } vt_stacks = {.busy = ATOMIC_FLAG_INIT};
+
+    static void vt_lock(void) { while (atomic_flag_test_and_set_explicit(&vt_stacks.busy, memory_order_acquire)); }
+    static void vt_unlock(void) { atomic_flag_clear_explicit(&vt_stacks.busy, memory_order_release); }
+
+    /* Room in both lists for every chunk there is. */
+    static int vt_make_room(size_t more) {
+        size_t room = vt_stacks.room;
+        void **larger;
+        if (vt_stacks.all + more <= room) return 1;
+        room = 2 * (vt_stacks.all + more);
+        if ((larger = realloc(vt_stacks.warm, room * sizeof(void *))) == NULL) return 0;
+        vt_stacks.warm = larger;
+        if ((larger = realloc(vt_stacks.cold, room * sizeof(void *))) == NULL) return 0;
+        vt_stacks.cold = larger;
+        vt_stacks.room = room;
+        return 1;
+    }
+    static void *vt_carve(void) {
+        void *chunk;
+        if (vt_stacks.left < VT_CHUNK) {
+            if (!vt_make_room(VT_SLAB / VT_CHUNK)) return NULL;
+            chunk = mmap(NULL, VT_SLAB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            if (chunk == MAP_FAILED) return NULL;
+            vt_stacks.slab = chunk;
+            vt_stacks.left = VT_SLAB;
+            vt_stacks.all += VT_SLAB / VT_CHUNK;
+        }
+        chunk = vt_stacks.slab;
+        vt_stacks.slab += VT_CHUNK;
+        vt_stacks.left -= VT_CHUNK;
+        return chunk;
+    }
+    static void *vt_take(void *context, size_t size) {
+        void *chunk;
+        if (size != VT_CHUNK) return vt_others.alloc(vt_others.ctx, size);
+        vt_lock();
+        if (vt_stacks.warm_count) {
+            chunk = vt_stacks.warm[--vt_stacks.warm_count];
+            if (vt_stacks.warm_count < vt_stacks.unwanted) vt_stacks.unwanted = vt_stacks.warm_count;
+        }
+        else chunk = vt_stacks.cold_count ? vt_stacks.cold[--vt_stacks.cold_count] : vt_carve();
+        vt_unlock();
+        return chunk != NULL ? chunk : vt_others.alloc(vt_others.ctx, size);
+    }
+    static void vt_give(void *context, void *chunk, size_t size) {
+        int kept = 0;
+        if (size == VT_CHUNK) {
+            vt_lock();
+            /* One from before is kept as well: it was mapped in the same way. */
+            if (vt_stacks.warm_count + vt_stacks.cold_count < vt_stacks.room) {
+                vt_stacks.warm[vt_stacks.warm_count++] = chunk;
+                kept = 1;
+            }
+            vt_unlock();
+        }
+        if (!kept) vt_others.free(vt_others.ctx, chunk, size);
+    }
+    static void vt_keep_stacks(void) {
+        PyObjectArenaAllocator ours = {NULL, vt_take, vt_give}, present;
+        PyObject_GetArenaAllocator(&present);
+        if (present.alloc == vt_take || !vt_make_room(VT_SLAB / VT_CHUNK)) return;
+        vt_others = present;
+        PyObject_SetArenaAllocator(&ours);
+    }
+    /* Give back the pages of those that nobody wanted since the last time; whether more than a few are left warm. */
+    static int vt_cool_stacks(void) {
+        size_t spare, i;
+        vt_lock();
+        spare = vt_stacks.warm_count > VT_ALWAYS_WARM ? vt_stacks.warm_count - VT_ALWAYS_WARM : 0;
+        if (spare > vt_stacks.unwanted) spare = vt_stacks.unwanted;
+        for (i = 0; i < spare; i++) {
+            madvise(vt_stacks.warm[i], VT_CHUNK, MADV_DONTNEED);
+            vt_stacks.cold[vt_stacks.cold_count++] = vt_stacks.warm[i];
+        }
+        vt_stacks.warm_count -= spare;
+        if (spare) memmove(vt_stacks.warm, vt_stacks.warm + spare, vt_stacks.warm_count * sizeof(void *));
+        vt_stacks.unwanted = vt_stacks.warm_count;
+        vt_unlock();
+        return vt_stacks.warm_count > VT_ALWAYS_WARM;
+    }
+    static int vt_many_warm(void) { return vt_stacks.warm_count > VT_ALWAYS_WARM; }
+    #else
+    static void vt_keep_stacks(void) {}
+    static int vt_cool_stacks(void) { return 0; }
+    static int vt_many_warm(void) { return 0; }
+    #endif
+    """
+    void vt_keep_stacks()
+    bint vt_cool_stacks()
+    bint vt_many_warm()
 
 PyGreenlet_Import()
 
@@ -250,6 +403,9 @@ cdef double SLICE = _SLICE
 cdef double LONGEST_WAIT = _LONGEST_WAIT
 cdef double STUCK_AGAIN_AFTER = _STUCK_AGAIN_AFTER
 cdef int SWITCHES_PER_POLL = _SWITCHES_PER_POLL
+cdef int LONGEST_CHAIN = _LONGEST_CHAIN
+# Seconds between two looks at the frame stacks that are kept.
+cdef double COOL_EVERY = 1.0
 # Events taken from epoll at once, and the bytes that a read without a buffer of its own is given.
 cdef enum:
     EVENTS = 256
@@ -311,6 +467,7 @@ cdef class RunQueue:
 # --- timers
 
 
+@cython.freelist(256)
 cdef class Timer:
     """One entry of the heap; cancelled by dropping its owner."""
 
@@ -615,19 +772,26 @@ cdef class Fiber:
     cdef public Scheduler scheduler
     cdef public object context, state, _greenlet, _abort, _wake
     # The name of a compiled call that parks, and its object.
-    cdef object _call, _of
+    cdef object _waits_in, _waits_on
     cdef public double parked_at
+    # Places for what a virtual thread keeps, which gives itself slots for those that its engine has not.
+    cdef public object _affected_by, _cancel_reason, _cancel_source, _children, _parent, cleanup_grace
+    cdef object _function, _arguments, _keywords
+    cdef public object _deliveries, _interrupts, _joiners, _name, _roused_by
+    cdef public object future, group, innermost, locals, sites, thread_ident
+    cdef public bint cancel_called, _listens, hurried, queued
+    cdef public int _deferred
+    cdef public double _patience
     cdef public bint pending
+
+    def __cinit__(self):
+        self.state = NEW
+        self._wake = NOTHING
+        self.parked_at = -INF
 
     def __init__(self, Scheduler scheduler, context):
         self.scheduler = scheduler
         self.context = context
-        self.state = NEW
-        self.pending = False
-        self._greenlet = None
-        self._abort = None
-        self._wake = NOTHING
-        self.parked_at = -INF
 
     def run(self):
         """What the fiber does. Must not raise."""
@@ -668,9 +832,18 @@ cdef class Fiber:
             self.raise_due()
 
     @property
+    def _call(self):
+        """What a virtual thread runs: a function, its arguments and keywords; kept without a tuple of their own."""
+        return None if self._function is None else (self._function, self._arguments, self._keywords or {})
+
+    @_call.setter
+    def _call(self, call):
+        self._function, self._arguments, self._keywords = (None, None, None) if call is None else call
+
+    @property
     def waits_for(self):
         """What a compiled call parks for: its name and its object; None where a Python frame tells."""
-        return None if self._call is None else (self._call, self._of)
+        return None if self._waits_in is None else (self._waits_in, self._waits_on)
 
     def park(self, abort=None, timeout=None):
         """Park, after `check()`: what the fiber was unparked with, or TIMED_OUT after `timeout` seconds."""
@@ -740,7 +913,15 @@ cdef class Fiber:
             self._withdraw(TIMED_OUT)
 
     cdef _withdraw(self, answer):
-        if self._abort is None or self._abort():
+        cdef bint withdrawn
+        if self._abort is None:
+            withdrawn = True
+        elif type(self._abort) is WaitQueue:
+            # It stands in that queue itself: see `WaitQueue.park`.
+            withdrawn = (<WaitQueue>self._abort).withdraw(self)
+        else:
+            withdrawn = self._abort()
+        if withdrawn:
             self._wake = answer
             self.scheduler.make_ready(self)
 
@@ -774,12 +955,16 @@ cdef class Scheduler:
     cdef object _inbox
     cdef bint _asleep
     cdef int _switches
-    cdef double _poll_at
+    cdef double _poll_at, _cool_at
     cdef greenlet _starter
     cdef readonly list _pool
     cdef Py_ssize_t _pool_size
     cdef Fiber _next, _chosen
     cdef object _life
+    # The place of the last spawn, and the sites made of it.
+    cdef object _site_code, _site_inherited
+    cdef int _site_instruction
+    cdef tuple _sites
     cdef object __weakref__
 
     def __cinit__(self):
@@ -822,6 +1007,7 @@ cdef class Scheduler:
         self._pool = []
         self._pool_size = states.POOL_SIZE
         self._life = in_a_frame(self._carry)
+        vt_keep_stacks()
         self._next = None
 
     cdef double now(self) except? -1:
@@ -871,16 +1057,18 @@ cdef class Scheduler:
         """Run others until the running fiber is unparked; the value it was unparked with, TIMED_OUT or ABORTED."""
         cdef Fiber fiber = self.running
         cdef Timer timer = None
+        cdef double now
         if fiber._wake is NOTHING:
+            now = self.now()
             fiber._abort = abort
             fiber._greenlet = PyGreenlet_GetCurrent()
-            fiber.parked_at = self.now()
+            fiber.parked_at = now
             fiber.state = PARKED
             if self.observer is not None:
                 self.observer.parked(fiber)
             if deadline < INF:
                 timer = self.timers.add(deadline, fiber)
-            self._take_next()
+            self._take_next(now)
             self._switch()
             fiber._abort = None
             if timer is not None:
@@ -892,7 +1080,7 @@ cdef class Scheduler:
         cdef Fiber fiber = self.running
         fiber._greenlet = PyGreenlet_GetCurrent()
         self.make_ready(fiber)
-        self._take_next()
+        self._take_next(self.now())
         self._switch()
 
     def close(self):
@@ -915,13 +1103,11 @@ cdef class Scheduler:
     # Handed on by `_chosen` and not as an argument: whoever switches away holds its arguments until it comes back, and
     # must not keep the other fiber alive.
 
-    cdef int _take_next(self) except -1:
+    cdef int _take_next(self, double now) except -1:
         """Choose who runs next; poll until there is somebody."""
-        cdef double now
         # Nobody runs while this looks for the next one: a signal handler or finalizer in here is on no fiber.
         self.running = None
         self._switches += 1
-        now = self.now()
         if self._switches >= SWITCHES_PER_POLL or now >= self._poll_at:
             self._look_outside(0.0)
         if self._inbox:
@@ -981,10 +1167,10 @@ cdef class Scheduler:
             fiber._greenlet = None
             fiber = None
             if len(self._pool) >= self._pool_size:
-                self._take_next()
+                self._take_next(self.now())
                 return self._prepared()
             self._pool.append(me)
-            self._take_next()
+            self._take_next(self.now())
             self._switch()
 
     cdef greenlet _prepared(self):
@@ -1015,6 +1201,9 @@ cdef class Scheduler:
                 self._when_stuck()
             return 0
         patience = self.clock.patience(due, outside)
+        if self._real_time and vt_many_warm() and (patience is None or patience > COOL_EVERY):
+            # Until the frame stacks of the last rush are given back, look again.
+            patience = COOL_EVERY
         heard = self._look_outside(-1.0 if patience is None else patience)
         # Without a timer the wait may still end for nothing: a late byte in the wakeup pipe, a signal.
         if not heard and self._nobody_is_ready() and due < INF:
@@ -1042,6 +1231,9 @@ cdef class Scheduler:
         now = self.now()
         self._switches = 0
         self._poll_at = now + SLICE
+        if now >= self._cool_at:
+            self._cool_at = now + COOL_EVERY
+            vt_cool_stacks()
         return self.timers.expire(now) or heard
 
     cdef bint _poll(self, double seconds) except -1:
@@ -1113,6 +1305,330 @@ def running():
     return None if vt_here is NULL else (<Scheduler>vt_here).running
 
 
+# --- what stands above the engine, and is hot enough to be compiled
+
+
+cdef class Section:
+    """A reentrant lock for a few instructions: `with section:`. A finalizer may run inside."""
+
+    cdef PyThread_type_lock _lock
+    cdef unsigned long _owner
+    cdef int _count
+
+    def __cinit__(self):
+        self._lock = PyThread_allocate_lock()
+        if self._lock is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self._lock is not NULL:
+            PyThread_free_lock(self._lock)
+
+    cdef void _enter(self) noexcept:
+        cdef unsigned long me = PyThread_get_thread_ident()
+        if self._owner != me:
+            if not PyThread_acquire_lock(self._lock, NOWAIT_LOCK):
+                with nogil:
+                    PyThread_acquire_lock(self._lock, WAIT_LOCK)
+            self._owner = me
+        self._count += 1
+
+    cdef void _leave(self) noexcept:
+        self._count -= 1
+        if not self._count:
+            self._owner = 0
+            PyThread_release_lock(self._lock)
+
+    def __enter__(self):
+        self._enter()
+        return True
+
+    def __exit__(self, kind, error, traceback):
+        self._leave()
+
+
+@cython.freelist(64)
+cdef class _Place:
+    """Where a waiter stands in its queue: between two others."""
+
+    cdef object waiter
+    cdef _Place before, behind
+
+
+cdef class _Withdrawal:
+    """The undo of a wait in a queue."""
+
+    cdef WaitQueue _queue
+    cdef object _waiter
+
+    def __call__(self):
+        return self._queue.withdraw(self._waiter)
+
+
+cdef class WaitQueue:
+    """Waiters in the order in which they came: a ring of places, and who stands where."""
+
+    # Made late, since most queues stay empty.
+    cdef dict _places
+    cdef _Place _first, _last
+
+    def __len__(self):
+        return len(self._places) if self._places is not None else 0
+
+    cpdef add(self, waiter):
+        cdef _Place place = _Place.__new__(_Place)
+        cdef dict places = {} if self._places is None else self._places
+        place.waiter = waiter
+        # A finalizer may have run since, and have added the first.
+        if self._places is None:
+            self._places = places
+        self._places[waiter] = place
+        place.before = self._last
+        if self._last is None:
+            self._first = place
+        else:
+            self._last.behind = place
+        self._last = place
+
+    cpdef bint withdraw(self, waiter) except -1:
+        """Take `waiter` out. False: somebody else did, and its wake-up is on its way."""
+        cdef _Place place
+        if not self._places:
+            return False
+        place = self._places.pop(waiter, None)
+        if place is None:
+            return False
+        if place.before is None:
+            self._first = place.behind
+        else:
+            place.before.behind = place.behind
+        if place.behind is None:
+            self._last = place.before
+        else:
+            place.behind.before = place.before
+        place.before = place.behind = None
+        return True
+
+    cpdef park(self, waiter, timeout=None):
+        """Park `waiter`, which stands in this queue: what it was unparked with, or TIMED_OUT. May raise Cancelled."""
+        cdef _Withdrawal withdrawal
+        cdef Fiber fiber
+        if isinstance(waiter, Fiber):
+            fiber = <Fiber>waiter
+            if not fiber.pending:
+                return fiber._park(self, INF if timeout is None else fiber.scheduler.now() + <double>timeout)
+        withdrawal = _Withdrawal.__new__(_Withdrawal)
+        withdrawal._queue, withdrawal._waiter = self, waiter
+        return waiter.park(withdrawal, timeout)
+
+    cpdef bint unpark_one(self, value=True) except -1:
+        """Unpark the first; false if nobody waits."""
+        while self._first is not None:
+            waiter = self._first.waiter
+            if self.withdraw(waiter) and waiter.unpark(value):
+                return True
+        return False
+
+    def first(self):
+        """The one who waits longest, left in the queue; None if nobody waits."""
+        return None if self._first is None else self._first.waiter
+
+    cpdef Py_ssize_t unpark_all(self, value=True) except -1:
+        """Unpark those who wait now; how many."""
+        cdef Py_ssize_t unparked = 0
+        if self._places:
+            for _ in range(len(self._places)):
+                unparked += self.unpark_one(value)
+        return unparked
+
+    def forget_all(self):
+        """After a fork: the waiters are not in this process."""
+        self._places = self._first = self._last = None
+
+
+cdef class Outcome:
+    """The places of a future, which gives itself slots for those that its engine has not."""
+
+    cdef public object thread, _state, _result, _exception, _waiting, _callbacks, _made_condition, _made_waiters
+    cdef public bint failure_taken
+
+
+# What is compiled here of the layers above, as it reads there.
+cdef dict readable_parts = {}
+# What the compiled parts use of these layers, found when the first thread is spawned.
+cdef object ThreadGroup = None, VirtualThread, Future, OPEN, FINISHED, FUTURE_RUNNING, idents
+cdef Section changing_futures
+
+
+cdef int _learn() except -1:
+    global ThreadGroup, VirtualThread, Future, OPEN, FINISHED, FUTURE_RUNNING, idents, changing_futures
+    group = readable_parts["vthreads._core.group.ThreadGroup.spawn"].__globals__
+    VirtualThread, Future = group["VirtualThread"], group["Future"]
+    OPEN, FINISHED = group["OPEN"], group["FINISHED"]
+    idents = readable_parts["vthreads._core.thread.VirtualThread.run"].__globals__["idents"]
+    future = Future.settle.__globals__
+    FUTURE_RUNNING, changing_futures = future["RUNNING"], future["_changing"]
+    ThreadGroup = group["ThreadGroup"]
+    return 0
+
+
+@cython.binding(True)
+def spawn(self, fn, /, *args, **kwargs):
+    cdef Scheduler scheduler
+    cdef Fiber caller, thread
+    cdef Section changing
+    if vt_here is NULL or (<Scheduler>vt_here).running is None or self._body is None or self._permits is not None:
+        return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
+    if ThreadGroup is None:
+        _learn()
+    scheduler = <Scheduler>vt_here
+    caller = <Fiber>scheduler.running
+    scope = self._scope
+    if (
+        (<Fiber>self._body).scheduler is not scheduler
+        or self._phase is not OPEN
+        or self._closed is not None
+        or scope._affected_by is not None
+    ):
+        return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
+    sites = _sites_here(scheduler, caller)
+    if sites is None:
+        return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
+    thread = <Fiber>vt_new(VirtualThread)
+    thread.scheduler = scheduler
+    thread.context = PyContext_CopyCurrent()
+    thread.group = self
+    thread._function, thread._arguments, thread._keywords = fn, args, kwargs if kwargs else None
+    thread.sites = sites
+    thread.thread_ident = next(idents)
+    thread.innermost = thread
+    thread._patience = -INF
+    thread._listens = True
+    future = vt_new(Future)
+    (<Outcome>future).thread = thread
+    (<Outcome>future)._state = FUTURE_RUNNING
+    thread.future = future
+    # As `_admit` does it under the lock of the group; nothing else runs between the look at the group and here.
+    changing = self._changing
+    changing._enter()
+    self._members[thread] = None
+    changing._leave()
+    thread._parent = scope
+    scope._children[thread] = None
+    scheduler.start(thread)
+    return future
+
+
+cdef tuple _sites_here(Scheduler scheduler, Fiber caller):
+    """Where the user's code called, and where it was spawned; None if a call of this package lies between."""
+    cdef PyObject *code
+    cdef PyObject *globals
+    cdef int instruction
+    if not vt_place(&code, &globals, &instruction):
+        return None
+    found, names = <object>code, <object>globals
+    Py_DECREF(found)
+    Py_DECREF(names)
+    if (
+        found is scheduler._site_code
+        and instruction == scheduler._site_instruction
+        and caller.sites is scheduler._site_inherited
+    ):
+        # The same as the last time, as in a loop.
+        return scheduler._sites
+    name = (<dict>names).get("__name__")
+    if type(name) is not str or (<str>name).startswith("vthreads") and (name == "vthreads" or (<str>name)[8] == "."):
+        return None
+    site = vt_new(SpawnSite)
+    site._code, site._instruction = found, instruction
+    scheduler._site_code, scheduler._site_instruction, scheduler._site_inherited = found, instruction, caller.sites
+    scheduler._sites = (site, *(<tuple>caller.sites)[: LONGEST_CHAIN - 1])
+    return scheduler._sites
+
+
+@cython.binding(True)
+def run_thread(self):
+    cdef Fiber thread = self
+    value = error = None
+    if thread.queued or thread._affected_by is not None or thread._function is None:
+        return readable_parts["vthreads._core.thread.VirtualThread.run"](self)
+    try:
+        if thread._keywords is None:
+            value = (<object>thread._function)(*<tuple>thread._arguments)
+        else:
+            value = (<object>thread._function)(*<tuple>thread._arguments, **<dict>thread._keywords)
+    except BaseException as raised:  # carried to whoever asks for the result
+        error = raised
+        # The frame of this call would only be noise in the user's traceback.
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+    thread._function = thread._arguments = thread._keywords = None
+    if error is not None or not _end_quietly(thread, value):
+        thread.end(value, error)
+
+
+cdef bint _end_quietly(Fiber thread, value) except -1:
+    """The end of a thread about which nobody has to be told anything special; false if it is not of that kind."""
+    cdef Outcome future
+    cdef Section changing
+    group = thread.group
+    if ThreadGroup is None or type(group) is not ThreadGroup or thread.innermost is not thread:
+        return False
+    if thread._children or thread._joiners is not None:
+        return False
+    future = <Outcome>thread.future
+    if future._callbacks is not None or future._made_condition is not None or group._permits is not None:
+        return False
+    thread._deferred += 1
+    thread.locals = None
+    changing_futures._enter()
+    future._result, future._state = value, FINISHED
+    changing_futures._leave()
+    if future._waiting is not None:
+        (<WaitQueue>future._waiting).unpark_all()
+    # It may have been cancelled by now, and have interrupts: nothing is delivered any more.
+    scope = thread._parent
+    scope._children.pop(thread, None)
+    thread.state = ENDED
+    thread._deliveries = thread._roused_by = None
+    changing = group._changing
+    changing._enter()
+    try:
+        members = group._members
+        del members[thread]
+        group._ended.append(future)
+        listeners = group._listeners
+        if listeners is not None:
+            for listener in listeners:
+                listener.add(future)
+    finally:
+        changing._leave()
+    if not members:
+        (<WaitQueue>group._empty).unpark_all()
+    # Without these cycles, thread and future go as soon as the last user lets go of them.
+    thread.future = thread._affected_by = None
+    thread.innermost = scope
+    if thread._joiners is not None:
+        thread._joiners.unpark_all()
+    return True
+
+
+# By module and name: what is compiled of it.
+cdef dict PARTS = {
+    "vthreads._core.wait_queue.WaitQueue": WaitQueue,
+    "vthreads._core.group.ThreadGroup.spawn": spawn,
+    "vthreads._core.thread.VirtualThread.run": run_thread,
+}
+
+
+def compiled(part):
+    """What is compiled of `part`, a class or function of the layers above; `part` itself if nothing is."""
+    name = f"{part.__module__}.{part.__qualname__}"
+    if name not in PARTS:
+        return part
+    readable_parts[name] = part
+    return PARTS[name] if isinstance(part, type) else update_wrapper(PARTS[name], part)
+
+
 # --- the calls of sockets
 
 
@@ -1174,11 +1690,11 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
         descriptors._poller.arm(fd, direction)
     entry._waiting(direction).append(fiber)
     descriptors.waiting += 1
-    fiber._call, fiber._of = name, sock
+    fiber._waits_in, fiber._waits_on = name, sock
     try:
         answer = fiber._park(None, deadline)
     finally:
-        fiber._call = fiber._of = None
+        fiber._waits_in = fiber._waits_on = None
         descriptors.withdraw(entry, direction, fiber)
     if answer is CLOSED:
         raise OSError(EBADF, os.strerror(EBADF))

@@ -13,13 +13,13 @@ from collections.abc import Callable
 from contextvars import Context
 from math import inf
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
 from ..clock import Clock
 from ..order import Order
-from ..originals import get_ident
+from ..originals import RLock, get_ident
 from . import states
 from .descriptors import Descriptors
 from .pollers import Poller
@@ -37,11 +37,25 @@ from .states import (
 )
 from .timers import Timers
 
-__all__ = ["Fiber", "Scheduler", "become_carrier", "cease_carrier", "quick_socket_calls", "running"]
+__all__ = [
+    "Fiber",
+    "Outcome",
+    "Scheduler",
+    "Section",
+    "become_carrier",
+    "cease_carrier",
+    "compiled",
+    "quick_socket_calls",
+    "running",
+]
 
 NEW, READY, RUNNING, PARKED, ENDED = State
 
 Abort = Callable[[], bool]
+T = TypeVar("T")
+
+# A reentrant lock for a few instructions. A finalizer may run inside.
+Section = RLock
 
 
 class Fiber:
@@ -459,7 +473,18 @@ def running() -> Any:
     return None if scheduler is None else scheduler.running
 
 
-# --- the calls of sockets
+# --- what a compiled engine does besides
+
+
+class Outcome:
+    """The base of a future, which keeps what it needs by itself."""
+
+    __slots__ = ()
+
+
+def compiled(part: T) -> T:
+    """Leave `part` as it is: nothing is compiled here."""
+    return part
 
 
 def quick_socket_calls(readable: dict[str, Any], managed: dict[int, Any]) -> dict[str, Any]:
