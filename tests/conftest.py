@@ -1,6 +1,7 @@
 """Fixtures: a virtual clock, a run that must leave nothing behind, and the same for the process."""
 
 import os
+import signal
 import threading
 
 import pytest
@@ -9,6 +10,9 @@ import vthreads
 from vthreads import patching
 from vthreads._core.deadlock import threads_below
 from vthreads.testing import SeededOrder, VirtualClock
+
+# What a shell without job control starts in the background ignores it, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -686,7 +686,7 @@ def test_a_limiter_without_tokens_is_refused():
 
 @pytest.mark.timeout(0)  # the handler by which a timeout is told could still unpark somebody
 def test_an_abandoned_call_may_still_unpark_somebody_and_afterwards_that_is_a_deadlock():
-    event, never, begun = vthreads.Event(), vthreads.Event(), threading.Event()
+    event, never, begun = vthreads.Event(), vthreads.Event(), vthreads.Event()
 
     def call():
         begun.set()

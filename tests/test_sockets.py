@@ -121,6 +121,73 @@ def test_sendfile_uses_the_kernel_and_sends_all(virtual, pair):
     assert os.get_blocking(one.fileno())
 
 
+@pytest.fixture
+def flags_left_alone(monkeypatch):
+    """Fail when O_NONBLOCK is changed of a descriptor that other programs may share."""
+    original = os.set_blocking
+
+    def set_blocking(fd, blocking):
+        assert not os.get_inheritable(fd)
+        original(fd, blocking)
+
+    monkeypatch.setattr(os, "set_blocking", set_blocking)
+
+
+@pytest.mark.usefixtures("flags_left_alone")
+def test_a_listener_that_other_programs_share_accepts_in_its_own_mode(virtual):
+    def root():
+        with socket.create_server(("127.0.0.1", 0)) as server, ThreadGroup() as group:
+            server.set_inheritable(True)
+            accepting = group.spawn(server.accept)
+            time.sleep(1)
+            assert not accepting.done()
+            address = server.getsockname()
+            with socket.create_connection(address):
+                connection, _ = accepting.result()
+                connection.close()
+            with vthreads.move_on_after(1) as scope:
+                server.accept()
+            return scope.cancelled_caught, vthreads.now()
+
+    assert (True, 2.0) == virtual(root)
+
+
+@pytest.mark.usefixtures("flags_left_alone")
+def test_sendfile_into_a_socket_that_other_programs_share_leaves_it_in_its_mode(virtual, pair):
+    one, two = pair
+    one.set_inheritable(True)
+    data = os.urandom(1_000_000)
+
+    def receive():
+        received = bytearray()
+        while len(received) < len(data):
+            received += two.recv(65_536)
+        return bytes(received)
+
+    def send():
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.seek(0)
+            return one.sendfile(file)
+
+    assert [len(data), data] == virtual(lambda: spawned(send, receive))
+
+
+def test_sendfile_in_non_blocking_mode_is_no_checkpoint(virtual, pair):
+    one, two = pair
+    one.setblocking(False)
+
+    def root():
+        with tempfile.TemporaryFile() as file, vthreads.move_on_after(0) as scope:
+            file.write(b"data")
+            file.flush()
+            os.sendfile(one.fileno(), file.fileno(), 0, 4)
+        return scope.cancelled_caught
+
+    assert not virtual(root)
+    assert b"data" == two.recv(10)
+
+
 def test_datagrams_and_ancillary_data(virtual):
     def root():
         with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket(type=socket.SOCK_DGRAM) as two:

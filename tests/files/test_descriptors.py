@@ -637,6 +637,32 @@ def test_splice_waits_for_its_source_and_for_its_destination():
     assert 3.0 == virtual(root)
 
 
+def test_splice_leaves_a_socket_that_other_programs_share_in_its_mode(monkeypatch):
+    original = os.set_blocking
+
+    def set_blocking(fd, blocking):
+        assert not os.get_inheritable(fd)
+        original(fd, blocking)
+
+    def root():
+        source, destination = Pair(*os.pipe()), sockets()
+        os.set_inheritable(destination.writer, True)
+        os.set_inheritable(destination.reader, True)
+        monkeypatch.setattr(os, "set_blocking", set_blocking)
+        with ThreadGroup() as group:
+            moved = group.spawn(os.splice, source.reader, destination.writer, 100)
+            time.sleep(1)
+            os.write(source.writer, b"data")
+            assert 4 == moved.result()
+            moved = group.spawn(os.splice, destination.reader, source.writer, 100)
+            assert 4 == moved.result()
+        assert b"data" == os.read(source.reader, 10)
+        source.close()
+        destination.close()
+
+    virtual(root)
+
+
 def test_a_splice_that_must_not_wait_does_not():
     def root():
         one, two = Pair(*os.pipe()), Pair(*os.pipe())

@@ -409,6 +409,18 @@ def test_a_cancelled_open_of_a_fifo_leaves_nothing(fifo, name):
     virtual(root)
 
 
+def test_a_cancelled_open_of_a_fifo_is_no_peer_for_others(fifo):
+    def root():
+        for _ in range(20):
+            with vthreads.move_on_after(1):
+                open(fifo)
+            with pytest.raises(OSError, match="No such device") as caught:
+                os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+            assert errno.ENXIO == caught.value.errno
+
+    virtual(root)
+
+
 def test_a_fifo_that_stalls_its_reader_stalls_nobody_else(fifo):
     def root():
         ticks = []

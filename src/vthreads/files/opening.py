@@ -32,6 +32,8 @@ original_open, original_os_open = io.open, os.open
 
 # Every FIFO that is opened holds one until its other end is opened, perhaps by one that waits for one: so many.
 fifos = Limiter("open of a FIFO", 1000)
+# Seconds: should the OS thread that has to leave the call get no processor.
+LONGEST_END = 0.1
 
 # Each mode that is one, whatever the order of its letters, with the mode of its raw file.
 MODES = {
@@ -153,7 +155,9 @@ class _FifoOpening:
         self._arguments = path, flags, mode
         self._dir_fd = dir_fd
         self._changing = allocate_lock()
-        self._is_under_way = self._is_unwanted = False
+        self._is_unwanted = False
+        # Held while the OS thread is in the call, and until what nobody wants and its peer are closed.
+        self._under_way = allocate_lock()
         self._peer = -1
 
     def open(self) -> int:
@@ -161,19 +165,24 @@ class _FifoOpening:
         with self._changing:
             if self._is_unwanted:
                 return -1
-            self._is_under_way = True
+            self._under_way.acquire()
+        fd = -1
         try:
-            return original_os_open(*self._arguments, dir_fd=self._dir_fd)
+            fd = original_os_open(*self._arguments, dir_fd=self._dir_fd)
         finally:
             with self._changing:
-                self._is_under_way = False
+                if self._is_unwanted:
+                    self.dispose(fd)
+                    fd = -1
                 self.dispose(self._peer)
+                self._under_way.release()
+        return fd
 
     def end(self) -> None:
-        """Be its peer until it is over."""
+        """Be its peer until it is over: for microseconds, in which others would take that for a peer of theirs."""
         with self._changing:
             self._is_unwanted = True
-            if not self._is_under_way:
+            if not self._under_way.locked():
                 return
             try:
                 # As reader and writer at once, which waits for nobody.
@@ -181,7 +190,8 @@ class _FifoOpening:
                 self._peer = original_os_open(self._arguments[0], peer_flags, dir_fd=self._dir_fd)
             except OSError:
                 # Gone, or not ours to read and write: the OS thread has to wait for somebody else.
-                pass
+                return
+        self._under_way.acquire(timeout=LONGEST_END)
 
     @staticmethod
     def dispose(fd: int) -> None:

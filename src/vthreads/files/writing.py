@@ -21,7 +21,7 @@ from .._core.current import running
 from .._core.engine import WRITE
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
-from ..net.readiness import nonblocking, park_for_fd, wait_blocking
+from ..net.readiness import at_once, park_for_fd, wait_blocking
 from .kinds import Kind, kind_of
 from .reading import HERE, NO_ANSWER, NOWAIT
 
@@ -122,9 +122,9 @@ def write_some(fd: int, data: memoryview, kind: Kind | None = None) -> int | Non
         return None
     if kind is Kind.SOCKET:
         # A kernel without the flag. For sockets this is what the others of their calls do as well.
-        with nonblocking(fd):
-            try:
+        try:
+            with at_once(fd, WRITE):
                 return original_write(fd, data)
-            except BlockingIOError:
-                return None
+        except BlockingIOError:
+            return None
     return original_write(fd, data[: FITS.get(kind, len(data))])

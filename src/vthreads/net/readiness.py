@@ -10,6 +10,7 @@ import errno
 import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from .._core.current import carriers
@@ -20,6 +21,7 @@ from .._core.thread import VirtualThread
 __all__ = [
     "READ",
     "WRITE",
+    "at_once",
     "forget_fd",
     "nonblocking",
     "park_for_fd",
@@ -94,11 +96,25 @@ def forget_fd(fd: int) -> None:
                 scheduler.post(scheduler.descriptors.forget_entry, entry)
 
 
-class nonblocking:  # noqa: N801  used like a function: `with nonblocking(fd):`
-    """Make `fd` non-blocking for one system call that has no flag for it (connect, accept, sendfile).
+def at_once(fd: int, direction: int) -> AbstractContextManager[bool]:
+    """Keep a system call that has no flag for it (accept, sendfile) from waiting for `fd`; to be used by `with`.
 
-    The flag belongs to the open file, which other processes may share; so it is put back at once.
+    The block is told whether it may ask for as much as it likes; otherwise what does not fit makes it wait.
+
+    Raises:
+        BlockingIOError: here or by the call, if it would have to wait.
     """
+    # What Python opens itself is not inheritable (PEP 446). This came over an `exec`, or may go over one, so that other
+    # programs share the open file, and with it the flag: it is looked at before the call instead.
+    if os.get_inheritable(fd) and os.get_blocking(fd):
+        if not wait_blocking(fd, direction, 0):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return nullcontext(False)
+    return nonblocking(fd)
+
+
+class nonblocking:  # noqa: N801  used like a function: `with nonblocking(fd):`
+    """Make `fd` non-blocking for one system call, and put the flag back at once: it belongs to the open file."""
 
     __slots__ = ("_fd", "_was_blocking")
 
@@ -109,7 +125,7 @@ class nonblocking:  # noqa: N801  used like a function: `with nonblocking(fd):`
         self._was_blocking = os.get_blocking(self._fd)
         if self._was_blocking:
             os.set_blocking(self._fd, False)
-        return self._was_blocking
+        return True
 
     def __exit__(self, *_: object) -> None:
         if self._was_blocking:

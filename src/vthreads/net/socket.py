@@ -25,9 +25,9 @@ from .._core.originals import sleep
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
 from .dns import getaddrinfo
-from .readiness import forget_fd, nonblocking, park_for_fd, park_for_owned, wait_blocking
+from .readiness import at_once, forget_fd, nonblocking, park_for_owned, wait_blocking
 
-__all__ = ["METHODS", "close_local", "create_connection", "manage", "release_all", "sendfile", "timeout_of"]
+__all__ = ["METHODS", "close_local", "create_connection", "manage", "release_all", "timeout_of"]
 
 Socket = socket.socket
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
@@ -41,7 +41,6 @@ C: Any = socket.socket.__mro__[1]
 original_real_close = Socket._real_close  # type: ignore[attr-defined]  # not in the type stubs
 original_detach = Socket.detach
 original_create_connection = socket.create_connection
-original_sendfile = getattr(os, "sendfile", None)
 
 
 # --- managed sockets
@@ -324,23 +323,6 @@ def sendall(self: Socket, data: Any, flags: int = 0, /) -> None:
                 raise
 
 
-def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int, *args: Any, **kwargs: Any) -> int:
-    """`os.sendfile`: `socket.sendfile` is the standard library's own code on top of it."""
-    assert original_sendfile is not None
-    thread = running()
-    if thread is None:
-        return original_sendfile(out_fd, in_fd, offset, count, *args, **kwargs)
-    while True:
-        thread.check()
-        with nonblocking(out_fd) as was_blocking:
-            try:
-                return original_sendfile(out_fd, in_fd, offset, count, *args, **kwargs)
-            except BlockingIOError:
-                if not was_blocking:
-                    raise
-        park_for_fd(thread, out_fd, WRITE)
-
-
 # --- connecting and accepting
 
 
@@ -375,6 +357,7 @@ def _connect(sock: Socket, address: Any) -> int:
         return C.connect_ex(sock, address)
     address = resolved(sock, address)
     while True:
+        # Nobody else reads or writes a socket that is not connected yet, so this is done to inherited ones, too.
         with nonblocking(sock.fileno()):
             error = C.connect_ex(sock, address)
         if error == errno.EAGAIN and sock.family == AF_UNIX:
@@ -426,11 +409,11 @@ def _accept(self: Socket, /) -> tuple[int, Any]:
         return accept(self)
     while True:
         # Even after readiness the connection may be gone, taken by another process that listens with us.
-        with nonblocking(self.fileno()):
-            try:
+        try:
+            with at_once(self.fileno(), READ):
                 return accept(self)
-            except BlockingIOError:
-                pass
+        except BlockingIOError:
+            pass
         attempts.wait(READ)
 
 

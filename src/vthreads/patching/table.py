@@ -89,7 +89,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (select, "kqueue", net_select.Kqueue),
     # sockets and descriptors
     (socket, "create_connection", net_socket.create_connection),
-    (os, "sendfile", net_socket.sendfile),
+    (os, "sendfile", transfers.sendfile),
     (io, "open", opening.open_file),
     (builtins, "input", standard_input.input_here),
     (os, "open", opening.open_fd),
