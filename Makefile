@@ -1,4 +1,5 @@
-# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak | bench
+# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak
+# make bench | bench-macro
 # make lint | types | layers | check | clean
 #
 # Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
@@ -19,7 +20,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 MADE := $(VENV)/.made-with-$(VERSION)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak bench
+.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak bench bench-macro
 .PHONY: lint types layers check clean
 
 # Two installations into one environment at a time would trip over each other.
@@ -59,6 +60,10 @@ soak: $(INSTALLED)-test
 # What small operations cost, on the engine that VTHREADS_ENGINE names.
 bench: $(INSTALLED)-bench
 	$(BIN)/python benchmarks/micro.py $(ARGS)
+
+# What they cost beside asyncio, uvloop, trio, gevent, OS threads and C: ARGS='echo queue --rounds 3 --html page.html'.
+bench-macro: $(INSTALLED)-bench
+	$(BIN)/python -m vthreads bench $(ARGS)
 
 lint: $(INSTALLED)-dev
 	$(BIN)/python -m ruff check .

@@ -53,9 +53,9 @@ def measure(threads: int) -> dict[str, float]:
 def main() -> None:
     """Print the figures."""
     threads = int(sys.argv[1]) if len(sys.argv) > 1 else THREADS
-    print(f"{threads:,} parked virtual threads")  # noqa: T201 - a benchmark prints
+    print(f"{threads:,} parked virtual threads")
     for what, figure in vthreads.run(measure, threads, patch=False).items():
-        print(f"  {what:32} {figure:8.2f}")  # noqa: T201 - a benchmark prints
+        print(f"  {what:32} {figure:8.2f}")
 
 
 if __name__ == "__main__":
