@@ -5,10 +5,10 @@
 """
 
 import json
-import resource
 import sys
 from importlib import import_module
 
+from . import descriptors
 from .left_out import LeftOut
 
 
@@ -28,6 +28,9 @@ def measured(workload_name, peer_name, size, operations=None):
     workload = import_module(f"macro.{workload_name}")
     peer = peer_of(workload, peer_name)
     size = min(size, getattr(peer, "AT_MOST", size))
+    most = descriptors.allow_all()
+    if workload.SIZE == "connections" and size + descriptors.OTHERS > most:
+        raise LeftOut(f"{size} connections need more descriptors than the {most} that a process may have (ulimit -Hn)")
     if workload.OPERATIONS is None:
         operations = size
     elif operations is None:
@@ -39,8 +42,6 @@ def measured(workload_name, peer_name, size, operations=None):
 
 def main():
     """Print the figures, or why there are none."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     workload, peer, *numbers = sys.argv[1:]
     try:
         outcome = measured(workload, peer, *map(int, numbers))

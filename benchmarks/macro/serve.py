@@ -1,10 +1,9 @@
 """Be the server of one peer: python -P -m macro.serve MODULE. Its port is printed."""
 
-import resource
 import sys
 from importlib import import_module
 
-from . import allocator
+from . import allocator, descriptors
 
 
 def announce(port):
@@ -14,8 +13,7 @@ def announce(port):
 
 def main():
     """Serve until ended from outside."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    descriptors.allow_all()
     allocator.settle()
     import_module(sys.argv[1]).serve(announce)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from .charts import bars, lines
-from .results import Results, Row, Without
+from .results import Results, Row, Without, grouped
 from .table import named
 
 __all__ = ["page_of"]
@@ -98,8 +98,8 @@ def _without(title: str, without: list[Without]) -> str:
     if not without:
         return ""
     rows = "".join(
-        f"<tr><td>{escape(one.peer)}</td><td>{escape(one.workload)}, {one.size:,}</td>"
-        f'<td style="text-align: left">{escape(one.why)}</td></tr>'
-        for one in without
+        f"<tr><td>{escape(workload)}, {size:,}</td><td>{escape(', '.join(peers))}</td>"
+        f'<td style="text-align: left">{escape(why)}</td></tr>'
+        for (workload, size, why), peers in grouped(without).items()
     )
     return f"<h2>{title}</h2><table>{rows}</table>"

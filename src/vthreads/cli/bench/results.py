@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .workloads import ENGINES
 
-__all__ = ["Results", "Row", "Without"]
+__all__ = ["Results", "Row", "Without", "grouped"]
 
 
 class Without(NamedTuple):
@@ -20,6 +20,14 @@ class Without(NamedTuple):
     size: int
     peer: str
     why: str
+
+
+def grouped(without: list[Without]) -> dict[tuple[str, int, str], list[str]]:
+    """The peers that are missing for the same reason, by workload, size and reason."""
+    groups: dict[tuple[str, int, str], list[str]] = {}
+    for one in without:
+        groups.setdefault((one.workload, one.size, one.why), []).append(one.peer)
+    return groups
 
 
 class Row(NamedTuple):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from .results import Results, Row
+from .results import Results, Row, grouped
 
-__all__ = ["print_results"]
+__all__ = ["named", "print_results"]
 
 
 def print_results(results: Results) -> None:
@@ -16,10 +16,9 @@ def print_results(results: Results) -> None:
     for rows in results.tables().values():
         console.print(_table(results, rows))
     for title, without in (("left out", results.left_out), ("failed", results.failed)):
-        for workload, size, peer, why in without:
-            console.print(
-                f"{title}: {workload}, {size:,}: {peer}: {why}", soft_wrap=True, highlight=False, markup=False
-            )
+        for (workload, size, why), peers in grouped(without).items():
+            told = f"{title}: {workload}, {size:,}: {', '.join(peers)}: {why}"
+            console.print(told, soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(results: Results, rows: list[Row]) -> Table:
