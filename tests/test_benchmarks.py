@@ -263,7 +263,86 @@ def test_the_page_is_whole_and_opens_without_network(three_rounds):
 
     # Every tag is closed, but for the two that have no end.
     body = ElementTree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
-    assert 4 == len(body.findall(".//svg"))  # one for each size, and one for how the figure grows with it
-    assert 3 == len(body.findall(".//polyline"))
+    assert 4 == len(body.findall(".//{*}svg"))  # one for each size, and one for how the figure grows with it
+    assert 3 == len(body.findall(".//{*}polyline"))
     assert "it is not <here>" in "".join(body.itertext())
     assert not re.search(r"src=|href=|url\(|@import", page)
+
+
+# --- the page of the documentation
+
+PERFORMANCE = BENCHMARKS.parent / "docs" / "explanation" / "performance.md"
+
+
+def test_every_workload_has_a_place_in_the_page():
+    places = re.findall("<!-- figures: (.+) -->", PERFORMANCE.read_text())
+
+    assert set(WORKLOADS) == set(places) & set(WORKLOADS)
+    assert len(places) == len(set(places)) == PERFORMANCE.read_text().count("<!-- end -->")
+
+
+def test_every_goal_is_of_something_that_is_measured():
+    for goal in load("goals").GOALS:
+        workload = WORKLOADS[goal.workload]
+        assert goal.figure in workload.figures
+        assert goal.size in {*workload.sizes}
+        assert goal.peer is None or goal.peer in workload.peers
+
+
+@pytest.mark.parametrize(
+    ("peer", "most", "over", "reached"),
+    [("peer", 0.5, False, 0.5), ("peer", 0.5, True, -3.0), (None, 7.0, False, 3.0), ("nobody", 1.0, False, None)],
+)
+def test_what_is_reached_of_a_goal(peer, most, over, reached):
+    goals = load("goals")
+    goal = goals.Goal("echo", 100, "cpu", peer, most, over)
+
+    assert reached == goals.reached(goal, {("echo", 100, "cpu", "vthreads"): 3.0, ("echo", 100, "cpu", "peer"): 6.0})
+
+
+PAGE = """# Figures
+
+<!-- figures: echo -->
+<!-- end -->
+
+<!-- figures: queue -->
+as it was
+<!-- end -->
+
+<!-- figures: where -->
+<!-- end -->
+
+<!-- figures: curve echo -->
+<!-- end -->
+"""
+
+
+@pytest.mark.real
+def test_a_page_is_filled_and_filling_it_again_changes_nothing(three_rounds, tmp_path):
+    page, figures, where = tmp_path / "page.md", tmp_path / "figures.json", tmp_path / "where.md"
+    page.write_text(PAGE)
+    three_rounds.write(figures)
+    where.write_text("nowhere\n")
+
+    for _ in range(2):
+        subprocess.run([sys.executable, BENCHMARKS / "fill.py", page, figures, where], check=True)
+        lines = page.read_text().splitlines()
+        assert "| **vthreads** " + "| 3.00 (2.00–8.00) · 1.00 " * 3 + "|" in lines
+        assert ["as it was", "nowhere"] == [line for line in lines if line in ("as it was", "nowhere")]
+        assert "![µs <each>, by connections](echo.svg)" in lines
+        assert 3 == len(ElementTree.parse(tmp_path / "echo.svg").findall(".//{*}polyline"))
+
+
+REPORT = """
+# To display the perf.data header info, please use --header/--header-only options.
+    40.00%  libpython3.11.so.1.0
+    30.00%  [kernel.kallsyms]
+     5.00%  [kernel.vmlinux]
+     5.00%  something.so
+"""
+
+
+def test_shares_are_added_up_by_part(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    assert {"interpreter": 50, "kernel": 43.75, "the rest": 6.25} == load("where").by_part(REPORT)

@@ -101,4 +101,6 @@ def _text(x: float, y: float, text: str, anchor: str = "start") -> str:
 
 
 def _svg(width: int, height: int, drawn: str) -> str:
-    return f'<svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img">{drawn}</svg>'
+    size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    font = 'font-family="system-ui, sans-serif" font-size="12"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font} role="img">{drawn}</svg>'

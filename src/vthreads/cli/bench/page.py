@@ -19,7 +19,7 @@ table { border-collapse: collapse; margin: .5rem 0 1rem; }
 td, th { padding: .15rem .8rem .15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child, th:first-child { text-align: left; }
 tr.ours { font-weight: 600; }
-svg { max-width: 100%; height: auto; } svg text { font: 12px system-ui, sans-serif; fill: #1c2330; }
+svg { max-width: 100%; height: auto; }
 code { font-size: .9em; }
 """
 
