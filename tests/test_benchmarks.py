@@ -8,9 +8,11 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
@@ -188,6 +190,33 @@ def test_what_there_is_not_is_refused(folder, workload, options, told):
 
     assert (1, "") == (ended.returncode, ended.stdout)
     assert ended.stderr.startswith(told)
+
+
+@pytest.mark.real
+def test_a_terminated_run_ends_what_it_started(folder):
+    (folder / "macro" / "trials" / "hangs.py").write_text(
+        "import os, time\n"
+        "def run(size, operations, watch):\n"
+        f"    open({str(folder / 'pid')!r}, 'x').write(str(os.getpid()) + '\\n')\n"
+        "    time.sleep(3600)\n"
+    )
+    command = [sys.executable, "-m", "vthreads", "bench", "trials", "--folder", folder, "--peers", "hangs"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        pid = int(waited_for(folder / "pid"))
+        running.terminate()
+
+    assert 128 + signal.SIGTERM == running.returncode
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def waited_for(file):
+    """The line that somebody writes into a file within some seconds."""
+    for _ in range(2_000):
+        if file.exists() and (text := file.read_text()).endswith("\n"):
+            return text
+        time.sleep(0.01)
+    raise TimeoutError(f"nobody wrote into {file}")
 
 
 def test_a_checkout_measures_with_its_own_benchmarks():

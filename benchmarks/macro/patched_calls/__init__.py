@@ -8,7 +8,7 @@ from ..in_process import in_process
 
 SIZE = "threads"
 SIZES = (1,)
-OPERATIONS = 300_000
+OPERATIONS = 100_000
 FIGURES = {
     "sleep": "µs per time.sleep(0)",
     "lock": "µs per acquire and release",

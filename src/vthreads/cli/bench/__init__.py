@@ -7,6 +7,7 @@ This package chooses, alternates and reports. What is measured, and how, is told
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -70,6 +71,8 @@ def _measured(workloads: list[Workload], options: argparse.Namespace) -> Results
         machine=machine(),
         versions=versions(),
     )
+    # The measuring processes have sessions of their own: they end if this one ends in an orderly way.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with TemporaryDirectory(prefix="vthreads-bench-") as built:
         choice = Choice(peers, options.size, options.operations, options.rounds, Path(built), options.limit)
         try:
