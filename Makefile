@@ -1,4 +1,5 @@
-# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak | bench
+# make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak
+# make bench | bench-macro | test-benchmarks | test-wheel
 # make lint | types | layers | check | clean
 #
 # Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
@@ -19,7 +20,8 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 MADE := $(VENV)/.made-with-$(VERSION)
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak bench
+.PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak
+.PHONY: bench bench-macro test-benchmarks test-wheel
 .PHONY: lint types layers check clean
 
 # Two installations into one environment at a time would trip over each other.
@@ -59,6 +61,19 @@ soak: $(INSTALLED)-test
 # What small operations cost, on the engine that VTHREADS_ENGINE names.
 bench: $(INSTALLED)-bench
 	$(BIN)/python benchmarks/micro.py $(ARGS)
+
+# What they cost beside asyncio, uvloop, trio, gevent, OS threads and C: ARGS='echo queue --rounds 3 --html page.html'.
+bench-macro: $(INSTALLED)-bench
+	$(BIN)/python -m vthreads bench $(ARGS)
+
+# Every benchmark once with every peer; `make test` leaves out the peers that it does not install.
+test-benchmarks: $(INSTALLED)-test $(INSTALLED)-bench
+	VTHREADS_REQUIRE_PEERS=1 $(BIN)/python -m pytest tests/test_benchmarks.py $(ARGS)
+
+# A wheel is built and installed into an environment of its own, in a folder that has nothing of the checkout, and the
+# tests of both engines run against it.
+test-wheel: $(MADE)
+	.ci/test-wheel $(BIN)/python
 
 lint: $(INSTALLED)-dev
 	$(BIN)/python -m ruff check .

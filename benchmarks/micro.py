@@ -5,18 +5,23 @@
     python benchmarks/micro.py -o reference.json            for pyperf compare_to
 
 pyperf runs each in processes of its own, and tells mean and spread. A figure is per operation; where many threads take
-part, it is per thread.
+part, it is per thread. `parked-memory` is in bytes. What the replaced calls cost on an OS thread is told best beside
+the originals: python -m vthreads bench patched_calls.
 """
 
+import json
+import subprocess
 import sys
 import time
 from argparse import SUPPRESS
+from pathlib import Path
 
 import vthreads
-from vthreads import Channel, Future, Lock, Queue, ThreadGroup, checkpoint, fail_after, move_on_after, sleep
+from vthreads import Channel, Future, Lock, Queue, Semaphore, ThreadGroup, checkpoint, fail_after, move_on_after, sleep
 
 # Threads in a benchmark of many.
 MANY = 1_000
+PARKED = 10_000
 
 
 def yields(operations: int) -> int:
@@ -81,6 +86,15 @@ def locks(operations: int) -> int:
     return operations
 
 
+def semaphores(operations: int) -> int:
+    """A semaphore that has a permit."""
+    semaphore = Semaphore(1)
+    for _ in range(operations):
+        with semaphore:
+            pass
+    return operations
+
+
 def queue_round_trips(operations: int) -> int:
     """Two threads hand an item back and forth by two queues with one place each."""
     there, back = Queue(1), Queue(1)
@@ -140,6 +154,7 @@ BENCHMARKS = {
     "sleep": (sleeps, MANY),
     "timeout": (timeouts, 1),
     "lock": (locks, 1),
+    "semaphore": (semaphores, 1),
     "queue": (queue_round_trips, 1),
     "channel": (channel_messages, 1),
     "future": (future_results, 1),
@@ -162,16 +177,42 @@ def cpu_seconds(loops: int, function, least: int) -> float:
     return vthreads.run(root, patch=False) * loops / operations
 
 
+def import_seconds(loops: int) -> float:
+    """How much processor time `import vthreads` takes in a fresh interpreter, times `loops`."""
+    program = "import time; started = time.process_time(); import vthreads; print(time.process_time() - started)"
+    command = [sys.executable, "-c", program]
+    return sum(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(loops))
+
+
+def parked_bytes(loops: int) -> float:
+    """What a parked thread weighs, times `loops`."""
+    # Memory grows only where nothing has been freed before: in a process that has done nothing yet.
+    command = [sys.executable, Path(__file__).with_name("parked.py"), str(PARKED), "--json"]
+    figures = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return figures["KiB each"] * 1024 * loops
+
+
+# These measure by themselves. A function, and in which unit it answers.
+WHOLE = {
+    "import": (import_seconds, "second"),
+    "parked-memory": (parked_bytes, "byte"),
+}
+
+
 def main() -> None:
     """Run those that are asked for."""
     import pyperf
 
     runner = pyperf.Runner(processes=5, values=3, warmups=1, add_cmdline_args=forward_only)
-    runner.argparser.add_argument("--only", nargs="+", choices=BENCHMARKS, default=list(BENCHMARKS), help=SUPPRESS)
+    names = [*BENCHMARKS, *WHOLE]
+    runner.argparser.add_argument("--only", nargs="+", choices=names, default=names, help=SUPPRESS)
     options = runner.parse_args()
     for name in options.only:
-        function, least = BENCHMARKS[name]
-        runner.bench_time_func(name, cpu_seconds, function, least)
+        if name in WHOLE:
+            function, unit = WHOLE[name]
+            runner.bench_time_func(name, function, metadata={"unit": unit})
+        else:
+            runner.bench_time_func(name, cpu_seconds, *BENCHMARKS[name])
 
 
 def forward_only(command: list[str], options) -> None:

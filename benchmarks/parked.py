@@ -3,11 +3,12 @@
 Each of them parks once, on nothing. Memory is the growth of the resident set, with the futures dropped. Processor time
 is that of this process; its unit is the thread.
 
-    python benchmarks/parked.py [threads]
+    python benchmarks/parked.py [threads] [--json]
 """
 
+import argparse
+import json
 import resource
-import sys
 import time
 
 import vthreads
@@ -52,10 +53,17 @@ def measure(threads: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the figures."""
-    threads = int(sys.argv[1]) if len(sys.argv) > 1 else THREADS
-    print(f"{threads:,} parked virtual threads")  # noqa: T201 - a benchmark prints
-    for what, figure in vthreads.run(measure, threads, patch=False).items():
-        print(f"  {what:32} {figure:8.2f}")  # noqa: T201 - a benchmark prints
+    parser = argparse.ArgumentParser()
+    parser.add_argument("threads", type=int, nargs="?", default=THREADS)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    figures = vthreads.run(measure, options.threads, patch=False)
+    if options.json:
+        print(json.dumps(figures))
+        return
+    print(f"{options.threads:,} parked virtual threads")
+    for what, figure in figures.items():
+        print(f"  {what:32} {figure:8.2f}")
 
 
 if __name__ == "__main__":

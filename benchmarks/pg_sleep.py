@@ -30,7 +30,7 @@ def main() -> None:
         for _ in range(threads):
             group.spawn(ask)
     seconds = time.perf_counter() - started
-    print(f"{threads} × select pg_sleep({SECONDS}), connecting included: {seconds:.2f} s")  # noqa: T201 - a benchmark prints
+    print(f"{threads} × select pg_sleep({SECONDS}), connecting included: {seconds:.2f} s")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,32 @@
-"""Every benchmark runs once, and does as much as it says."""
+"""Every benchmark runs once, and does as much as it says.
+
+What a peer or a server is missing for is left out and checked to be missing. With VTHREADS_REQUIRE_PEERS=1, as in
+`make test-benchmarks`, everything has to be there.
+"""
 
 import importlib.util
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+
+import vthreads
+from vthreads.cli.bench.folder import found_folder
+from vthreads.cli.bench.page import page_of
+from vthreads.cli.bench.results import Results, Row, Without
+from vthreads.cli.bench.rounds import Choice, measure_all
+from vthreads.cli.bench.workloads import Workload, workload_names
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -15,6 +38,8 @@ def load(name):
     return module
 
 
+# --- small operations of vthreads alone
+
 micro = load("micro")
 
 
@@ -24,8 +49,329 @@ def test_each_small_benchmark_does_what_it_counts(name):
     assert micro.cpu_seconds(7, function, 1) >= 0
 
 
-def test_parked_threads_are_counted():
-    figures = load("parked").measure
-    import vthreads
+@pytest.mark.real
+@pytest.mark.parametrize("name", micro.WHOLE)
+def test_what_measures_by_itself_answers(name):
+    function, _ = micro.WHOLE[name]
+    assert function(1) > 0
 
-    assert vthreads.run(figures, 10, patch=False)["seconds to make"] > 0
+
+def test_parked_threads_are_counted():
+    assert vthreads.run(load("parked").measure, 10, patch=False)["seconds to make"] > 0
+
+
+# --- workloads and their peers
+
+WORKLOADS = {name: Workload(BENCHMARKS, name) for name in workload_names(BENCHMARKS)}
+
+
+def results():
+    return Results(date="today", command="bench", rounds=1, machine={"cores": 2}, versions={"vthreads": "0"})
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Where the C programs are built, once for all."""
+    return tmp_path_factory.mktemp("built")
+
+
+def measured(workload, built):
+    """Each peer once. They are not compared here, so they need not take turns."""
+    found = results()
+    with ThreadPoolExecutor(6) as pool:
+        choices = [Choice([peer], [1], 1, 1, built, 30) for peer in workload.peers]
+        list(pool.map(measure_all, repeat([workload]), choices, repeat(found)))
+    return found
+
+
+def is_missing(why):
+    """Whether what a measurement was left out for is not there indeed."""
+    if package := re.fullmatch("(.+) is not installed", why):
+        return importlib.util.find_spec(package[1]) is None
+    if server := re.match(r"no \w+ at (.+):(\d+) ", why):
+        with socket.socket() as asking:
+            return asking.connect_ex((server[1], int(server[2]))) != 0
+    if why.startswith("there is no C compiler"):
+        return shutil.which("cc") is None
+    return why.startswith("the compiled engine is not part of this installation")
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_each_peer_does_what_it_counts(name, built):
+    workload = WORKLOADS[name]
+    found = measured(workload, built)
+
+    assert [] == found.failed
+    if os.environ.get("VTHREADS_REQUIRE_PEERS") == "1":
+        assert [] == found.left_out
+    assert [] == [without for without in found.left_out if not is_missing(without.why)]
+    there = workload.peers.keys() - {without.peer for without in found.left_out}
+    assert {(peer, figure): 1 for peer in there for figure in workload.figures} == {
+        (row.peer, row.figure): len(values) for row, values in found.values.items()
+    }
+
+
+# --- what may go wrong
+
+PEERS = {
+    "does_less": "def run(size, operations, watch):\n    with watch(): pass\n    return operations - 1\n",
+    "breaks": "def run(size, operations, watch):\n    raise ValueError('it broke')\n",
+    "crashes": "import os\ndef run(size, operations, watch):\n    os.kill(os.getpid(), 9)\n",
+    "is_not_there": "import no_such_package\n",
+    "cannot_do_more": "AT_MOST = 3\ndef run(size, operations, watch):\n    with watch(): pass\n    return operations\n",
+    "hangs": "import time\ndef run(size, operations, watch):\n    time.sleep(3600)\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with one workload, whose peers do what they are called."""
+    shutil.copytree(BENCHMARKS / "macro", tmp_path / "macro", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(BENCHMARKS / "macro" / "spawn_join", tmp_path / "macro" / "trials")
+    for name, program in PEERS.items():
+        (tmp_path / "macro" / "trials" / f"{name}.py").write_text(program)
+    return tmp_path
+
+
+def bench(folder, *options, workload="trials"):
+    command = [sys.executable, "-m", "vthreads", "bench", workload, "--folder", folder, "--rounds", 2, *options]
+    return subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("peer", "options", "status", "told"),
+    [
+        (
+            "does_less",
+            [],
+            1,
+            "failed: trials, 9: does_less: AssertionError: macro.trials.does_less did 8 of 9 operations",
+        ),
+        ("breaks", [], 1, "failed: trials, 9: breaks: ValueError: it broke\n"),
+        ("crashes", [], 1, "failed: trials, 9: crashes: ended by SIGKILL\n"),
+        ("hangs", ["--limit", 1], 1, "failed: trials, 9: hangs: no figure after 1 seconds\n"),
+        ("is_not_there", [], 0, "left out: trials, 9: is_not_there: no_such_package is not installed\n"),
+        ("cannot_do_more", [], 0, "│ cannot_do_more (at 3) │"),
+    ],
+)
+def test_what_cannot_be_measured_is_named_with_the_reason(folder, peer, options, status, told):
+    ended = bench(folder, "--peers", peer, "--size", 9, *options)
+
+    assert (status, "") == (ended.returncode, "".join(re.findall("^Traceback.*", ended.stderr, re.M)))
+    assert told in ended.stdout
+
+
+@pytest.mark.real
+def test_the_peers_take_turns(folder):
+    ended = bench(folder, "--peers", "asyncio", "os_threads", "--size", 1)
+
+    assert ["1 asyncio", "1 os_threads", "2 asyncio", "2 os_threads"] == [
+        f"{number} {peer}" for number, peer in re.findall(r"^round (\d) of 2: .*, (\w+)$", ended.stderr, re.M)
+    ]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("workload", "options", "told"),
+    [
+        ("trials", ["--peers", "nobody"], "no such peer: nobody; there are asyncio, "),
+        ("nothing", [], "no such workload: nothing; there are cancel, "),
+        (
+            "trials",
+            ["--folder", "/nowhere"],
+            "no benchmarks in /nowhere; they are the folder `benchmarks` of the source",
+        ),
+    ],
+)
+def test_what_there_is_not_is_refused(folder, workload, options, told):
+    ended = bench(folder, *options, workload=workload)
+
+    assert (1, "") == (ended.returncode, ended.stdout)
+    assert ended.stderr.startswith(told)
+
+
+@pytest.mark.real
+def test_a_terminated_run_ends_what_it_started(folder):
+    (folder / "macro" / "trials" / "hangs.py").write_text(
+        "import os, time\n"
+        "def run(size, operations, watch):\n"
+        f"    open({str(folder / 'pid')!r}, 'x').write(str(os.getpid()) + '\\n')\n"
+        "    time.sleep(3600)\n"
+    )
+    command = [sys.executable, "-m", "vthreads", "bench", "trials", "--folder", folder, "--peers", "hangs"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+        pid = int(waited_for(folder / "pid"))
+        running.terminate()
+
+    assert 128 + signal.SIGTERM == running.returncode
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def waited_for(file):
+    """The line that somebody writes into a file within some seconds."""
+    for _ in range(2_000):
+        if file.exists() and (text := file.read_text()).endswith("\n"):
+            return text
+        time.sleep(0.01)
+    raise TimeoutError(f"nobody wrote into {file}")
+
+
+def test_a_checkout_measures_with_its_own_benchmarks():
+    assert BENCHMARKS == found_folder(None)
+
+
+def test_an_installation_has_all_of_them():
+    with open(BENCHMARKS.parent / "pyproject.toml", "rb") as pyproject:
+        installed = tomllib.load(pyproject)["tool"]["setuptools"]["data-files"]
+
+    assert {f"share/vthreads/benchmarks/macro/{name}": [f"benchmarks/macro/{name}/*"] for name in WORKLOADS} == {
+        to: files for to, files in installed.items() if to != "share/vthreads/benchmarks/macro"
+    }
+
+
+# --- what is made of the figures
+
+
+def row(peer, figure="cpu", size=100):
+    return Row("echo", size, "connections", figure, "µs <each>", peer, size)
+
+
+@pytest.fixture
+def three_rounds():
+    """vthreads and a peer in three rounds, and a peer that could not be measured."""
+    found = results()
+    for ours, theirs in (2.0, 6.0), (3.0, 1.0), (8.0, 9.0):
+        for size in (10, 100, 1_000):
+            found.add(row("vthreads_reference", size=size), 30.0)
+            found.add(row("vthreads", size=size), ours)
+            found.add(row("peer", size=size), theirs)
+    found.left_out.append(Without("echo", 10, "other", "it is not <here>"))
+    return found
+
+
+def test_the_ratio_is_that_of_the_medians_to_the_compiled_engine(three_rounds):
+    peers = "vthreads", "peer", "vthreads_reference"
+
+    assert [3.0, 6.0, 30.0] == [three_rounds.median(row(peer)) for peer in peers]
+    assert [1.0, 2.0, 10.0] == [three_rounds.ratio(row(peer)) for peer in peers]
+    assert (1.0, 9.0) == three_rounds.spread(row("peer"))
+
+
+def test_without_the_compiled_engine_the_ratio_is_to_the_other(three_rounds):
+    for size in (10, 100, 1_000):
+        del three_rounds.values[row("vthreads", size=size)]
+
+    assert 0.2 == three_rounds.ratio(row("peer"))
+
+
+def test_without_vthreads_there_is_no_ratio():
+    found = results()
+    found.add(row("peer"), 1.0)
+
+    assert found.ratio(row("peer")) is None
+
+
+def test_the_cheapest_stands_first(three_rounds):
+    tables = three_rounds.tables()
+
+    assert [("echo", size, "cpu") for size in (10, 100, 1_000)] == list(tables)
+    assert ["vthreads", "peer", "vthreads_reference"] == [row.peer for row in tables["echo", 10, "cpu"]]
+
+
+def test_results_are_read_as_they_were_written(three_rounds, tmp_path):
+    three_rounds.write(tmp_path / "results.json")
+
+    assert three_rounds == Results.read(tmp_path / "results.json")
+
+
+def test_the_page_is_whole_and_opens_without_network(three_rounds):
+    page = page_of(three_rounds)
+
+    # Every tag is closed, but for the two that have no end.
+    body = ElementTree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
+    assert 4 == len(body.findall(".//{*}svg"))  # one for each size, and one for how the figure grows with it
+    assert 3 == len(body.findall(".//{*}polyline"))
+    assert "it is not <here>" in "".join(body.itertext())
+    assert not re.search(r"src=|href=|url\(|@import", page)
+
+
+# --- the page of the documentation
+
+PERFORMANCE = BENCHMARKS.parent / "docs" / "explanation" / "performance.md"
+
+
+def test_every_workload_has_a_place_in_the_page():
+    places = re.findall("<!-- figures: (.+) -->", PERFORMANCE.read_text())
+
+    assert set(WORKLOADS) == set(places) & set(WORKLOADS)
+    assert len(places) == len(set(places)) == PERFORMANCE.read_text().count("<!-- end -->")
+
+
+def test_every_goal_is_of_something_that_is_measured():
+    for goal in load("goals").GOALS:
+        workload = WORKLOADS[goal.workload]
+        assert goal.figure in workload.figures
+        assert goal.size in {*workload.sizes}
+        assert goal.peer is None or goal.peer in workload.peers
+
+
+@pytest.mark.parametrize(
+    ("peer", "most", "over", "reached"),
+    [("peer", 0.5, False, 0.5), ("peer", 0.5, True, -3.0), (None, 7.0, False, 3.0), ("nobody", 1.0, False, None)],
+)
+def test_what_is_reached_of_a_goal(peer, most, over, reached):
+    goals = load("goals")
+    goal = goals.Goal("echo", 100, "cpu", peer, most, over)
+
+    assert reached == goals.reached(goal, {("echo", 100, "cpu", "vthreads"): 3.0, ("echo", 100, "cpu", "peer"): 6.0})
+
+
+PAGE = """# Figures
+
+<!-- figures: echo -->
+<!-- end -->
+
+<!-- figures: queue -->
+as it was
+<!-- end -->
+
+<!-- figures: where -->
+<!-- end -->
+
+<!-- figures: curve echo -->
+<!-- end -->
+"""
+
+
+@pytest.mark.real
+def test_a_page_is_filled_and_filling_it_again_changes_nothing(three_rounds, tmp_path):
+    page, figures, where = tmp_path / "page.md", tmp_path / "figures.json", tmp_path / "where.md"
+    page.write_text(PAGE)
+    three_rounds.write(figures)
+    where.write_text("nowhere\n")
+
+    for _ in range(2):
+        subprocess.run([sys.executable, BENCHMARKS / "fill.py", page, figures, where], check=True)
+        lines = page.read_text().splitlines()
+        assert "| **vthreads** " + "| 3.00 (2.00–8.00) · 1.00 " * 3 + "|" in lines
+        assert ["as it was", "nowhere"] == [line for line in lines if line in ("as it was", "nowhere")]
+        assert "![µs <each>, by connections](echo.svg)" in lines
+        assert 3 == len(ElementTree.parse(tmp_path / "echo.svg").findall(".//{*}polyline"))
+
+
+REPORT = """
+# To display the perf.data header info, please use --header/--header-only options.
+    40.00%  libpython3.11.so.1.0
+    30.00%  [kernel.kallsyms]
+     5.00%  [kernel.vmlinux]
+     5.00%  something.so
+"""
+
+
+def test_shares_are_added_up_by_part(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    assert {"interpreter": 50, "kernel": 43.75, "the rest": 6.25} == load("where").by_part(REPORT)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from . import run
+from . import bench, run
 
 __all__ = ["COMMANDS", "main"]
 
@@ -29,6 +29,9 @@ def _demo(arguments: Sequence[str]) -> int:
 
 COMMANDS = {
     "run": Command("run a script, module or piece of code on virtual threads", run.main),
+    "bench": Command(
+        "measure what operations cost, beside asyncio, uvloop, trio, gevent, OS threads and C", bench.main
+    ),
     "demo": Command("download 1,000 URLs at once, then again with one that fails", _demo),
 }
 

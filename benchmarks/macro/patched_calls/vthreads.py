@@ -1,0 +1,7 @@
+"""The standard library as `vthreads.patch()` leaves it."""
+
+import vthreads
+
+
+def prepare():
+    vthreads.patch()

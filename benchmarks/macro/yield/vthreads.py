@@ -1,0 +1,26 @@
+"""`checkpoint()`."""
+
+import vthreads
+from vthreads import ThreadGroup, checkpoint
+
+
+def root(size, rounds, watch):
+    def turns():
+        count = 0
+        while going_on:
+            checkpoint()
+            count += 1
+        return count
+
+    going_on = True
+    with ThreadGroup() as group:
+        futures = [group.spawn(turns) for _ in range(size - 1)]
+        with watch():
+            for _ in range(rounds):
+                checkpoint()
+        going_on = False
+    return rounds + sum(min(future.result(), rounds) for future in futures)
+
+
+def run(size, operations, watch):
+    return vthreads.run(root, size, operations // size, watch, patch=False)

@@ -1,0 +1,132 @@
+"""What was measured: the figures of a run, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from .workloads import ENGINES
+
+__all__ = ["Results", "Row", "Without", "grouped"]
+
+
+class Without(NamedTuple):
+    """A peer that has no figure, and why."""
+
+    workload: str
+    size: int
+    peer: str
+    why: str
+
+
+def grouped(without: list[Without]) -> dict[tuple[str, int, str], list[str]]:
+    """The peers that are missing for the same reason, by workload, size and reason."""
+    groups: dict[tuple[str, int, str], list[str]] = {}
+    for one in without:
+        groups.setdefault((one.workload, one.size, one.why), []).append(one.peer)
+    return groups
+
+
+class Row(NamedTuple):
+    """What a figure is a figure of.
+
+    Attributes:
+        size: what was asked for.
+        measured_at: the size that it was measured at; less, if the peer cannot do more.
+    """
+
+    workload: str
+    size: int
+    size_word: str
+    figure: str
+    unit: str
+    peer: str
+    measured_at: int
+
+    @property
+    def table(self) -> tuple[str, int, str]:
+        """The rows that are compared with each other have it in common."""
+        return self.workload, self.size, self.figure
+
+
+@dataclass
+class Results:
+    """A run.
+
+    Attributes:
+        values: the figures of each row, one for each round.
+        left_out: peers that could not be measured here.
+        failed: peers whose measurement failed.
+    """
+
+    date: str
+    command: str
+    rounds: int
+    machine: dict[str, str | int]
+    versions: dict[str, str]
+    values: dict[Row, list[float]] = field(default_factory=dict)
+    left_out: list[Without] = field(default_factory=list)
+    failed: list[Without] = field(default_factory=list)
+
+    def add(self, row: Row, value: float) -> None:
+        """Take the figure of one more round."""
+        self.values.setdefault(row, []).append(value)
+
+    def median(self, row: Row) -> float:
+        """The middle one of the rounds."""
+        return median(self.values[row])
+
+    def spread(self, row: Row) -> tuple[float, float]:
+        """The least and the most of the rounds."""
+        return min(self.values[row]), max(self.values[row])
+
+    def tables(self) -> dict[tuple[str, int, str], list[Row]]:
+        """The rows that are compared with each other, the cheapest first."""
+        tables: dict[tuple[str, int, str], list[Row]] = {}
+        for row in self.values:
+            tables.setdefault(row.table, []).append(row)
+        for rows in tables.values():
+            rows.sort(key=self.median)
+        return tables
+
+    def ratio(self, row: Row) -> float | None:
+        """How often the figure of vthreads goes into this one; None if vthreads was not measured."""
+        for name in ENGINES:
+            for other in self.values:
+                if other.table == row.table and other.peer == name:
+                    return self.median(row) / self.median(other) if self.median(other) else None
+        return None
+
+    def write(self, file: Path) -> None:
+        """Write everything as JSON."""
+        document: dict[str, Any] = {
+            "date": self.date,
+            "command": self.command,
+            "rounds": self.rounds,
+            "machine": self.machine,
+            "versions": self.versions,
+            "rows": [self._as_json(row) for row in self.values],
+            "left_out": [without._asdict() for without in self.left_out],
+            "failed": [without._asdict() for without in self.failed],
+        }
+        file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+    def _as_json(self, row: Row) -> dict[str, Any]:
+        least, most = self.spread(row)
+        derived = {"median": self.median(row), "least": least, "most": most, "ratio": self.ratio(row)}
+        return {**row._asdict(), **derived, "values": self.values[row]}
+
+    @classmethod
+    def read(cls, file: Path) -> Results:
+        """Take what was written."""
+        document = json.loads(file.read_text(encoding="utf-8"))
+        rows = document.pop("rows")
+        for kind in ("left_out", "failed"):
+            document[kind] = [Without(**one) for one in document[kind]]
+        results = cls(**document)
+        for row in rows:
+            results.values[Row(*(row[name] for name in Row._fields))] = row["values"]
+        return results
