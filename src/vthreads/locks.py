@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ._core.current import checkpoint, current_ident
-from ._core.engine import TIMED_OUT
+from ._core.engine import TIMED_OUT, compiled
 from ._core.originals import allocate_lock
 from ._core.thread import deferred_delivery
 from ._core.wait_queue import Waiter, WaitQueue, waiter_here
@@ -39,6 +39,7 @@ def checked_timeout(blocking: bool, timeout: float) -> float | None:
     return None if timeout == -1 else timeout
 
 
+@compiled
 class Lock:
     """As `threading.Lock`, fair. Any thread may release it.
 
@@ -74,19 +75,23 @@ class Lock:
         if blocking and timeout == -1:
             if self._always_checks:
                 checkpoint()
-            return self._taken.acquire(False) or self._wait(None)
+            return self._take() or self._wait(None)
         seconds = checked_timeout(blocking, timeout)
         waits = blocking and seconds != 0
         if waits and self._always_checks:
             checkpoint()
-        return self._taken.acquire(False) or (waits and self._wait(seconds))
+        return self._take() or (waits and self._wait(seconds))
+
+    def _take(self) -> bool:
+        """Take it if it is free."""
+        return self._taken.acquire(False)
 
     def _wait(self, timeout: float | None) -> bool:
         if not self._always_checks:
             checkpoint()
         waiter = waiter_here()
         self._waiting.add(waiter)
-        if self._taken.acquire(False):
+        if self._take():
             # Released between the try and the queueing. Only who holds the lock takes waiters out, so this one is in.
             self._waiting.withdraw(waiter)
             return True
@@ -103,7 +108,7 @@ class Lock:
         while not self._waiting.unpark_one():
             self._taken.release()
             # Somebody may have queued after the look and before the release.
-            if not self._waiting or not self._taken.acquire(False):
+            if not self._waiting or not self._take():
                 return
 
     def locked(self) -> bool:
@@ -152,6 +157,7 @@ class _HoldWanted:
         return self._waiter.unpark(True)
 
 
+@compiled
 class RLock:
     """As `threading.RLock`, fair: its owner, virtual or OS thread, may take it again.
 
@@ -236,6 +242,11 @@ class RLock:
         """State, owner and waiters right now. Not a checkpoint; thread-safe."""
         hold = self._current.get("hold")
         return LockStatistics(hold is not None, None if hold is None else hold.owner, len(self._waiting))
+
+    def _held(self) -> tuple[int | None, int]:
+        """Owner and count; zeros while it is free."""
+        hold = self._current.get("hold")
+        return (0, 0) if hold is None else (hold.owner, hold.count)
 
     # What the standard library's Condition and its like ask of a lock.
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ._core.current import checkpoint, give_way
-from ._core.engine import TIMED_OUT
-from ._core.originals import RLock
+from ._core.engine import TIMED_OUT, Section, compiled
 from ._core.wait_queue import Waiter, WaitQueue, waiter_here
 from .errors import Empty, Full, ShutDown
 
@@ -77,6 +76,7 @@ def _may_wait(block: bool, timeout: float | None) -> bool:
     return block and timeout != 0
 
 
+@compiled
 class _Exchange(Generic[T]):
     """What all queues share: items, getters, putters. Subclasses say how items are stored."""
 
@@ -84,7 +84,7 @@ class _Exchange(Generic[T]):
         self.maxsize = maxsize
         self._items = self._new_items()
         # Reentrant, because a finalizer that puts may run inside.
-        self._changing = RLock()
+        self._changing = Section()
         self._getting = WaitQueue()
         self._putting = WaitQueue()
         self.is_shutdown = False
@@ -202,10 +202,12 @@ class SimpleQueue(_Exchange[T]):
     def __init__(self) -> None:
         super().__init__()
 
+    @compiled
     def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
         """Put `item`. Never waits and is no checkpoint; `block` and `timeout` are ignored. Thread-safe."""
         self._put(item, False, None)
 
+    @compiled
     def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the oldest item, waiting for one if `block`. A checkpoint then; thread-safe.
 
@@ -242,6 +244,7 @@ class Queue(_Exchange[T]):
         """Whether `put` would wait right now. Not a checkpoint; thread-safe."""
         return 0 < self.maxsize <= len(self._items)
 
+    @compiled
     def put(self, item: T, block: bool = True, timeout: float | None = None) -> None:
         """Put `item`, waiting for room if `block`. Thread-safe. If it raises, nothing was put.
 
@@ -259,6 +262,7 @@ class Queue(_Exchange[T]):
         """
         self._put(item, block, timeout)
 
+    @compiled
     def get(self, block: bool = True, timeout: float | None = None) -> T:
         """Take the next item, waiting for one if `block`. A checkpoint then; thread-safe. If it raises, none was taken.
 

@@ -46,9 +46,8 @@ class StandardRLock(RLock):
         super().__init__()
 
     def __repr__(self) -> str:
-        hold = self._current.get("hold")
-        owner, count = (0, 0) if hold is None else (hold.owner, hold.count)
-        state = "unlocked" if hold is None else "locked"
+        owner, count = self._held()
+        state = "locked" if count else "unlocked"
         return f"<{state} _thread.RLock object owner={owner} count={count} at {id(self):#x}>"
 
     def __reduce__(self) -> NoReturn:
@@ -93,7 +92,7 @@ class ConditionWaiterLock(Lock):
     def _wait_for_notify(self, timeout: float | None) -> bool:
         waiter = waiter_here()
         with self._changing:
-            if self._taken.acquire(False):
+            if self._take():
                 # Notified between giving the condition's lock up and here.
                 return True
             self._awaited = True

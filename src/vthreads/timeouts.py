@@ -7,12 +7,14 @@ from typing import Literal
 
 from ._core.cancel import CancelScope, checked_seconds
 from ._core.current import running, started_here
+from ._core.engine import compiled
 from ._core.originals import sleep as original_sleep
 from ._core.thread import VirtualThread
 
 __all__ = ["fail_after", "fail_at", "move_on_after", "move_on_at", "shield", "sleep", "sleep_here"]
 
 
+@compiled
 def sleep(seconds: float) -> None:
     """Park for `seconds`; 0 lets every ready thread run once. A checkpoint; starts the runtime.
 
@@ -29,6 +31,7 @@ def sleep(seconds: float) -> None:
         thread.park(None, seconds)
 
 
+@compiled
 def sleep_here(seconds: float, /) -> None:
     """`time.sleep`: parks a virtual thread, blocks a plain OS thread as it always did."""
     thread = running()

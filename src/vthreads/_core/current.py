@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .engine import carriers
+from .engine import carriers, compiled
 from .originals import get_ident
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def on_carrier() -> bool:
     return get_ident() in carriers
 
 
+@compiled
 def checkpoint() -> None:
     """Deliver what is pending for the virtual thread that runs here. On a plain OS thread nothing happens."""
     thread = running()
@@ -40,6 +41,7 @@ def checkpoint() -> None:
         thread.check()
 
 
+@compiled
 def give_way() -> None:
     """Let others run if the virtual thread that runs here has run for long; nothing is raised."""
     thread = running()

@@ -47,7 +47,10 @@ def describe_wait(thread: VirtualThread) -> str:
         if frame.f_globals["__name__"] not in HOW_IT_WAITS:
             call = frame
         frame = frame.f_back
-    if call is not None:
+    if thread.waits_for is not None:
+        name, of = thread.waits_for
+        what = f"{name}()" if of is None else f"{name}() of {of!r}"
+    elif call is not None:
         what = f"{call.f_code.co_qualname}()"
         if "self" in call.f_locals:
             what += f" of {call.f_locals['self']!r}"

@@ -14,7 +14,7 @@ from concurrent.futures import CancelledError, InvalidStateError
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .current import checkpoint
-from .engine import TIMED_OUT, Outcome, Section
+from .engine import TIMED_OUT, Outcome, Section, compiled
 from .wait_queue import WaitQueue, waiter_here
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ class Future(Outcome, concurrent.futures.Future[T]):
         """Whether the thread has ended by its cancellation. Not a checkpoint; thread-safe."""
         return self._state is CANCELLED
 
+    @compiled
     def result(self, timeout: float | None = None) -> T:
         """Wait for the outcome and return it. Never cancels what it waits for; thread-safe.
 

@@ -21,7 +21,7 @@ from .cancel import CancelNode, CancelScope
 from .clock import Clock, MonotonicClock
 from .current import carriers, on_carrier, running, set_starter, started_here
 from .deadlock import describe_deadlock, threads_below
-from .engine import Scheduler, State, become_carrier, cease_carrier, make_poller
+from .engine import Scheduler, State, become_carrier, cease_carrier, compiled, make_poller
 from .future import Future
 from .order import FifoOrder, Order
 from .originals import get_ident
@@ -347,6 +347,7 @@ def current_thread() -> VirtualThread:
     return started_here()
 
 
+@compiled
 def checkpoint() -> None:
     """Be a checkpoint and nothing else: raise what is pending, let every ready virtual thread run once.
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .current import checkpoint
-from .engine import TIMED_OUT
-from .originals import RLock
+from .engine import TIMED_OUT, Section, compiled
 from .wait_queue import WaitQueue, waiter_here
 
 __all__ = ["BoundedSemaphore", "Semaphore", "SemaphoreStatistics"]
@@ -21,6 +20,7 @@ class SemaphoreStatistics:
     waiting: int
 
 
+@compiled
 class Semaphore:
     """As `threading.Semaphore`, fair: permits go to waiters in the order in which they came.
 
@@ -38,7 +38,7 @@ class Semaphore:
             raise ValueError(f"a semaphore starts with 0 permits or more, not {value}")
         self._value = value
         # Reentrant, because a finalizer that gives back may run inside.
-        self._changing = RLock()
+        self._changing = Section()
         self._waiting = WaitQueue()
 
     def __repr__(self) -> str:

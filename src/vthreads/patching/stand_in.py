@@ -46,7 +46,7 @@ _made: dict[FunctionType, _Builtin] = {}
 
 def stand_in(old: Any, new: Any) -> Any:
     """What to put in the place of `old` so that `new` is called: `new` itself, if it is a class."""
-    if not isinstance(new, FunctionType):
+    if not hasattr(new, "__code__"):
         return new
     for attribute in ("__module__", "__name__", "__qualname__"):
         value = getattr(old, attribute, None)

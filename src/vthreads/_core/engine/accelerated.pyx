@@ -11,7 +11,8 @@ from collections import deque
 from errno import EBADF
 from functools import update_wrapper
 from math import inf
-from sys import _getframe
+from sys import _getframe, modules
+from types import FunctionType, MethodType
 from weakref import ref
 
 cimport cython
@@ -22,7 +23,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from ...errors import Cancelled
+from ...errors import Cancelled, Empty, Full, ShutDown
 from ..clock import MonotonicClock
 from ..order import FifoOrder
 from ..spawn_site import LONGEST_CHAIN as _LONGEST_CHAIN
@@ -38,7 +39,7 @@ from .states import SLICE as _SLICE
 from .states import STUCK_AGAIN_AFTER as _STUCK_AGAIN_AFTER
 from .states import SWITCHES_PER_POLL as _SWITCHES_PER_POLL
 from .states import TIMED_OUT as _TIMED_OUT
-from .states import State, in_a_frame, carriers as _carriers
+from .states import State, call_in_a_frame, carriers as _carriers
 from . import states
 
 cdef extern from "greenlet/greenlet.h":
@@ -241,6 +242,22 @@ cdef extern from *:
 
 cdef extern from *:
     """
+    /* The result, or NULL with an exception set, which Cython is not told of. */
+    static PyObject *vt_call(PyObject *function, PyObject *arguments, PyObject *keywords) {
+        return PyObject_Call(function, arguments, keywords == Py_None ? NULL : keywords);
+    }
+    static PyObject *vt_call_in_a_frame(PyObject *caller, PyObject *function, PyObject *arguments, PyObject *keywords) {
+        PyObject *given[] = {function, arguments, keywords};
+        return PyObject_Vectorcall(caller, given, 3, NULL);
+    }
+    static int vt_failed(void) { return -1; }
+    """
+    PyObject *vt_call(object function, object arguments, object keywords)
+    PyObject *vt_call_in_a_frame(object caller, object function, object arguments, object keywords)
+    int vt_failed() except -1
+
+cdef extern from *:
+    """
     /* Where the innermost Python code is: its code, globals and instruction; 0 if there is none. */
     static int vt_place(PyObject **code, PyObject **globals, int *instruction) {
         PyFrameObject *frame = PyEval_GetFrame();
@@ -388,6 +405,7 @@ PyGreenlet_Import()
 cdef object ABORTED = _ABORTED
 cdef object TIMED_OUT = _TIMED_OUT
 cdef object NOTHING = _NOTHING
+cdef object MINUS_ONE = -1
 cdef object CLOSED = _CLOSED
 cdef int READ = _READ
 cdef int WRITE = _WRITE
@@ -849,6 +867,21 @@ cdef class Fiber:
         """Park, after `check()`: what the fiber was unparked with, or TIMED_OUT after `timeout` seconds."""
         return self._park(abort, INF if timeout is None else self.scheduler.now() + <double>timeout)
 
+    cdef object _stay(self, abort, double deadline):
+        """Park for a compiled call: its answer, ABORTED or what it raised, with the word on what for taken back.
+
+        Without a `finally`, which would make a large frame on the C stack.
+        """
+        answer = self._stay_pending(abort, deadline) if self.pending else self.scheduler.park(abort, deadline)
+        self._waits_in = self._waits_on = None
+        return answer
+
+    cdef object _stay_pending(self, abort, double deadline):
+        try:
+            return self.park_pending(abort, deadline)
+        except BaseException as error:  # raised by the caller, when it has taken itself out of where it waited
+            return error
+
     cdef object _park(self, abort, double deadline):
         if self.pending:
             return self.park_pending(abort, deadline)
@@ -1006,7 +1039,7 @@ cdef class Scheduler:
         self._starter = PyGreenlet_New(self._start_greenlets, PyGreenlet_GetCurrent())
         self._pool = []
         self._pool_size = states.POOL_SIZE
-        self._life = in_a_frame(self._carry)
+        self._life = self._carry
         vt_keep_stacks()
         self._next = None
 
@@ -1138,7 +1171,6 @@ cdef class Scheduler:
         if target is None:
             is_new = not self._pool
             target = PyGreenlet_New(self._life, self._starter) if is_new else self._pool.pop()
-            target.gr_context = fiber.context
             self._next = fiber
         fiber.state = RUNNING
         self.running = fiber
@@ -1160,7 +1192,12 @@ cdef class Scheduler:
         me = PyGreenlet_GetCurrent()
         while self._next is not None:
             fiber, self._next = self._next, None
-            fiber.run()
+            # Set from inside: greenlet takes one that is suspended without any Python frame for one that runs elsewhere.
+            me.gr_context = fiber.context
+            if type(fiber) is VirtualThread:
+                _run(fiber)
+            else:
+                fiber.run()
             fiber.state = ENDED
             if self.observer is not None:
                 self.observer.ended(fiber)
@@ -1182,7 +1219,6 @@ cdef class Scheduler:
         self._chosen = None
         if target is None:
             target = self._pool.pop()
-            target.gr_context = fiber.context
             self._next = fiber
         fiber.state = RUNNING
         self.running = fiber
@@ -1456,7 +1492,7 @@ cdef class Outcome:
 # What is compiled here of the layers above, as it reads there.
 cdef dict readable_parts = {}
 # What the compiled parts use of these layers, found when the first thread is spawned.
-cdef object ThreadGroup = None, VirtualThread, Future, OPEN, FINISHED, FUTURE_RUNNING, idents
+cdef object ThreadGroup = None, VirtualThread = None, Future, OPEN, FINISHED, FUTURE_RUNNING, idents
 cdef Section changing_futures
 
 
@@ -1548,22 +1584,42 @@ cdef tuple _sites_here(Scheduler scheduler, Fiber caller):
 
 @cython.binding(True)
 def run_thread(self):
-    cdef Fiber thread = self
-    value = error = None
+    _run(<Fiber>self)
+
+
+cdef int _run(Fiber thread) except -1:
+    # What stands on the C stack is copied at each switch, so this keeps little there.
+    cdef PyObject *value
     if thread.queued or thread._affected_by is not None or thread._function is None:
-        return readable_parts["vthreads._core.thread.VirtualThread.run"](self)
+        readable_parts["vthreads._core.thread.VirtualThread.run"](thread)
+        return 0
+    if type(thread._function) is FunctionType or type(thread._function) is MethodType:
+        value = vt_call(thread._function, thread._arguments, thread._keywords)
+    else:
+        value = vt_call_in_a_frame(call_in_a_frame, thread._function, thread._arguments, thread._keywords)
+    return _fail(thread) if value is NULL else _succeed(thread, value)
+
+
+cdef int _succeed(Fiber thread, PyObject *owned) except -1:
+    value = <object>owned
+    Py_DECREF(value)
+    thread._function = thread._arguments = thread._keywords = None
+    if not _end_quietly(thread, value):
+        thread.end(value, None)
+    return 0
+
+
+cdef int _fail(Fiber thread) except -1:
+    error = None
     try:
-        if thread._keywords is None:
-            value = (<object>thread._function)(*<tuple>thread._arguments)
-        else:
-            value = (<object>thread._function)(*<tuple>thread._arguments, **<dict>thread._keywords)
+        vt_failed()
     except BaseException as raised:  # carried to whoever asks for the result
         error = raised
-        # The frame of this call would only be noise in the user's traceback.
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+    # The frame of this call would only be noise in the user's traceback.
+    error.__traceback__ = error.__traceback__.tb_next
     thread._function = thread._arguments = thread._keywords = None
-    if error is not None or not _end_quietly(thread, value):
-        thread.end(value, error)
+    thread.end(None, error)
+    return 0
 
 
 cdef bint _end_quietly(Fiber thread, value) except -1:
@@ -1612,9 +1668,684 @@ cdef bint _end_quietly(Fiber thread, value) except -1:
     return True
 
 
+# --- checkpoints
+
+
+cdef inline Fiber _here():
+    """The fiber that runs on this OS thread."""
+    return None if vt_here is NULL or (<Scheduler>vt_here).running is None else <Fiber>(<Scheduler>vt_here).running
+
+
+@cython.binding(True)
+def checkpoint():
+    cdef Fiber fiber = _here()
+    if fiber is not None:
+        fiber.yield_now()
+
+
+cdef inline int _check() except -1:
+    cdef Fiber fiber = _here()
+    if fiber is not None:
+        fiber.check()
+    return 0
+
+
+@cython.binding(True)
+def check_here():
+    _check()
+
+
+@cython.binding(True)
+def give_way_here():
+    cdef Fiber fiber = _here()
+    if fiber is not None:
+        fiber.give_way()
+
+
+@cython.binding(True)
+def sleep(seconds):
+    return _sleep(seconds, "vthreads.timeouts.sleep")
+
+
+@cython.binding(True)
+def sleep_here(seconds, /):
+    return _sleep(seconds, "vthreads.timeouts.sleep_here")
+
+
+cdef object _sleep(seconds, str name):
+    cdef Fiber fiber = _here()
+    cdef double span = seconds if type(seconds) is float or type(seconds) is int else -1
+    # Whatever else is asked for, the readable call does, or says what is wrong with it.
+    if fiber is None or not span > 0:
+        return readable_parts[name](seconds)
+    fiber.check()
+    fiber._waits_in = "sleep"
+    answer = fiber._stay(None, fiber.scheduler.now() + span)
+    if answer is ABORTED:
+        fiber.raise_aborted()
+    if isinstance(answer, BaseException):
+        raise answer
+
+
+# --- locks
+
+
+cdef object _waiter_here():
+    cdef Fiber fiber = _here()
+    return modules["vthreads._core.wait_queue"].OSThreadWaiter() if fiber is None else fiber
+
+
+cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
+    """Park a waiter of `queue`, with a word on what for."""
+    cdef Fiber fiber
+    if not isinstance(waiter, Fiber):
+        return queue.park(waiter, timeout)
+    fiber = <Fiber>waiter
+    fiber._waits_in, fiber._waits_on = name, of
+    try:
+        return queue.park(fiber, timeout)
+    finally:
+        fiber._waits_in = fiber._waits_on = None
+
+
+cdef object _seconds(blocking, timeout):
+    """The arguments of `acquire` as seconds, or None for no limit."""
+    if blocking and timeout == -1:
+        return None
+    return modules["vthreads.locks"].checked_timeout(blocking, timeout)
+
+
+cdef class Lock:
+    """As `threading.Lock`, fair. Any thread may release it. See the readable class of this name.
+
+    Between a look at its state and a change, no other Python code can run: that is what the other one has a lock of the
+    operating system for.
+    """
+
+    cdef bint _taken, _checks
+    cdef readonly WaitQueue _waiting
+    cdef object __weakref__
+
+    _always_checks = True
+
+    def __cinit__(self, *_, **__):
+        self._waiting = WaitQueue.__new__(WaitQueue)
+        self._checks = type(self)._always_checks
+
+    def __init__(self):
+        pass
+
+    def __repr__(self):
+        return f"<{type(self).__name__} {'locked' if self.locked() else 'unlocked'} waiting={len(self._waiting)}>"
+
+    cdef bint _acquire(self) except -1:
+        cdef Fiber fiber
+        if self._checks:
+            fiber = _here()
+            if fiber is not None:
+                fiber.check()
+        if not self._taken:
+            self._taken = True
+            return True
+        return self._wait(None)
+
+    @cython.binding(True)
+    def acquire(self, blocking=True, timeout=-1):
+        if blocking is True and timeout is MINUS_ONE:
+            return self._acquire()
+        seconds = _seconds(blocking, timeout)
+        waits = blocking and seconds != 0
+        if waits and self._checks:
+            _check()
+        return self._take() or bool(waits and self._wait(seconds))
+
+    cpdef bint _take(self):
+        """Take it if it is free."""
+        if self._taken:
+            return False
+        self._taken = True
+        return True
+
+    cdef bint _wait(self, timeout) except -1:
+        if not self._checks:
+            _check()
+        waiter = _waiter_here()
+        self._waiting.add(waiter)
+        if self._take():
+            # A finalizer released it. Only who holds the lock takes waiters out, so this one is in.
+            self._waiting.withdraw(waiter)
+            return True
+        return _park_in(self._waiting, waiter, timeout, "Lock.acquire", self) is not TIMED_OUT
+
+    cdef int _release(self) except -1:
+        if not self._taken:
+            raise RuntimeError("release unlocked lock")
+        while not self._waiting.unpark_one():
+            self._taken = False
+            # Somebody may have queued after the look and before the release.
+            if self._waiting._first is None or not self._take():
+                return 0
+        return 0
+
+    @cython.binding(True)
+    def release(self):
+        self._release()
+
+    @cython.binding(True)
+    def locked(self):
+        return self._taken
+
+    def __enter__(self):
+        return self._acquire()
+
+    def __exit__(self, kind, error, traceback):
+        self._release()
+
+    @cython.binding(True)
+    def statistics(self):
+        return modules["vthreads.locks"].LockStatistics(self.locked(), None, len(self._waiting))
+
+    def _at_fork_reinit(self):
+        """Start afresh, in the child of a fork: whoever held it may not be here."""
+        self._taken = False
+        self._waiting.forget_all()
+
+
+cdef inline unsigned long long _ident_here() except? 0:
+    cdef Fiber fiber = _here()
+    return PyThread_get_thread_ident() if fiber is None else fiber.thread_ident
+
+
+cdef class _HoldWanted:
+    """Somebody who waits for an RLock, and how it will be held then."""
+
+    cdef object _waiter
+    cdef unsigned long long _owner
+    cdef int _count
+
+    def unpark(self, RLock lock):
+        lock._owner, lock._count = self._owner, self._count
+        return self._waiter.unpark(True)
+
+
+cdef class _HoldWithdrawal:
+    """The undo of a wait for an RLock."""
+
+    cdef WaitQueue _queue
+    cdef _HoldWanted _wanted
+
+    def __call__(self):
+        return self._queue.withdraw(self._wanted)
+
+
+cdef class RLock:
+    """As `threading.RLock`, fair: its owner, virtual or OS thread, may take it again. See the readable class."""
+
+    cdef unsigned long long _owner
+    cdef int _count
+    cdef bint _checks
+    cdef readonly WaitQueue _waiting
+    cdef object __weakref__
+
+    _always_checks = True
+
+    def __cinit__(self, *_, **__):
+        self._waiting = WaitQueue.__new__(WaitQueue)
+        self._checks = type(self)._always_checks
+
+    def __init__(self):
+        pass
+
+    def __repr__(self):
+        state = f"locked owner={self._owner} count={self._count}" if self._count else "unlocked"
+        return f"<{type(self).__name__} {state} waiting={len(self._waiting)}>"
+
+    cpdef _held(self):
+        """Owner and count; zeros while it is free."""
+        return self._owner, self._count
+
+    cdef bint _take(self, unsigned long long me, int count):
+        if self._count:
+            return False
+        self._owner, self._count = me, count
+        return True
+
+    cdef bint _acquire(self, timeout, bint waits) except -1:
+        cdef unsigned long long me
+        if waits and self._checks:
+            _check()
+        me = _ident_here()
+        if self._count and self._owner == me:
+            self._count += 1
+            return True
+        return self._take(me, 1) or (waits and self._wait(me, 1, timeout))
+
+    @cython.binding(True)
+    def acquire(self, blocking=True, timeout=-1):
+        if blocking is True and timeout is MINUS_ONE:
+            return self._acquire(None, True)
+        seconds = _seconds(blocking, timeout)
+        return self._acquire(seconds, bool(blocking and seconds != 0))
+
+    cdef bint _wait(self, unsigned long long me, int count, timeout) except -1:
+        cdef _HoldWanted wanted
+        cdef _HoldWithdrawal withdrawal
+        cdef Fiber fiber
+        if not self._checks:
+            _check()
+        wanted = _HoldWanted.__new__(_HoldWanted)
+        wanted._waiter, wanted._owner, wanted._count = _waiter_here(), me, count
+        self._waiting.add(wanted)
+        if self._take(me, count):
+            # A finalizer released it, or handed it over. If the latter, its wake-up is there.
+            return self._waiting.withdraw(wanted) or bool(wanted._waiter.park_through())
+        withdrawal = _HoldWithdrawal.__new__(_HoldWithdrawal)
+        withdrawal._queue, withdrawal._wanted = self._waiting, wanted
+        if not isinstance(wanted._waiter, Fiber):
+            return wanted._waiter.park(withdrawal, timeout) is not TIMED_OUT
+        fiber = <Fiber>wanted._waiter
+        fiber._waits_in, fiber._waits_on = "RLock.acquire", self
+        try:
+            return fiber.park(withdrawal, timeout) is not TIMED_OUT
+        finally:
+            fiber._waits_in = fiber._waits_on = None
+
+    cdef int _release(self) except -1:
+        if not self._count or self._owner != _ident_here():
+            raise RuntimeError("cannot release un-acquired lock")
+        if self._count > 1:
+            self._count -= 1
+            return 0
+        return self._hand_on(self._owner)
+
+    cdef int _hand_on(self, unsigned long long me) except -1:
+        while not self._waiting.unpark_one(self):
+            self._owner, self._count = 0, 0
+            # Somebody may have queued after the look and before this.
+            if self._waiting._first is None or not self._take(me, 1):
+                return 0
+        return 0
+
+    @cython.binding(True)
+    def release(self):
+        self._release()
+
+    def __enter__(self):
+        return self._acquire(None, True)
+
+    def __exit__(self, kind, error, traceback):
+        self._release()
+
+    @cython.binding(True)
+    def locked(self):
+        return self._count > 0
+
+    @cython.binding(True)
+    def statistics(self):
+        owner = self._owner if self._count else None
+        return modules["vthreads.locks"].LockStatistics(self._count > 0, owner, len(self._waiting))
+
+    # What the standard library's Condition and its like ask of a lock.
+
+    def _is_owned(self):
+        return self._recursion_count() > 0
+
+    def _recursion_count(self):
+        return self._count if self._count and self._owner == _ident_here() else 0
+
+    def _release_save(self):
+        state = self._count, self._owner
+        if not self._count:
+            raise RuntimeError("cannot release un-acquired lock")
+        self._hand_on(self._owner)
+        return state
+
+    def _acquire_restore(self, state):
+        count, owner = state
+        with modules["vthreads._core.thread"].deferred_delivery():
+            if not self._take(owner, count):
+                self._wait(owner, count, None)
+
+    def _at_fork_reinit(self):
+        self._owner, self._count = 0, 0
+        self._waiting.forget_all()
+
+
+# --- semaphores and queues
+
+
+cdef class Semaphore:
+    """As `threading.Semaphore`, fair. See the readable class of this name."""
+
+    cdef public object _value
+    cdef readonly WaitQueue _waiting
+    cdef readonly Section _changing
+    cdef object __weakref__
+
+    def __cinit__(self, *_, **__):
+        self._waiting = WaitQueue.__new__(WaitQueue)
+        self._changing = Section.__new__(Section)
+
+    def __init__(self, value=1):
+        if value < 0:
+            raise ValueError(f"a semaphore starts with 0 permits or more, not {value}")
+        self._value = value
+
+    def __repr__(self):
+        return f"<{type(self).__name__} value={self._value} waiting={len(self._waiting)}>"
+
+    @cython.binding(True)
+    def acquire(self, blocking=True, timeout=None):
+        if not blocking and timeout is not None:
+            raise ValueError("can't specify timeout for non-blocking acquire")
+        if not blocking or (timeout is not None and timeout <= 0):
+            return self._take()
+        _check()
+        if self._take():
+            return True
+        waiter = _waiter_here()
+        if self.take_or_queue(waiter):
+            return True
+        return _park_in(self._waiting, waiter, timeout, "Semaphore.acquire", self) is not TIMED_OUT
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *_):
+        self.release()
+
+    cdef bint _take(self) except -1:
+        cdef bint taken
+        self._changing._enter()
+        try:
+            taken = self._value > 0
+            if taken:
+                self._value -= 1
+        finally:
+            self._changing._leave()
+        return taken
+
+    cpdef bint take_or_queue(self, waiter) except -1:
+        """Take a permit now, or stand `waiter` in the queue: it is unparked holding one."""
+        with self._changing:
+            while not self._take():
+                self._waiting.add(waiter)
+                # A finalizer may have given one back before the waiter stood in the queue.
+                if not self._value or not self._waiting.withdraw(waiter):
+                    return False
+            return True
+
+    @cython.binding(True)
+    def withdraw(self, waiter):
+        return self._waiting.withdraw(waiter)
+
+    @cython.binding(True)
+    def release(self, n=1):
+        if n < 1:
+            raise ValueError(f"release() gives back 1 permit or more, not {n}")
+        with self._changing:
+            for _ in range(n):
+                if not self._waiting.unpark_one():
+                    self._value += 1
+
+    @cython.binding(True)
+    def statistics(self):
+        return modules["vthreads._core.semaphore"].SemaphoreStatistics(self._value, len(self._waiting))
+
+
+cdef class _Offer:
+    """A putter that waits for room, with its item. Whoever makes room passes the queue that takes the item."""
+
+    cdef object _item, _waiter
+
+    def unpark(self, answer):
+        if not isinstance(answer, _Exchange):
+            return self._waiter.unpark(answer)
+        try:
+            (<_Exchange>answer)._accept(self._item)
+        except BaseException as error:  # raised in the putter, whose item it is
+            self._waiter.unpark(modules["vthreads.queues"]._Refused(error))
+            # The room is for the next one.
+            return False
+        return self._waiter.unpark(True)
+
+
+cdef class _OfferWithdrawal:
+    """The undo of a wait for room."""
+
+    cdef WaitQueue _queue
+    cdef _Offer _offer
+
+    def __call__(self):
+        return self._queue.withdraw(self._offer)
+
+
+cdef bint _may_wait(block, timeout) except -1:
+    if timeout is None:
+        return bool(block)
+    if block and not timeout >= 0:
+        raise ValueError("'timeout' must be a non-negative number")
+    return block and timeout != 0
+
+
+cdef class _Exchange:
+    """What all queues share: items, getters, putters. See the readable class of this name."""
+
+    cdef public Py_ssize_t maxsize, unfinished_tasks
+    cdef public object _items
+    cdef public bint is_shutdown
+    cdef readonly Section _changing
+    cdef readonly WaitQueue _getting, _putting
+    # Whether items are kept first in, first out, and whether they are counted.
+    cdef bint _is_fifo, _counts
+    cdef object __weakref__
+
+    def __cinit__(self, *_, **__):
+        kind = type(self)
+        self._changing = Section.__new__(Section)
+        self._getting = WaitQueue.__new__(WaitQueue)
+        self._putting = WaitQueue.__new__(WaitQueue)
+        self._is_fifo = kind._store is _Exchange._store and kind._take is _Exchange._take
+        self._counts = kind._accepted is not _Exchange._accepted
+
+    def __init__(self, maxsize=0):
+        self.maxsize = maxsize
+        self._items = self._new_items()
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        return cls
+
+    def __repr__(self):
+        waiters = f"getters={len(self._getting)} putters={len(self._putting)}"
+        return f"<{type(self).__name__} size={self.qsize()} maxsize={self.maxsize} {waiters}>"
+
+    def _new_items(self):
+        return deque()
+
+    def _store(self, item):
+        self._items.append(item)
+
+    def _take(self):
+        return self._items.popleft()
+
+    def _accepted(self):
+        """One more item was put."""
+
+    cdef int _accept(self, item) except -1:
+        """Hand `item` to a getter that waits, or store it."""
+        if self._getting._first is None or not self._getting.unpark_one(item):
+            if self._is_fifo:
+                self._items.append(item)
+            else:
+                self._store(item)
+        if self._counts:
+            self.unfinished_tasks += 1
+        return 0
+
+    cdef bint _has_room(self) except -1:
+        return self.maxsize <= 0 or len(self._items) < self.maxsize
+
+    cpdef _put(self, item, block, timeout):
+        cdef bint waits = _may_wait(block, timeout), missed
+        cdef Fiber fiber
+        cdef _Offer offer
+        if waits:
+            fiber = _here()
+            if fiber is not None:
+                if self.maxsize > 0:
+                    fiber.check()
+                else:
+                    # An unbounded queue has room at once: a cancelled thread gives back what it has.
+                    fiber.give_way()
+        self._changing._enter()
+        try:
+            if self.is_shutdown:
+                raise ShutDown
+            if self._has_room():
+                self._accept(item)
+                return None
+            if not waits:
+                raise Full
+            offer = _Offer.__new__(_Offer)
+            offer._item, offer._waiter = item, _waiter_here()
+            self._putting.add(offer)
+            missed = (self._has_room() or self.is_shutdown) and self._putting.withdraw(offer)
+        finally:
+            self._changing._leave()
+        if missed:
+            # A finalizer got or shut down between the look and the queueing.
+            return self._put(item, block, timeout)
+        return self._wait_for_room(offer, timeout)
+
+    cdef _wait_for_room(self, _Offer offer, timeout):
+        cdef _OfferWithdrawal withdrawal = _OfferWithdrawal.__new__(_OfferWithdrawal)
+        cdef Fiber fiber = None
+        withdrawal._queue, withdrawal._offer = self._putting, offer
+        if isinstance(offer._waiter, Fiber):
+            fiber = <Fiber>offer._waiter
+            fiber._waits_in, fiber._waits_on = "Queue.put", self
+        try:
+            answer = offer._waiter.park(withdrawal, timeout)
+        finally:
+            if fiber is not None:
+                fiber._waits_in = fiber._waits_on = None
+        if answer is True:
+            return None
+        if answer is TIMED_OUT:
+            raise Full
+        if answer is modules["vthreads.queues"].SHUT_DOWN:
+            raise ShutDown
+        raise answer.error
+
+    cpdef _get(self, block, timeout):
+        cdef bint waits = _may_wait(block, timeout), missed
+        cdef Fiber fiber = _here()
+        if waits and fiber is not None:
+            fiber.check()
+        self._changing._enter()
+        try:
+            if self._items:
+                item = self._items.popleft() if self._is_fifo else self._take()
+                if self._putting._first is not None:
+                    self._putting.unpark_one(self)
+                return item
+            if self.is_shutdown:
+                raise ShutDown
+            if not waits:
+                raise Empty
+            waiter = _waiter_here() if fiber is None else fiber
+            self._getting.add(waiter)
+            missed = (self._items or self.is_shutdown) and self._getting.withdraw(waiter)
+        finally:
+            self._changing._leave()
+        if missed:
+            # A finalizer put or shut down between the look and the queueing.
+            return self._get(block, timeout)
+        answer = _park_in(self._getting, waiter, timeout, "Queue.get", self)
+        if answer is TIMED_OUT:
+            raise Empty
+        if answer is modules["vthreads.queues"].SHUT_DOWN:
+            raise ShutDown
+        return answer
+
+    @cython.binding(True)
+    def qsize(self):
+        return len(self._items)
+
+    @cython.binding(True)
+    def empty(self):
+        return not self._items
+
+    @cython.binding(True)
+    def put_nowait(self, item):
+        self._put(item, False, None)
+
+    @cython.binding(True)
+    def get_nowait(self):
+        return self._get(False, None)
+
+    def _waiting_to_join(self):
+        return 0
+
+    @cython.binding(True)
+    def statistics(self):
+        getters, putters, joiners = len(self._getting), len(self._putting), self._waiting_to_join()
+        figures = modules["vthreads.queues"].QueueStatistics
+        return figures(self.qsize(), getters + putters + joiners, getters, putters, joiners)
+
+
+@cython.binding(True)
+def queue_put(self, item, block=True, timeout=None):
+    (<_Exchange>self)._put(item, block, timeout)
+
+
+@cython.binding(True)
+def queue_get(self, block=True, timeout=None):
+    return (<_Exchange>self)._get(block, timeout)
+
+
+@cython.binding(True)
+def simple_put(self, item, block=True, timeout=None):
+    (<_Exchange>self)._put(item, False, None)
+
+
+@cython.binding(True)
+def simple_get(self, block=True, timeout=None):
+    return (<_Exchange>self)._get(block, timeout)
+
+
+@cython.binding(True)
+def future_result(self, timeout=None):
+    cdef Outcome future = <Outcome>self
+    if future._state is not FINISHED or future._exception is not None:
+        return readable_parts["vthreads._core.future.Future.result"](self, timeout)
+    if timeout is None or timeout > 0:
+        _check()
+    future.failure_taken = True
+    return future._result
+
+
+# --- which parts there are
+
+
 # By module and name: what is compiled of it.
 cdef dict PARTS = {
     "vthreads._core.wait_queue.WaitQueue": WaitQueue,
+    "vthreads._core.current.checkpoint": check_here,
+    "vthreads._core.current.give_way": give_way_here,
+    "vthreads._core.runtime.checkpoint": checkpoint,
+    "vthreads._core.semaphore.Semaphore": Semaphore,
+    "vthreads._core.future.Future.result": future_result,
+    "vthreads.timeouts.sleep": sleep,
+    "vthreads.timeouts.sleep_here": sleep_here,
+    "vthreads.locks.Lock": Lock,
+    "vthreads.locks.RLock": RLock,
+    "vthreads.queues._Exchange": _Exchange,
+    "vthreads.queues.Queue.put": queue_put,
+    "vthreads.queues.Queue.get": queue_get,
+    "vthreads.queues.SimpleQueue.put": simple_put,
+    "vthreads.queues.SimpleQueue.get": simple_get,
     "vthreads._core.group.ThreadGroup.spawn": spawn,
     "vthreads._core.thread.VirtualThread.run": run_thread,
 }
@@ -1626,7 +2357,18 @@ def compiled(part):
     if name not in PARTS:
         return part
     readable_parts[name] = part
-    return PARTS[name] if isinstance(part, type) else update_wrapper(PARTS[name], part)
+    if isinstance(part, type):
+        _describe(PARTS[name], part)
+        return PARTS[name]
+    return update_wrapper(PARTS[name], part)
+
+
+cdef int _describe(type quick, type part) except -1:
+    """Give the methods of a compiled class the names and texts of the readable ones."""
+    for name, method in vars(part).items():
+        if hasattr(vars(quick).get(name), "__code__"):
+            update_wrapper(vars(quick)[name], method)
+    return 0
 
 
 # --- the calls of sockets
@@ -1691,17 +2433,24 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
     entry._waiting(direction).append(fiber)
     descriptors.waiting += 1
     fiber._waits_in, fiber._waits_on = name, sock
-    try:
-        answer = fiber._park(None, deadline)
-    finally:
-        fiber._waits_in = fiber._waits_on = None
-        descriptors.withdraw(entry, direction, fiber)
+    answer = fiber._stay(None, deadline)
+    descriptors.withdraw(entry, direction, fiber)
+    if answer is not True:
+        _raise_for(fiber, answer)
+    fiber.check()
+    return entry
+
+
+cdef int _raise_for(Fiber fiber, answer) except -1:
+    """Raise what ended the wait for a descriptor."""
+    if answer is ABORTED:
+        fiber.raise_aborted()
     if answer is CLOSED:
         raise OSError(EBADF, os.strerror(EBADF))
     if answer is TIMED_OUT:
         raise TimeoutError("timed out")
-    fiber.check()
-    return entry
+    # What was pending came out of the wait itself.
+    raise answer
 
 
 cdef bint _would_block(int error) except -1:
