@@ -212,6 +212,7 @@ def test_what_there_is_not_is_refused(folder, workload, options, told):
 @pytest.mark.real
 def test_a_terminated_run_ends_what_it_started(folder):
     command = [sys.executable, "-m", "vthreads", "bench", "trials", "--folder", folder, "--peers", "says_who_it_is"]
+    (folder / "macro" / "trials" / "says_who_it_is.pid").unlink(missing_ok=True)
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
         pid = int(waited_for(folder / "macro" / "trials" / "says_who_it_is.pid"))
         running.terminate()
@@ -219,6 +220,21 @@ def test_a_terminated_run_ends_what_it_started(folder):
     assert 128 + signal.SIGTERM == running.returncode
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.real
+def test_an_interrupted_run_reports_what_it_has(folder, tmp_path):
+    written = tmp_path / "results.json"
+    command = [sys.executable, "-m", "vthreads", "bench", "trials", "--folder", folder, "--json", written]
+    options = ["--size", "1", "--rounds", "1", "--peers", "asyncio", "says_who_it_is"]
+    said = folder / "macro" / "trials" / "says_who_it_is.pid"
+    said.unlink(missing_ok=True)
+    with subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL) as running:
+        waited_for(said)
+        running.send_signal(signal.SIGINT)
+
+    assert 130 == running.returncode
+    assert ["asyncio"] == [row.peer for row in Results.read(written).values]
 
 
 def waited_for(file):

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     if options.html:
         options.html.write_text(page_of(results), encoding="utf-8")
     print_results(results)
-    return 1 if results.failed else 0
+    return 130 if results.interrupted else 1 if results.failed else 0
 
 
 def _measured(workloads: list[Workload], options: argparse.Namespace) -> Results:
@@ -79,6 +79,7 @@ def _measured(workloads: list[Workload], options: argparse.Namespace) -> Results
             measure_all(workloads, choice, results)
         except KeyboardInterrupt:
             print("interrupted; this is what was measured until now", file=sys.stderr)
+            results.interrupted = True
     return results
 
 

@@ -60,6 +60,7 @@ class Results:
         values: the figures of each row, one for each round.
         left_out: peers that could not be measured here.
         failed: peers whose measurement failed.
+        interrupted: whether the run was ended before all was measured; not written.
     """
 
     date: str
@@ -70,6 +71,7 @@ class Results:
     values: dict[Row, list[float]] = field(default_factory=dict)
     left_out: list[Without] = field(default_factory=list)
     failed: list[Without] = field(default_factory=list)
+    interrupted: bool = False
 
     def add(self, row: Row, value: float) -> None:
         """Take the figure of one more round."""
