@@ -17,6 +17,7 @@ import pytest
 import vthreads
 from vthreads import Barrier, ChannelClosed, DeadlockError, Event, Lock, RLock, Semaphore, ShutDown, ThreadGroup
 from vthreads._core.current import running
+from vthreads._core.engine import engine_name
 from vthreads.channels import Channel, receive_any
 from vthreads.local import local
 from vthreads.mutex import RwLock, RwLockStatistics
@@ -354,4 +355,5 @@ def test_at_every_place(name):
     place = 0
     while came_at(CASES[name], place):
         place += 1
-    assert place > 3
+    # In a compiled call there are no lines; what is left is the clock and what tells of a standstill.
+    assert place > (3 if engine_name == "reference" else 0)

@@ -583,16 +583,22 @@ def test_finished_greenlets_run_the_next_threads(virtual):
     assert 1 == virtual(root)
 
 
-def test_the_pool_is_bounded_and_empty_after_the_run(virtual, monkeypatch):
+def test_the_pool_shrinks_after_a_rush_and_is_empty_after_the_run(virtual, monkeypatch):
     monkeypatch.setattr("vthreads._core.engine.states.POOL_SIZE", 5)
+    # Nobody has to have wanted them for no longer than since the last look.
+    monkeypatch.setattr("vthreads._core.engine.states.SHRINK_EVERY", 0.0)
 
     def root():
         with ThreadGroup() as g:
             for _ in range(50):
                 g.spawn(sleep, 1)
-        return scheduler_here(), len(scheduler_here()._pool)
+        kept = len(scheduler_here()._pool)
+        for _ in range(3):
+            sleep(1)
+        return scheduler_here(), kept, len(scheduler_here()._pool)
 
-    scheduler, pooled = virtual(root)
+    scheduler, kept, pooled = virtual(root)
+    assert 40 < kept
     assert 5 == pooled
     assert [] == scheduler._pool
     gc.collect()

@@ -39,7 +39,7 @@ from .states import SLICE as _SLICE
 from .states import STUCK_AGAIN_AFTER as _STUCK_AGAIN_AFTER
 from .states import SWITCHES_PER_POLL as _SWITCHES_PER_POLL
 from .states import TIMED_OUT as _TIMED_OUT
-from .states import State, call_in_a_frame, carriers as _carriers
+from .states import State, call_in_a_frame, carriers as _carriers, landed
 from . import states
 
 cdef extern from "greenlet/greenlet.h":
@@ -251,7 +251,9 @@ cdef extern from *:
         return PyObject_Vectorcall(caller, given, 3, NULL);
     }
     static int vt_failed(void) { return -1; }
+    static int vt_is_traced(void) { return PyThreadState_Get()->c_tracefunc != NULL; }
     """
+    bint vt_is_traced()
     PyObject *vt_call(object function, object arguments, object keywords)
     PyObject *vt_call_in_a_frame(object caller, object function, object arguments, object keywords)
     int vt_failed() except -1
@@ -422,8 +424,8 @@ cdef double LONGEST_WAIT = _LONGEST_WAIT
 cdef double STUCK_AGAIN_AFTER = _STUCK_AGAIN_AFTER
 cdef int SWITCHES_PER_POLL = _SWITCHES_PER_POLL
 cdef int LONGEST_CHAIN = _LONGEST_CHAIN
-# Seconds between two looks at the frame stacks that are kept.
-cdef double COOL_EVERY = 1.0
+cdef Py_ssize_t SHRINK_BY = states.SHRINK_BY
+cdef double SHRINK_PAUSE = states.SHRINK_PAUSE
 # Events taken from epoll at once, and the bytes that a read without a buffer of its own is given.
 cdef enum:
     EVENTS = 256
@@ -485,6 +487,9 @@ cdef class RunQueue:
 # --- timers
 
 
+# Not looked at by the garbage collector, which has enough to do with the threads: an entry lets go of its owner when it
+# expires or is cancelled, and until then the heap keeps both.
+@cython.no_gc
 @cython.freelist(256)
 cdef class Timer:
     """One entry of the heap; cancelled by dropping its owner."""
@@ -988,10 +993,11 @@ cdef class Scheduler:
     cdef object _inbox
     cdef bint _asleep
     cdef int _switches
-    cdef double _poll_at, _cool_at
+    cdef double _poll_at
     cdef greenlet _starter
     cdef readonly list _pool
-    cdef Py_ssize_t _pool_size
+    cdef Py_ssize_t _pool_size, _unwanted
+    cdef double _shrink_every, _shrink_at
     cdef Fiber _next, _chosen
     cdef object _life
     # The place of the last spawn, and the sites made of it.
@@ -1038,7 +1044,10 @@ cdef class Scheduler:
         self._poll_at = -INF
         self._starter = PyGreenlet_New(self._start_greenlets, PyGreenlet_GetCurrent())
         self._pool = []
-        self._pool_size = states.POOL_SIZE
+        self._pool_size, self._shrink_every = states.POOL_SIZE, states.SHRINK_EVERY
+        # How many of them nobody has taken since the last look, and when the next one is due.
+        self._unwanted = 0
+        self._shrink_at = -INF
         self._life = self._carry
         vt_keep_stacks()
         self._next = None
@@ -1090,9 +1099,9 @@ cdef class Scheduler:
         """Run others until the running fiber is unparked; the value it was unparked with, TIMED_OUT or ABORTED."""
         cdef Fiber fiber = self.running
         cdef Timer timer = None
-        cdef double now
+        # Before the look: a clock may be readable code, and a finalizer come in the midst of it and unpark.
+        cdef double now = self.now()
         if fiber._wake is NOTHING:
-            now = self.now()
             fiber._abort = abort
             fiber._greenlet = PyGreenlet_GetCurrent()
             fiber.parked_at = now
@@ -1120,10 +1129,7 @@ cdef class Scheduler:
         """End the pooled greenlets and give the poller back. No fiber but the running one may be left."""
         self.closed = True
         self._next = None
-        for pooled in self._pool:
-            pooled.parent = PyGreenlet_GetCurrent()
-            pooled.switch()
-        self._pool.clear()
+        self._end_pooled(len(self._pool))
         self._starter.parent = PyGreenlet_GetCurrent()
         self._starter.switch(None)
         self.poller.close()
@@ -1171,6 +1177,8 @@ cdef class Scheduler:
         if target is None:
             is_new = not self._pool
             target = PyGreenlet_New(self._life, self._starter) if is_new else self._pool.pop()
+            if len(self._pool) < self._unwanted:
+                self._unwanted = len(self._pool)
             self._next = fiber
         fiber.state = RUNNING
         self.running = fiber
@@ -1179,15 +1187,17 @@ cdef class Scheduler:
             self._starter.switch(target)
         elif target is not PyGreenlet_GetCurrent():
             PyGreenlet_Switch(target, NULL, NULL)
+        if vt_is_traced():
+            landed()
         return 0
 
     def _start_greenlets(self, target):
-        """The life of the starter: it starts every new greenlet, and takes over from each that ends."""
+        """The life of the starter, by which no greenlet begins with the recursion depth of the one before."""
         while target is not None:
             target = target.switch()
 
     def _carry(self):
-        """The life of a greenlet: run fiber after fiber; the greenlet to go on with when it ends."""
+        """The life of a greenlet: run fiber after fiber. It ends when it is switched to with none to run."""
         cdef Fiber fiber
         me = PyGreenlet_GetCurrent()
         while self._next is not None:
@@ -1203,26 +1213,34 @@ cdef class Scheduler:
                 self.observer.ended(fiber)
             fiber._greenlet = None
             fiber = None
-            if len(self._pool) >= self._pool_size:
-                self._take_next(self.now())
-                return self._prepared()
             self._pool.append(me)
             self._take_next(self.now())
             self._switch()
 
-    cdef greenlet _prepared(self):
-        """The greenlet of the one that was chosen, ready to take over from one that ends."""
-        cdef Fiber fiber = self._chosen
-        if self.observer is not None:
-            self.observer.runs(fiber)
-        target = fiber._greenlet
-        self._chosen = None
-        if target is None:
-            target = self._pool.pop()
-            self._next = fiber
-        fiber.state = RUNNING
-        self.running = fiber
-        return target
+    cdef int _give_back(self) except -1:
+        """End greenlets, and give back the memory of frame stacks, that nobody has wanted for a while."""
+        cdef Py_ssize_t spare
+        cdef double now
+        if len(self._pool) <= self._pool_size and not vt_many_warm():
+            return 0
+        now = vt_monotonic()
+        if now < self._shrink_at:
+            return 0
+        spare = min(self._unwanted, len(self._pool) - self._pool_size)
+        self._end_pooled(max(0, min(spare, SHRINK_BY)))
+        self._unwanted = len(self._pool)
+        vt_cool_stacks()
+        self._shrink_at = now + (SHRINK_PAUSE if spare > SHRINK_BY else self._shrink_every)
+        return 0
+
+    cdef int _end_pooled(self, Py_ssize_t count) except -1:
+        """End the `count` greenlets that have been in the pool for longest."""
+        cdef list ended = self._pool[:count]
+        del self._pool[:count]
+        for pooled in ended:
+            pooled.parent = PyGreenlet_GetCurrent()
+            pooled.switch()
+        return 0
 
     # --- the outside world
 
@@ -1237,9 +1255,10 @@ cdef class Scheduler:
                 self._when_stuck()
             return 0
         patience = self.clock.patience(due, outside)
-        if self._real_time and vt_many_warm() and (patience is None or patience > COOL_EVERY):
-            # Until the frame stacks of the last rush are given back, look again.
-            patience = COOL_EVERY
+        if len(self._pool) > self._pool_size or vt_many_warm():
+            # Woken for nothing if it must be, until what the last rush needed is given back.
+            until_then = max(0.0, self._shrink_at - vt_monotonic())
+            patience = until_then if patience is None else min(patience, until_then)
         heard = self._look_outside(-1.0 if patience is None else patience)
         # Without a timer the wait may still end for nothing: a late byte in the wakeup pipe, a signal.
         if not heard and self._nobody_is_ready() and due < INF:
@@ -1267,9 +1286,7 @@ cdef class Scheduler:
         now = self.now()
         self._switches = 0
         self._poll_at = now + SLICE
-        if now >= self._cool_at:
-            self._cool_at = now + COOL_EVERY
-            vt_cool_stacks()
+        self._give_back()
         return self.timers.expire(now) or heard
 
     cdef bint _poll(self, double seconds) except -1:

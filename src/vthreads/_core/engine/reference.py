@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import Context
 from math import inf
+from time import monotonic
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -27,6 +28,8 @@ from .states import (
     ABORTED,
     LONGEST_WAIT,
     NOTHING,
+    SHRINK_BY,
+    SHRINK_PAUSE,
     SLICE,
     STUCK_AGAIN_AFTER,
     SWITCHES_PER_POLL,
@@ -244,7 +247,9 @@ class Scheduler:
         self._poll_at = -inf
         self._starter = greenlet(self._start_greenlets)
         self._pool: list[greenlet] = []
-        self._pool_size = states.POOL_SIZE
+        # How many of them nobody has taken since the last look, and when the next one is due.
+        self._unwanted = 0
+        self._shrink_at = -inf
         self._next: Fiber | None = None
 
     # --- from any OS thread
@@ -289,18 +294,21 @@ class Scheduler:
     def park(self, abort: Abort | None = None, deadline: float = inf) -> Any:
         """Run others until the running fiber is unparked; the value it was unparked with, TIMED_OUT or ABORTED."""
         fiber: Fiber = self.running
-        if fiber._wake is NOTHING:
-            fiber._abort = abort
-            fiber._greenlet = getcurrent()
-            fiber.parked_at = self._now()
-            fiber.state = PARKED
+        fiber._abort = abort
+        fiber._greenlet = getcurrent()
+        fiber.parked_at = self._now()
+        # From here on whoever unparks it makes it ready. If somebody did before, a finalizer, it goes on at once.
+        fiber.state = PARKED
+        if fiber.state is PARKED and fiber._wake is not NOTHING:
+            fiber.state = RUNNING
+        else:
             if self.observer is not None:
                 self.observer.parked(fiber)
             timer = self.timers.add(deadline, fiber) if deadline < inf else None
             self._switch_to(self._take_next())
-            fiber._abort = None
             if timer is not None:
                 self.timers.cancel(timer)
+        fiber._abort = None
         return fiber._take_wake()
 
     def yield_now(self) -> None:
@@ -314,10 +322,7 @@ class Scheduler:
         """End the pooled greenlets and give the poller back. No fiber but the running one may be left."""
         self.closed = True
         self._next = None
-        for pooled in self._pool:
-            pooled.parent = getcurrent()
-            pooled.switch()
-        self._pool.clear()
+        self._end_pooled(len(self._pool))
         self._starter.parent = getcurrent()
         self._starter.switch(None)
         self.poller.close()
@@ -354,6 +359,7 @@ class Scheduler:
         if target is None:
             is_new = not self._pool
             target = greenlet(self._carry, self._starter) if is_new else self._pool.pop()
+            self._unwanted = min(self._unwanted, len(self._pool))
             target.gr_context = fiber.context
             self._next = fiber
         fiber.state = RUNNING
@@ -366,18 +372,16 @@ class Scheduler:
             target.switch()
 
     def _start_greenlets(self, target: greenlet | None) -> None:
-        """The life of the starter: it starts every new greenlet, and takes over from each that ends.
+        """The life of the starter: it starts every new greenlet, and gets the next one when it is switched to again.
 
         A greenlet begins with the recursion depth of the one that starts it. If each were started by whichever parked
-        before, the depths would add up to a RecursionError after some hundred. And a greenlet that has ended keeps its
-        parent alive: handing over to the next one as the parent made a chain that overflowed the C stack when it was
-        freed, after some ten thousand.
+        before, the depths would add up to a RecursionError after some hundred.
         """
         while target is not None:
             target = target.switch()
 
-    def _carry(self, *_: Any) -> greenlet | None:
-        """The life of a greenlet: run fiber after fiber; the greenlet to go on with when it ends."""
+    def _carry(self, *_: Any) -> None:
+        """The life of a greenlet: run fiber after fiber. It ends when it is switched to with none to run."""
         me = getcurrent()
         while self._next is not None:
             fiber, self._next = self._next, None
@@ -387,24 +391,22 @@ class Scheduler:
                 self.observer.ended(fiber)
             fiber._greenlet = None
             del fiber
-            if len(self._pool) >= self._pool_size:
-                return self._prepared(self._take_next())
             self._pool.append(me)
             self._switch_to(self._take_next())
-        return None
 
-    def _prepared(self, fiber: Fiber) -> greenlet:
-        """The greenlet of `fiber`, ready to take over from one that ends."""
-        if self.observer is not None:
-            self.observer.runs(fiber)
-        target = fiber._greenlet
-        if target is None:
-            target = self._pool.pop()
-            target.gr_context = fiber.context
-            self._next = fiber
-        fiber.state = RUNNING
-        self.running = fiber
-        return target
+    def _shrink_pool(self, now: float) -> None:
+        """End greenlets that nobody has wanted for a while: after a rush, what it needed is given back."""
+        spare = min(self._unwanted, len(self._pool) - states.POOL_SIZE)
+        self._end_pooled(max(0, min(spare, SHRINK_BY)))
+        self._unwanted = len(self._pool)
+        self._shrink_at = now + (SHRINK_PAUSE if spare > SHRINK_BY else states.SHRINK_EVERY)
+
+    def _end_pooled(self, count: int) -> None:
+        """End the `count` greenlets that have been in the pool for longest."""
+        ended, self._pool[:count] = self._pool[:count], []
+        for pooled in ended:
+            pooled.parent = getcurrent()
+            pooled.switch()
 
     # --- the outside world
 
@@ -417,7 +419,12 @@ class Scheduler:
             if not self._look_outside(STUCK_AGAIN_AFTER) and not self._ready and self._is_stuck():
                 self._when_stuck()
             return
-        heard = self._look_outside(self.clock.patience(due, outside))
+        patience = self.clock.patience(due, outside)
+        if len(self._pool) > states.POOL_SIZE:
+            # Woken for nothing if it must be, until the pool has its size.
+            until_then = max(0.0, self._shrink_at - monotonic())
+            patience = until_then if patience is None else min(patience, until_then)
+        heard = self._look_outside(patience)
         # Without a timer the wait may still end for nothing: a late byte in the wakeup pipe, a signal.
         if not heard and not self._ready and due < inf:
             self.clock.jump(due)
@@ -441,6 +448,8 @@ class Scheduler:
             self.descriptors.report(fd, ready)
         heard = bool(events) or bool(self._inbox)
         self._empty_inbox()
+        if len(self._pool) > states.POOL_SIZE and monotonic() >= self._shrink_at:
+            self._shrink_pool(monotonic())
         now = self._now()
         self._switches = 0
         self._poll_at = now + SLICE

@@ -11,6 +11,9 @@ __all__ = [
     "LONGEST_WAIT",
     "NOTHING",
     "POOL_SIZE",
+    "SHRINK_BY",
+    "SHRINK_EVERY",
+    "SHRINK_PAUSE",
     "SLICE",
     "STUCK_AGAIN_AFTER",
     "SWITCHES_PER_POLL",
@@ -18,6 +21,7 @@ __all__ = [
     "State",
     "call_in_a_frame",
     "carriers",
+    "landed",
 ]
 
 # Scheduler by OS thread ident.
@@ -30,8 +34,12 @@ SLICE = 0.001
 LONGEST_WAIT = 3_600.0
 # Seconds between the two looks that a deadlock takes.
 STUCK_AGAIN_AFTER = 0.02
-# Finished greenlets kept for reuse; one holds about 6 KiB.
+# Finished greenlets that are kept in any case; one holds about 6 KiB. More are kept as long as somebody wants them:
+# what nobody took for so many seconds is ended, a number at a time, with pauses in between.
 POOL_SIZE = 1_000
+SHRINK_EVERY = 1.0
+SHRINK_BY = 500
+SHRINK_PAUSE = 0.01
 
 
 class State(Enum):
@@ -72,3 +80,11 @@ def call_in_a_frame(function: Callable[..., Any], arguments: tuple[Any, ...], ke
     What looks at the callers of a checkpoint finds one even if a virtual thread runs a function that is compiled.
     """
     return function(*arguments, **(keywords or {}))
+
+
+def landed() -> None:
+    """Be called after a switch, for a compiled engine that is traced.
+
+    Tracers that keep their books by greenlet (coverage) look which one runs when a Python function is called or
+    returns, and would take the lines that follow a compiled call for those of another.
+    """
