@@ -355,5 +355,6 @@ def test_at_every_place(name):
     place = 0
     while came_at(CASES[name], place):
         place += 1
-    # In a compiled call there are no lines; what is left is the clock and what tells of a standstill.
-    assert place > (3 if engine_name == "reference" else 0)
+    # In a compiled call there may be no line at all.
+    if engine_name == "reference":
+        assert place > 3
