@@ -5,8 +5,22 @@ from __future__ import annotations
 from .._core.clock import VirtualClock
 from .._core.order import SeededOrder
 from . import standard_time as standard_time  # takes part in starting and stopping by being there
+from .injection import Checkpoint, InjectionError, inject_cancel
+from .leaks import LeakError, check_nothing_leaked
 from .no_park import Parked, no_park
 from .quiescence import wait_all_parked
 from .sequencer import Sequencer
 
-__all__ = ["Parked", "SeededOrder", "Sequencer", "VirtualClock", "no_park", "wait_all_parked"]
+__all__ = [
+    "Checkpoint",
+    "InjectionError",
+    "LeakError",
+    "Parked",
+    "SeededOrder",
+    "Sequencer",
+    "VirtualClock",
+    "check_nothing_leaked",
+    "inject_cancel",
+    "no_park",
+    "wait_all_parked",
+]

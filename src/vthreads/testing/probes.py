@@ -39,9 +39,13 @@ class ProbedThread(VirtualThread):
 
     probe: Probe
 
+    def is_deferring(self) -> bool:
+        """Whether nothing is delivered at the moment, at whatever checkpoint."""
+        return self._deferred > 0
+
     def raise_due(self) -> None:
-        super().raise_due()
         self.probe.checks(self)
+        super().raise_due()
 
     def yield_now(self) -> None:
         self.probe.yields(self)

@@ -11,15 +11,16 @@ from typing import Any
 from .._core.current import started_here
 from .._core.engine import Scheduler
 from .._core.thread import VirtualThread
+from .overhearing import Overhearing
 
 __all__ = ["wait_all_parked"]
 
 
-class _Watch:
-    """Observer of a scheduler that hands on to the one before it, and notes what others than `waiting` do."""
+class _Watch(Overhearing):
+    """Notes what others than `waiting` do."""
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self.before = scheduler.observer
+        super().__init__(scheduler)
         self.waiting: set[Any] = set()
         self._now = scheduler.clock.now
         # How often somebody was active, and when last.
@@ -31,23 +32,13 @@ class _Watch:
             self.activity += 1
             self.active_at = self._now()
 
-    def parked(self, fiber: Any) -> None:
-        if self.before is not None:
-            self.before.parked(fiber)
-
     def readied(self, fiber: Any) -> None:
         self.note(fiber)
-        if self.before is not None:
-            self.before.readied(fiber)
+        super().readied(fiber)
 
     def runs(self, fiber: Any) -> None:
         self.note(fiber)
-        if self.before is not None:
-            self.before.runs(fiber)
-
-    def ended(self, fiber: Any) -> None:
-        if self.before is not None:
-            self.before.ended(fiber)
+        super().runs(fiber)
 
 
 # By scheduler, while somebody waits.
@@ -74,7 +65,7 @@ def wait_all_parked(cushion: float = 0.0) -> None:
     scheduler = thread.scheduler
     watch = _watches.get(scheduler)
     if watch is None:
-        watch = _watches[scheduler] = scheduler.observer = _Watch(scheduler)
+        watch = _watches[scheduler] = _Watch(scheduler)
     watch.waiting.add(thread)
     try:
         _wait_quiet(thread, watch, cushion)
@@ -84,7 +75,7 @@ def wait_all_parked(cushion: float = 0.0) -> None:
         watch.note(thread)
         if not watch.waiting:
             del _watches[scheduler]
-            scheduler.observer = watch.before
+            watch.leave()
 
 
 def _wait_quiet(thread: VirtualThread, watch: _Watch, cushion: float) -> None:
