@@ -43,17 +43,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Have the function of a chosen test called by a root virtual thread."""
-    options = _options_of(pyfuncitem)
+    options = _options_of(item) if isinstance(item, pytest.Function) else None
     if options is None:
         return (yield)
-    function = pyfuncitem.obj
+    function = item.obj  # type: ignore[attr-defined]  # a function, as was just seen
     # Of a test of Hypothesis each example has a runtime of its own: it calls this attribute, for plugins to replace.
     examples = getattr(function, "hypothesis", None)
-    holder, name = (pyfuncitem, "obj") if examples is None else (examples, "inner_test")
+    holder, name = (item, "obj") if examples is None else (examples, "inner_test")
     original = getattr(holder, name)
-    setattr(holder, name, _rooted(original, options, pyfuncitem))
+    setattr(holder, name, _rooted(original, options, item))
     try:
         return (yield)
     finally:
@@ -63,7 +63,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 def _options_of(item: pytest.Function) -> dict[str, Any] | None:
     """What the mark says, completed by the ini file; None for a test that was not chosen."""
     mark = item.get_closest_marker("vthreads")
-    # By now a plugin may have put a function around it that runs it on a loop.
+    # A plugin may have put a function around it that runs it on a loop.
     inner = inspect.unwrap(item.obj)
     is_coroutine = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
     if mark is None:

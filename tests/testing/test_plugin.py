@@ -78,6 +78,33 @@ def test_a_marked_test_is_a_root_virtual_thread_and_others_are_not(run):
     result.assert_outcomes(passed=4, failed=1, skipped=1, xfailed=1)
 
 
+def test_methods_of_unittest_may_be_marked_as_well(run):
+    result = run("""
+        import unittest
+        import pytest
+        import vthreads
+        from vthreads._core.current import on_carrier
+
+        class TestOld(unittest.TestCase):
+            def setUp(self):
+                self.number = 7
+
+            @pytest.mark.vthreads(clock="virtual")
+            def test_marked(self):
+                vthreads.sleep(3600)
+                self.assertEqual(3600, vthreads.now())
+                self.assertEqual(7, self.number)
+
+            @pytest.mark.vthreads
+            def test_fails(self):
+                self.fail("as it should")
+
+            def test_unmarked(self):
+                assert not on_carrier()
+        """)
+    result.assert_outcomes(passed=2, failed=1)
+
+
 def test_clock_order_and_patch(run):
     result = run("""
         import threading, time
