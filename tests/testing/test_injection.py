@@ -43,7 +43,6 @@ def test_it_names_the_checkpoint_at_which_the_invariant_breaks():
     with pytest.raises(InjectionError) as caught:
         inject_cancel(carelessly, setup=Account, invariant=is_whole)
     error = caught.value
-    assert "sleep()" in error.checkpoint.call
     assert f"{__file__}:{carelessly.__code__.co_firstlineno + 3} in carelessly" in error.checkpoint.call
     # The first was the lock; before that nothing has happened.
     assert 2 == error.checkpoint.number
@@ -54,7 +53,7 @@ def test_code_that_stands_it_is_cancelled_at_each_checkpoint():
     checkpoints = inject_cancel(carefully, setup=Account, invariant=is_whole)
     # Once before it parks, once parked.
     assert [1, 2] == [checkpoint.number for checkpoint in checkpoints]
-    assert all("sleep()" in checkpoint.call for checkpoint in checkpoints)
+    assert all(f"{carefully.__code__.co_firstlineno + 3} in carefully" in checkpoint.call for checkpoint in checkpoints)
 
 
 def test_each_checkpoint_is_reached_once():
@@ -96,7 +95,7 @@ def test_the_standard_library_is_told_by_what_the_user_called():
 
     calls = [checkpoint.call for checkpoint in inject_cancel(fn)]
     assert any(call.startswith("Queue.get() of <queue.Queue") for call in calls)
-    assert all(f"called at {__file__}" in call for call in calls)
+    assert all(f"at {__file__}" in call for call in calls)
 
 
 def test_a_thread_left_running_is_reported():
@@ -117,7 +116,7 @@ def test_a_thread_left_running_is_reported():
     with pytest.raises(InjectionError, match="left something behind") as caught:
         vthreads.run(root, clock=VirtualClock())
     assert isinstance(caught.value.__cause__, LeakError)
-    assert "sleep" in caught.value.checkpoint.call
+    assert f"{__file__}:" in caught.value.checkpoint.call
 
 
 def test_a_lock_left_locked_is_reported():
@@ -127,7 +126,7 @@ def test_a_lock_left_locked_is_reported():
         lock.release()
 
     lock = Lock()
-    with pytest.raises(InjectionError, match=r"sleep\(\)") as caught:
+    with pytest.raises(InjectionError, match="checkpoint 2,") as caught:
         inject_cancel(fn)
     assert "<Lock locked" in str(caught.value.__cause__)
 
@@ -139,7 +138,7 @@ def test_a_descriptor_left_open_is_reported():
         os.close(fds.pop())
 
     fds = []
-    with pytest.raises(InjectionError, match=r"sleep\(\)"):
+    with pytest.raises(InjectionError, match="checkpoint 1,"):
         inject_cancel(fn)
     os.close(fds.pop())
 

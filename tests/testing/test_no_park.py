@@ -23,8 +23,8 @@ def receive():
 
 
 PARKING = {
-    "sleep": (lambda: sleep(1), "sleep()"),
-    "time.sleep": (lambda: time.sleep(1), "sleep_here()"),
+    "sleep": (lambda: sleep(1), "sleep"),
+    "time.sleep": (lambda: time.sleep(1), "sleep"),
     "Event": (lambda: Event().wait(), "Event.wait() of <Event"),
     "queue.Queue": (lambda: queue.Queue().get(), "test_no_park.py"),
     "threading.Event": (lambda: threading.Event().wait(), "test_no_park.py"),

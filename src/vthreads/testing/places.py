@@ -10,24 +10,42 @@ from types import FrameType
 
 from .. import checkpoints
 from .._core.deadlock import describe_wait
+from .._core.engine import Fiber, State
 from .._core.spawn_site import is_own_frame
 from .._core.thread import VirtualThread
+from .._core.wait_queue import WaitQueue
 
 __all__ = ["describe_call"]
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+PACKAGE = __name__.rpartition(".")[0]
+# Modules that do not say what is waited for, but how, or that watch it.
+MACHINE = (
+    __name__.rpartition(".")[0],
+    VirtualThread.__module__,
+    WaitQueue.__module__,
+    Fiber.__module__,
+    State.__module__,
+)
 INSTALLED = sysconfig.get_path("purelib")
 
 
 def describe_call(thread: VirtualThread) -> str:
-    """What the running or parked `thread` waits in: the call that the user's code made, and the line that made it."""
+    """What the running or parked `thread` waits in: the call that the user's code made, and the line that made it.
+
+    A call that is compiled has a name only while it parks; at its checkpoint before that, there is the line alone.
+    """
     frame, called = thread.frame(), None
     while frame is not None and not _is_users(frame):
-        frame, called = frame.f_back, frame
-    if frame is None or called is None:
+        if not frame.f_globals["__name__"].startswith(MACHINE):
+            called = frame
+        frame = frame.f_back
+    if frame is None:
         return describe_wait(thread)
     place = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
-    return f"{_name_of(called)}, called at {place}"
+    if called is not None:
+        return f"{_name_of(called)}, called at {place}"
+    return f"a checkpoint at {place}" if thread.waits_for is None else describe_wait(thread)
 
 
 def _is_users(frame: FrameType) -> bool:
