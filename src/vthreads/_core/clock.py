@@ -13,6 +13,9 @@ from typing import Protocol
 
 __all__ = ["Clock", "MonotonicClock", "VirtualClock"]
 
+# Midnight UTC of 2000-01-01, where Go's `testing/synctest` begins as well: the same in every run of a test.
+DEFAULT_EPOCH = 946_684_800.0
+
 
 class Clock(Protocol):
     """What the scheduler asks of a clock. All times are seconds."""
@@ -44,11 +47,23 @@ class VirtualClock:
     Args:
         start: the first value of `now()`, in seconds.
         outside_patience: real seconds to wait for sockets and OS threads, if any thread waits for one, before a jump.
+        patch_time: let `time.monotonic`, `time.time` and the like tell this time, on the carrier that has this clock,
+            while it runs. Every other OS thread keeps the real time. See `vthreads.testing.standard_time`.
+        epoch: what `time.time()` tells then while `now()` is 0, in seconds since 1970; midnight UTC of 2000-01-01.
     """
 
-    def __init__(self, start: float = 0.0, outside_patience: float = 0.05) -> None:
+    def __init__(
+        self,
+        start: float = 0.0,
+        outside_patience: float = 0.05,
+        *,
+        patch_time: bool = False,
+        epoch: float = DEFAULT_EPOCH,
+    ) -> None:
         self._now = start
         self._outside_patience = outside_patience
+        self.patch_time = patch_time
+        self.epoch = epoch
 
     def now(self) -> float:
         """Seconds of virtual time. Not a checkpoint; thread-safe."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 
 from .cancel import CancelNode
@@ -59,5 +58,4 @@ def describe_wait(thread: VirtualThread) -> str:
         what = "the queue of its group" if outside is None else "park()"
     if outside is None:
         return what
-    line = traceback.FrameSummary(outside.f_code.co_filename, outside.f_lineno, outside.f_code.co_name)
-    return f"{what}, called at {line.filename}:{line.lineno} in {line.name}"
+    return f"{what}, called at {outside.f_code.co_filename}:{outside.f_lineno} in {outside.f_code.co_name}"

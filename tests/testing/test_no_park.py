@@ -1,0 +1,149 @@
+"""`no_park`."""
+
+import queue
+import socket
+import threading
+import time
+
+import pytest
+
+import vthreads
+from vthreads import Event, Lock, ThreadGroup, sleep
+from vthreads.testing import Parked, VirtualClock, no_park
+
+
+def on_virtual_time(fn):
+    return vthreads.run(fn, clock=VirtualClock())
+
+
+def receive():
+    here, there = socket.socketpair()
+    with here, there:
+        here.recv(1)
+
+
+PARKING = {
+    "sleep": (lambda: sleep(1), "sleep"),
+    "time.sleep": (lambda: time.sleep(1), "sleep"),
+    "Event": (lambda: Event().wait(), "Event.wait() of <Event"),
+    "queue.Queue": (lambda: queue.Queue().get(), "test_no_park.py"),
+    "threading.Event": (lambda: threading.Event().wait(), "test_no_park.py"),
+    "socket": (receive, "test_no_park.py"),
+    "join": (lambda: vthreads.spawn(sleep, 1).result(), "result()"),
+    "sleep(0)": (lambda: sleep(0), "lets others run"),
+    "checkpoint": (vthreads.checkpoint, "lets others run"),
+}
+
+
+@pytest.mark.parametrize(("call", "told"), PARKING.values(), ids=PARKING)
+def test_what_would_park_is_named(call, told):
+    def root():
+        with pytest.raises(Parked) as caught, no_park():
+            call()
+        return str(caught.value)
+
+    message = on_virtual_time(root)
+    assert told in message
+    assert "no_park" in message
+
+
+def test_what_does_not_park_passes():
+    def root():
+        lock, event, items = Lock(), Event(), vthreads.Queue()
+        event.set()
+        items.put(1)
+        with no_park():
+            with lock:
+                assert event.wait()
+                assert 1 == items.get()
+            vthreads.spawn(sleep, 1)
+            assert not lock.acquire(blocking=False) or lock.release() is None
+            with pytest.raises(queue.Empty):
+                items.get_nowait()
+
+    on_virtual_time(root)
+
+
+def test_nothing_has_happened_when_it_raises():
+    def root():
+        lock = Lock()
+        lock.acquire()
+        with pytest.raises(Parked), no_park():
+            lock.acquire()
+        assert 0 == lock.statistics().waiting
+        lock.release()
+        assert not lock.locked()
+        sleep(1)
+
+    on_virtual_time(root)
+
+
+def test_a_swallowed_error_comes_at_the_end():
+    def root():
+        with pytest.raises(Parked, match="sleep"), no_park():
+            try:
+                sleep(1)
+            except Exception:
+                pass
+
+    on_virtual_time(root)
+
+
+def test_a_wait_that_cannot_be_given_up_is_told_at_the_end():
+    def root():
+        with pytest.raises(Parked, match="ThreadGroup"), no_park():
+            with ThreadGroup() as g:
+                g.spawn(sleep, 1)
+        return vthreads.now()
+
+    assert 1 == on_virtual_time(root)
+
+
+def test_threads_spawned_inside_may_park_and_outside_all_is_as_before():
+    def root():
+        kind = type(vthreads.current_thread())
+        with no_park():
+            child = vthreads.spawn(sleep, 1)
+        sleep(2)
+        assert child.done()
+        thread = vthreads.current_thread()
+        assert kind is type(thread)
+        assert not thread.pending
+
+    on_virtual_time(root)
+
+
+def test_blocks_may_be_nested():
+    def root():
+        with no_park():
+            with no_park():
+                pass
+            with pytest.raises(Parked):
+                sleep(1)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        on_virtual_time(root)
+
+
+def test_cancellation_inside_is_delivered_as_ever():
+    def root():
+        with vthreads.CancelScope() as scope:
+            with no_park():
+                scope.cancel()
+                Lock().acquire()
+        return scope.cancelled_caught
+
+    assert on_virtual_time(root)
+
+
+def test_a_failure_of_the_block_comes_out_of_it():
+    with pytest.raises(ZeroDivisionError), no_park():
+        raise ZeroDivisionError
+
+
+def test_on_an_os_thread_nothing_parks():
+    with no_park():
+        time.sleep(0)
+        lock = threading.Lock()
+        assert lock.acquire(timeout=0.01)
