@@ -23,6 +23,7 @@ from .channels import Channel, receive_any
 from .combinators import first_completed, gather, race
 from .completion import as_completed, wait
 from .conditions import Condition
+from .debug.trace import trace
 from .errors import (
     Cancelled,
     ChannelClosed,
@@ -97,6 +98,7 @@ __all__ = [
     "sleep",
     "spawn",
     "stopping",
+    "trace",
     "unpatch",
     "wait",
 ]
