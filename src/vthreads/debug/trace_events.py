@@ -38,9 +38,9 @@ def render(recorders: list[Recorder], write: Write) -> None:
     write(_metadata(pid, 0, "process_name", {"name": "vthreads"}))
     began: dict[type, float] = {}
     for recorder in recorders:
-        began[recorder.clock] = min(recorder.began_at, began.get(recorder.clock, recorder.began_at))
+        began[type(recorder.clock)] = min(recorder.began_at, began.get(type(recorder.clock), recorder.began_at))
     for number, recorder in enumerate(recorders):
-        _Rendering(recorder, write, pid, began[recorder.clock], LARGEST_TRACK - number).run()
+        _Rendering(recorder, write, pid, began[type(recorder.clock)], LARGEST_TRACK - number).run()
     write("\n]}\n")
 
 
@@ -94,8 +94,8 @@ class _Rendering:
         self._arrow_number = (LARGEST_TRACK - root_track) << 40
         self._run_queue = _Curve(write, pid, f"run queue of {recorder.carrier}", "ready threads")
         self._descriptors = _Curve(write, pid, f"descriptors of {recorder.carrier}", "waited for")
-        self._place_names = [json.dumps(f"parked in {place.call}") for place in recorder.places]
-        self._place_lines = [json.dumps({"at": place.line}) for place in recorder.places]
+        self._place_names = [json.dumps(f"parked in {call}") for call, _ in recorder.places]
+        self._place_lines = [json.dumps({"at": line}) for _, line in recorder.places]
 
     def run(self) -> None:
         handlers = {PARKED: self._parked, READIED: self._readied, RUNS: self._runs, ENDED: self._ended}

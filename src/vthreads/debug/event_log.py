@@ -1,0 +1,147 @@
+"""What happens to the virtual threads of one carrier, as numbers: the part of a recording that has to be fast.
+
+Each event is a few numbers in an array, which is written to a file when it is full, so that a long recording
+takes no memory. Where there is a C compiler this module is compiled, with the types in `event_log.pxd`.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from sys import _getframe
+from typing import TYPE_CHECKING, Any
+
+from .._core.deadlock import HOW_IT_WAITS
+from .._core.originals import write_fd
+from .._core.runtime import run
+from .._core.spawn_site import SpawnSite
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+    from .._core.engine import Scheduler
+
+__all__ = ["ENDED", "KINDS", "PARKED", "READIED", "RUNS", "EventLog", "write_all"]
+
+PARKED, READIED, RUNS, ENDED = KINDS = range(4)
+
+# Numbers of 8 bytes that are kept in memory before they are written.
+BLOCK = 16_384
+
+# All code of this package: cheaper to ask of a frame than the name of its module.
+OWN_FILES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+
+
+class EventLog:
+    """The time of each event, and ident and kind in one number; of a park also its place and who waits for descriptors.
+
+    Args:
+        scheduler: of the carrier.
+        fd: of the file.
+    """
+
+    def __init__(self, scheduler: Scheduler, fd: int) -> None:
+        self.fd = fd
+        # The names of the places where threads park, by their numbers: the call that waits, and the line outside of
+        # this package that made it.
+        self.places: list[tuple[str, str]] = []
+        self._now = scheduler.clock.now
+        self._descriptors = scheduler.descriptors
+        self._numbers = array("d", bytes(8 * BLOCK))
+        self._count = 0
+        # Where this one and the next event might have no room.
+        self._full = BLOCK - 8
+        self._places: dict[Any, int] = {}
+        # Places are told apart by the address of their code, which must not be given out again.
+        self._codes: list[CodeType | None] = []
+        # How many frames of this package stood above the user's when a thread parked last.
+        self._depth = 0
+
+    # --- told by the scheduler
+
+    def parked(self, thread: Any) -> None:
+        place = self._place_of(thread)
+        count, ident = self._count, thread.thread_ident
+        self._numbers[count] = thread.parked_at
+        self._numbers[count + 1] = ident * 4
+        self._numbers[count + 2] = place
+        self._numbers[count + 3] = self._descriptors.waiting
+        self._count = count + 4
+        if count > self._full:
+            self.write()
+
+    def readied(self, thread: Any) -> None:
+        self._add(thread, 1)
+
+    def runs(self, thread: Any) -> None:
+        self._add(thread, 2)
+
+    def ended(self, thread: Any) -> None:
+        self._add(thread, 3)
+
+    def _add(self, thread: Any, kind: int) -> None:
+        count, ident = self._count, thread.thread_ident
+        self._numbers[count] = self._now()
+        self._numbers[count + 1] = ident * 4 + kind
+        self._count = count + 2
+        if count > self._full:
+            self.write()
+
+    def write(self) -> None:
+        """Let the file have what is kept in memory."""
+        write_all(self.fd, memoryview(self._numbers)[: self._count])
+        self._count = 0
+
+    # --- where a thread parks
+
+    def _place_of(self, thread: Any) -> int:
+        """The number of the place where the running `thread` parks."""
+        try:
+            # Most often as deep as the last one. Whoever asks for a frame has an object made for it, which costs more
+            # than all the rest: so it is not asked for those between.
+            frame = _getframe(self._depth)
+            call = _getframe(self._depth - 1).f_code if self._depth else None
+        except ValueError:
+            return self._find_place(thread, _getframe(0))
+        place = self._places.get((id(call), id(frame.f_code), frame.f_lasti))
+        return self._find_place(thread, _getframe(0)) if place is None else place
+
+    def _find_place(self, thread: Any, innermost: FrameType) -> int:
+        call: CodeType | None = None
+        frame: FrameType | None = innermost
+        self._depth = 0
+        while frame is not None and frame.f_code.co_filename.startswith(OWN_FILES):
+            if frame.f_code is not run.__code__:
+                call = frame.f_code
+            frame = frame.f_back
+            self._depth += 1
+        if frame is None:
+            return self._place_inside()
+        key = id(call), id(frame.f_code), frame.f_lasti
+        if key in self._places:
+            return self._places[key]
+        self._codes += call, frame.f_code
+        what = call.co_qualname if call else thread.waits_for[0] if thread.waits_for else "park"
+        return self._add_place(key, what, str(SpawnSite(frame.f_code, frame.f_lasti)))
+
+    def _place_inside(self) -> int:
+        """The place of a thread whose function is one of this package's own: `sleep`, for example."""
+        frame: FrameType | None = _getframe()
+        what = "park"
+        while frame is not None:
+            if frame.f_globals["__name__"] not in HOW_IT_WAITS and frame.f_code.co_filename != __file__:
+                what = frame.f_code.co_qualname
+            frame = frame.f_back
+        return self._places[what] if what in self._places else self._add_place(what, what, "")
+
+    def _add_place(self, key: Any, what: str, line: str) -> int:
+        self._places[key] = len(self.places)
+        self.places.append((what, line))
+        return self._places[key]
+
+
+def write_all(fd: int, content: Any) -> None:
+    """Write the bytes of `content`, in as many calls as it takes."""
+    left = memoryview(content).cast("B")
+    while left:
+        left = left[write_fd(fd, left) :]
