@@ -5,14 +5,16 @@ cimport cython
 cdef class EventLog:
     cdef public object fd
     cdef public list places
-    cdef object _now, _descriptors
+    cdef object _now, _descriptors, _running
+    cdef double _at
+    cdef bint _is_polled
     cdef list _codes
     cdef double[::1] _numbers
     cdef Py_ssize_t _count, _full
     cdef dict _places
     cdef Py_ssize_t _depth
 
-    @cython.locals(count=Py_ssize_t, ident="long long")
+    @cython.locals(count=Py_ssize_t)
     cpdef parked(self, thread)
     cpdef readied(self, thread)
     cpdef runs(self, thread)

@@ -49,8 +49,12 @@ class EventLog:
         self._descriptors = scheduler.descriptors
         self._numbers = array("d", bytes(8 * BLOCK))
         self._count = 0
-        # Where this one and the next event might have no room.
-        self._full = BLOCK - 8
+        # Where the next event might have no room.
+        self._full = BLOCK - 4
+        # The time of the last event, who runs, and whether nobody does and that time is when a poll returned.
+        self._at = self._now()
+        self._running = scheduler.running
+        self._is_polled = False
         self._places: dict[Any, int] = {}
         # Places are told apart by the address of their code, which must not be given out again.
         self._codes: list[CodeType | None] = []
@@ -61,31 +65,46 @@ class EventLog:
 
     def parked(self, thread: Any) -> None:
         place = self._place_of(thread)
-        count, ident = self._count, thread.thread_ident
-        self._numbers[count] = thread.parked_at
-        self._numbers[count + 1] = ident * 4
-        self._numbers[count + 2] = place
-        self._numbers[count + 3] = self._descriptors.waiting
-        self._count = count + 4
-        if count > self._full:
-            self.write()
+        self._at = thread.parked_at
+        self._running = None
+        self._is_polled = False
+        self._add(thread, 0)
+        count = self._count
+        self._numbers[count] = place
+        self._numbers[count + 1] = self._descriptors.waiting
+        self._count = count + 2
 
     def readied(self, thread: Any) -> None:
+        # Those that one poll unparks become ready at one time.
+        if not self._is_polled:
+            self._at = self._now()
+            if self._running is thread:
+                self._running = None
+            self._is_polled = self._running is None
         self._add(thread, 1)
 
     def runs(self, thread: Any) -> None:
+        # Whoever was queued runs as soon as the one before parks, or the poll returns. Not so a thread that is spawned,
+        # nor that of a signal handler.
+        if self._running is not None or thread._greenlet is None:
+            self._at = self._now()
+        self._running = thread
+        self._is_polled = False
         self._add(thread, 2)
 
     def ended(self, thread: Any) -> None:
+        self._at = self._now()
+        self._running = None
+        self._is_polled = False
         self._add(thread, 3)
 
     def _add(self, thread: Any, kind: int) -> None:
+        if self._count > self._full:
+            self.write()
         count, ident = self._count, thread.thread_ident
-        self._numbers[count] = self._now()
+        self._numbers[count] = self._at
         self._numbers[count + 1] = ident * 4 + kind
         self._count = count + 2
-        if count > self._full:
-            self.write()
 
     def write(self) -> None:
         """Let the file have what is kept in memory."""
