@@ -23,7 +23,7 @@ from .channels import Channel, receive_any
 from .combinators import first_completed, gather, race
 from .completion import as_completed, wait
 from .conditions import Condition
-from .debug.trace import trace
+from .debug import trace
 from .errors import (
     Cancelled,
     ChannelClosed,

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from .._core.clock import VirtualClock
 from .._core.order import SeededOrder
+from ..debug.stalls import max_stall
 
-__all__ = ["SeededOrder", "VirtualClock"]
+__all__ = ["SeededOrder", "VirtualClock", "max_stall"]
