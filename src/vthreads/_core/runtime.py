@@ -41,6 +41,7 @@ __all__ = [
     "join_at_exit",
     "now",
     "outside_sources",
+    "preempt_hooks",
     "run",
     "spawn",
     "start_hooks",
@@ -54,6 +55,8 @@ T = TypeVar("T")
 # Called with the new scheduler after a carrier started, and with the old one before it stops.
 start_hooks: list[Callable[[Scheduler, bool], None]] = []
 stop_hooks: list[Callable[[Scheduler], None]] = []
+# Called with the new scheduler and the seconds, if `run` was told to preempt.
+preempt_hooks: list[Callable[[Scheduler, float], None]] = []
 # Called in the child of a fork.
 after_fork_hooks: list[Callable[[], None]] = []
 # Asked when all is parked: true if something outside could still unpark somebody on this carrier.
@@ -202,6 +205,7 @@ def run(
     clock: Clock | None = None,
     order: Order | None = None,
     patch: bool = True,
+    preempt: float | None = None,
 ) -> T:
     """Call `fn(*args)` as the root virtual thread of a runtime of its own, and return its result.
 
@@ -214,9 +218,13 @@ def run(
         clock: what tells the time, `vthreads.testing.VirtualClock` for example; None: `time.monotonic`.
         order: which ready thread is next, `vthreads.testing.SeededOrder` for example; None: first in, first out.
         patch: make the standard library's blocking calls park, as `vthreads.patch()`.
+        preempt: seconds (from 0.005 on, which is how long CPython lets an OS thread run) after which a virtual thread
+            that computes without a checkpoint lets others run, between two of its bytecodes; None: never. Only on the
+            main OS thread. Nothing is raised there. A C function is not interrupted, nor are imports and finalizers;
+            and code that relies on switches at checkpoints alone needs locks, as with OS threads. It takes SIGURG.
 
     Raises:
-        RuntimeError: the caller is a virtual thread already.
+        RuntimeError: the caller is a virtual thread already; or it cannot be preempted.
         ValueError: an argument is out of its range.
         DeadlockError: every virtual thread was parked and nothing could unpark one.
     """
@@ -227,6 +235,9 @@ def run(
     carrier = Carrier(poller, clock, order)
     try:
         carrier.start(patch)
+        if preempt is not None:
+            for hook in preempt_hooks:
+                hook(carrier.scheduler, preempt)
         try:
             return fn(*args)
         except KeyboardInterrupt:
