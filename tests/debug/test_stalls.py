@@ -10,7 +10,8 @@ import time
 import pytest
 
 import vthreads
-from vthreads import Event, Queue, ThreadGroup, debug, sleep
+from vthreads import Event, Queue, ThreadGroup, checkpoint, debug, sleep
+from vthreads._core import runtime
 from vthreads.debug.callee import c_function_of
 from vthreads.testing import max_stall
 
@@ -125,6 +126,16 @@ def test_who_waits_meanwhile_is_counted(virtual, watch):
     virtual(root)
     [stall] = watch.stalls
     assert (2, 3) == (stall.ready, stall.parked)
+
+
+def test_the_start_of_the_runtime_is_no_stall(virtual, watch, monkeypatch):
+    def slow_hook(scheduler, patch):
+        watch.look_after(0)
+        watch.look_after(1)
+
+    monkeypatch.setattr(runtime, "start_hooks", [*runtime.start_hooks, slow_hook])
+    virtual(checkpoint)
+    assert [] == watch.stalls
 
 
 def test_a_threshold_of_nothing_is_an_error():

@@ -21,7 +21,7 @@ from .._core.current import carriers
 from .._core.deadlock import threads_below
 from .._core.engine import Scheduler, State
 from .._core.engine.states import SLICE
-from .._core.runtime import frames_of_os_threads, start_hooks
+from .._core.runtime import Carrier, frames_of_os_threads, start_hooks
 from .._core.spawn_site import first_frame_outside
 from ..ticker import Ticker
 from .callee import c_function_of
@@ -143,7 +143,12 @@ class StallMonitor:
         return run
 
     def _look_at(self, scheduler: Scheduler, run: _Run, now: float) -> None:
-        frame = first_frame_outside(frames_of_os_threads().get(scheduler.ident))
+        innermost = frames_of_os_threads().get(scheduler.ident)
+        if _starts(innermost):
+            # It patches the standard library, and nobody is there yet to wait for it.
+            run.since = now
+            return
+        frame = first_frame_outside(innermost)
         thread = scheduler.running
         if frame is None or thread is None or scheduler.switches != run.switches:
             return
@@ -169,6 +174,13 @@ class StallMonitor:
             ready=len(scheduler._ready),
             parked=sum(thread.state is State.PARKED for thread in threads_below(scheduler)),
         )
+
+
+def _starts(frame: FrameType | None) -> bool:
+    """Whether the runtime is starting there."""
+    while frame is not None and frame.f_code is not Carrier.start.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _stack_from(frame: FrameType | None) -> traceback.StackSummary:
