@@ -31,7 +31,7 @@ SIGURG: signal.Signals | None = getattr(signal, "SIGURG", None)
 # Functions of this package that call the user's with nothing half done: what they call may be preempted.
 ENTRIES = {
     ("vthreads._core.engine.reference", "_carry"),
-    ("vthreads._core.engine.states", "framed"),
+    ("vthreads._core.engine.states", "call_in_a_frame"),
     ("vthreads._core.thread", "run"),
     ("vthreads._core.runtime", "run"),
     ("vthreads.combinators", "contend"),
