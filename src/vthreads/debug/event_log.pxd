@@ -24,5 +24,5 @@ cdef class EventLog:
     cdef _add(self, thread, int kind)
     cdef object _place_of(self, thread)
     cdef object _find_place(self, thread, innermost)
-    cdef object _place_inside(self)
+    cdef object _place_inside(self, thread)
     cdef object _add_place(self, key, what, line)

@@ -30,6 +30,7 @@ BLOCK = 16_384
 
 # All code of this package: cheaper to ask of a frame than the name of its module.
 OWN_FILES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+WATCHING = os.path.join(os.path.dirname(__file__), "")
 
 
 class EventLog:
@@ -121,21 +122,23 @@ class EventLog:
             frame = _getframe(self._depth)
             call = _getframe(self._depth - 1).f_code if self._depth else None
         except ValueError:
-            return self._find_place(thread, _getframe(0))
+            return self._find_place(thread, _innermost())
         place = self._places.get((id(call), id(frame.f_code), frame.f_lasti))
-        return self._find_place(thread, _getframe(0)) if place is None else place
+        return self._find_place(thread, _innermost()) if place is None else place
 
-    def _find_place(self, thread: Any, innermost: FrameType) -> int:
+    def _find_place(self, thread: Any, innermost: FrameType | None) -> int:
         call: CodeType | None = None
         frame: FrameType | None = innermost
-        self._depth = 0
+        # Where this is not compiled, the function that asked has a frame as well.
+        self._depth = -1 if frame is not None and frame.f_code.co_name == "_innermost" else 0
         while frame is not None and frame.f_code.co_filename.startswith(OWN_FILES):
-            if frame.f_code is not run.__code__:
+            # Neither says what is waited for: the function of the root, and several observers of one carrier.
+            if frame.f_code is not run.__code__ and not frame.f_code.co_filename.startswith(WATCHING):
                 call = frame.f_code
             frame = frame.f_back
             self._depth += 1
         if frame is None:
-            return self._place_inside()
+            return self._place_inside(thread)
         key = id(call), id(frame.f_code), frame.f_lasti
         if key in self._places:
             return self._places[key]
@@ -143,10 +146,10 @@ class EventLog:
         what = call.co_qualname if call else thread.waits_for[0] if thread.waits_for else "park"
         return self._add_place(key, what, str(SpawnSite(frame.f_code, frame.f_lasti)))
 
-    def _place_inside(self) -> int:
+    def _place_inside(self, thread: Any) -> int:
         """The place of a thread whose function is one of this package's own: `sleep`, for example."""
-        frame: FrameType | None = _getframe()
-        what = "park"
+        frame = _innermost()
+        what = thread.waits_for[0] if thread.waits_for else "park"
         while frame is not None:
             if frame.f_globals["__name__"] not in HOW_IT_WAITS and frame.f_code.co_filename != __file__:
                 what = frame.f_code.co_qualname
@@ -157,6 +160,14 @@ class EventLog:
         self._places[key] = len(self.places)
         self.places.append((what, line))
         return self._places[key]
+
+
+def _innermost() -> FrameType | None:
+    """The frame that asks; None in a thread that only runs compiled code."""
+    try:
+        return _getframe(0)
+    except ValueError:
+        return None
 
 
 def write_all(fd: int, content: Any) -> None:
