@@ -13,5 +13,14 @@ ENGINE = Extension(
     include_dirs=[str(Path(greenlet.__file__).parents[1])],
     optional=True,
 )
+# The same source runs where it cannot be compiled.
+EVENT_LOG = Extension("vthreads.debug.event_log", ["src/vthreads/debug/event_log.py"], optional=True)
+# Its annotations are for mypy: C types stand in the .pxd. It never indexes beyond the end.
+CHECKS = ("annotation_typing", "binding", "boundscheck", "wraparound", "initializedcheck")
 
-setup(ext_modules=cythonize([ENGINE]))
+setup(
+    ext_modules=[
+        *cythonize([ENGINE]),
+        *cythonize([EVENT_LOG], compiler_directives=dict.fromkeys(CHECKS, False)),
+    ]
+)

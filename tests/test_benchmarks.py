@@ -402,3 +402,10 @@ def test_shares_are_added_up_by_part(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
 
     assert {"interpreter": 50, "kernel": 43.75, "the rest": 6.25} == load("where").by_part(REPORT)
+
+
+@pytest.mark.real
+def test_a_trace_of_an_echo_is_measured(tmp_path):
+    took, rendering = vthreads.run(load("tracing").traced_echoes, 2, 3, str(tmp_path / "trace.json"))
+    assert took >= 0
+    assert rendering >= 0

@@ -33,6 +33,7 @@ the server has ended
 the request under way was answered early
 a late request is refused
 """,
+    "metrics.py": "int(parked) >= 10=True, int(delays) >= 100=True, 10 buckets, 1 offload\n",
     "pipeline.py": """\
 20 squares, the last one: 20 400
 their sum: 2870

@@ -53,6 +53,7 @@ PROMISED = [
     "local",
     "patch",
     "unpatch",
+    "trace",
     "Cancelled",
     "Interrupted",
     "GroupClosed",

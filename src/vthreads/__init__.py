@@ -10,7 +10,7 @@ Importing starts nothing and patches nothing.
 
 from __future__ import annotations
 
-from . import errors, signals  # noqa: F401  signals takes part in starting: Ctrl-C goes to the root, patched or not
+from . import errors, preemption, signals  # noqa: F401  these take part in starting, patched or not
 from ._core import fork  # noqa: F401  so does this
 from ._core.cancel import CancelScope, remaining
 from ._core.future import Future
@@ -23,6 +23,7 @@ from .channels import Channel, receive_any
 from .combinators import first_completed, gather, race
 from .completion import as_completed, wait
 from .conditions import Condition
+from .debug import trace
 from .errors import (
     Cancelled,
     ChannelClosed,
@@ -97,6 +98,7 @@ __all__ = [
     "sleep",
     "spawn",
     "stopping",
+    "trace",
     "unpatch",
     "wait",
 ]

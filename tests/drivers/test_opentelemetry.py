@@ -79,6 +79,65 @@ def test_a_child_of_a_group_has_the_span_that_was_current_at_its_spawn(traced):
     assert [True] == seen
 
 
+def parents_of_children(fn):
+    """Spawn children by `fn(child)` in a span; whether each child's own span has that one as its parent."""
+    found = []
+
+    def root(tracer):
+        def child(*_):
+            vthreads.sleep(0)
+            with tracer.start_as_current_span("child") as span:
+                found.append(span.parent.span_id)
+
+        with tracer.start_as_current_span("request") as span:
+            fn(child)
+            found[:] = [parent == span.get_span_context().span_id for parent in found]
+
+    return root, found
+
+
+@pytest.mark.parametrize(
+    "spawns",
+    [
+        lambda child: vthreads.spawn(child).result(),
+        vthreads.gather,
+        vthreads.race,
+        lambda child: list(vthreads.map(child, [1])),
+        vthreads.offload,
+    ],
+    ids=["spawn", "gather", "race", "map", "offload"],
+)
+def test_spans_follow_every_way_to_start_something(traced, spawns):
+    root, found = parents_of_children(spawns)
+    traced(root)
+    assert [True] == found
+
+
+def test_the_figures_of_the_runtime_are_metrics_by_a_callback(run):
+    from opentelemetry.metrics import Observation
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+    def threads(_):
+        for carrier in vthreads.debug.metrics().carriers:
+            for state, count in carrier.threads.items():
+                yield Observation(count, {"carrier": carrier.name, "state": state})
+
+    def root():
+        reader = InMemoryMetricReader()
+        provider = MeterProvider([reader])
+        provider.get_meter("vthreads").create_observable_gauge("threads", [threads])
+        with ThreadGroup() as group:
+            for _ in range(3):
+                group.spawn(vthreads.sleep, 60)
+            data = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics[0].data
+            group.cancel()
+        provider.shutdown()
+        return {point.attributes["state"]: point.value for point in data.data_points}
+
+    assert {"parked": 3, "running": 1, "ready": 0, "new": 0} == run(root)
+
+
 def test_every_span_that_began_is_exported_under_random_cancellation(traced):
     began = []
 

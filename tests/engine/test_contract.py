@@ -151,6 +151,17 @@ def test_an_observer_is_told_what_the_fibers_do(virtual):
     assert ["started by root", "parked", "readied", "runs", "ended"] == virtual(root)
 
 
+def test_switches_are_counted(virtual):
+    def root():
+        before = scheduler_here().switches
+        with ThreadGroup() as g:
+            # When it parks the root is chosen, then the child, and the root again when that ends.
+            g.spawn(sleep, 1)
+        return scheduler_here().switches - before
+
+    assert 3 == virtual(root)
+
+
 def test_a_parked_thread_tells_since_when(virtual):
     def root():
         sleep(2)

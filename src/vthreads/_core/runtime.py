@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from types import FrameType
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ..errors import DeadlockError
@@ -35,10 +36,12 @@ __all__ = [
     "ending_os_threads",
     "exit_process",
     "forking_os_threads",
+    "frames_of_os_threads",
     "is_main_carrier",
     "join_at_exit",
     "now",
     "outside_sources",
+    "preempt_hooks",
     "run",
     "spawn",
     "start_hooks",
@@ -52,6 +55,8 @@ T = TypeVar("T")
 # Called with the new scheduler after a carrier started, and with the old one before it stops.
 start_hooks: list[Callable[[Scheduler, bool], None]] = []
 stop_hooks: list[Callable[[Scheduler], None]] = []
+# Called with the new scheduler and the seconds, if `run` was told to preempt.
+preempt_hooks: list[Callable[[Scheduler, float], None]] = []
 # Called in the child of a fork.
 after_fork_hooks: list[Callable[[], None]] = []
 # Asked when all is parked: true if something outside could still unpark somebody on this carrier.
@@ -142,14 +147,14 @@ def _other_os_threads() -> bool:
     # One that was just started has no frame yet, but a place in limbo; one that ends has a frame, but no place left.
     starting: dict[Any, Any] = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
     known: dict[int, Any] = threading._active  # type: ignore[attr-defined]  # likewise
-    alive = _idents_of_os_threads()
+    alive = frames_of_os_threads().keys()
     ending_os_threads.intersection_update(alive)
     over = ending_os_threads - known.keys()
     return bool(starting) or bool(alive - own_os_threads - over - {get_ident()})
 
 
-def _idents_of_os_threads() -> set[int]:
-    """Those that have a Python frame.
+def frames_of_os_threads() -> dict[int, FrameType]:
+    """The innermost Python frame of each OS thread that has one, by ident.
 
     Python 3.11 holds a lock while it collects the frames. Were the garbage collector to run Python code in the midst of
     that, an OS thread that ends then would wait for the lock while it holds the GIL, and everything would stand still.
@@ -157,7 +162,7 @@ def _idents_of_os_threads() -> set[int]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return set(sys._current_frames())
+        return sys._current_frames()
     finally:
         if collecting:
             gc.enable()
@@ -200,6 +205,7 @@ def run(
     clock: Clock | None = None,
     order: Order | None = None,
     patch: bool = True,
+    preempt: float | None = None,
 ) -> T:
     """Call `fn(*args)` as the root virtual thread of a runtime of its own, and return its result.
 
@@ -212,9 +218,13 @@ def run(
         clock: what tells the time, `vthreads.testing.VirtualClock` for example; None: `time.monotonic`.
         order: which ready thread is next, `vthreads.testing.SeededOrder` for example; None: first in, first out.
         patch: make the standard library's blocking calls park, as `vthreads.patch()`.
+        preempt: seconds (from 0.005 on, which is how long CPython lets an OS thread run) after which a virtual thread
+            that computes without a checkpoint lets others run, between two of its bytecodes; None: never. Only on the
+            main OS thread. Nothing is raised there. A C function is not interrupted, nor are imports and finalizers;
+            and code that relies on switches at checkpoints alone needs locks, as with OS threads. It takes SIGURG.
 
     Raises:
-        RuntimeError: the caller is a virtual thread already.
+        RuntimeError: the caller is a virtual thread already; or it cannot be preempted.
         ValueError: an argument is out of its range.
         DeadlockError: every virtual thread was parked and nothing could unpark one.
     """
@@ -225,6 +235,9 @@ def run(
     carrier = Carrier(poller, clock, order)
     try:
         carrier.start(patch)
+        if preempt is not None:
+            for hook in preempt_hooks:
+                hook(carrier.scheduler, preempt)
         try:
             return fn(*args)
         except KeyboardInterrupt:

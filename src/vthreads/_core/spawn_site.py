@@ -23,6 +23,11 @@ class SpawnSite:
         self._code = code
         self._instruction = instruction
 
+    @property
+    def key(self) -> tuple[int, int]:
+        """The same for the same place, as long as somebody keeps one of its sites."""
+        return id(self._code), self._instruction
+
     def __str__(self) -> str:
         line = self._code.co_firstlineno
         for start, end, number in self._code.co_lines():

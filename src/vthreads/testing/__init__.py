@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .._core.clock import VirtualClock
 from .._core.order import SeededOrder
+from ..debug.stalls import max_stall
 from . import standard_time as standard_time  # takes part in starting and stopping by being there
 from .injection import Checkpoint, InjectionError, inject_cancel
 from .leaks import LeakError, check_nothing_leaked
@@ -26,6 +27,7 @@ __all__ = [
     "VirtualClock",
     "check_nothing_leaked",
     "inject_cancel",
+    "max_stall",
     "memory_socketpair",
     "no_park",
     "wait_all_parked",

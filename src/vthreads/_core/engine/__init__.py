@@ -10,6 +10,8 @@ An engine defines
 - Of a fiber, on its own OS thread: `check`, `give_way`, `yield_now`, `park`; from any OS thread: `unpark`, `rouse`.
   While its flag `pending` is set, these ask the subclass what to raise: `raise_due`, `park_pending`, `raise_aborted`.
 - `become_carrier`, `cease_carrier`, `running`: which scheduler, and which fiber, runs on this OS thread.
+- `Scheduler.switches`: how often somebody was chosen to run next. From any OS thread, like `slice_end`: when the one
+  who runs has had its share of time.
 - `Scheduler.observer`: None, or somebody who is told, on the carrier, of a fiber that `parked`, is `readied` (queued),
   `runs` (next; `scheduler.running` is still the one that started it, or None) or has `ended`. It must not raise.
 - `Section`: a reentrant lock for a few instructions.

@@ -992,7 +992,8 @@ cdef class Scheduler:
     cdef readonly list _spawners
     cdef object _inbox
     cdef bint _asleep
-    cdef int _switches
+    cdef readonly unsigned long long switches
+    cdef unsigned long long _poll_at_switch
     cdef double _poll_at
     cdef greenlet _starter
     cdef readonly list _pool
@@ -1040,7 +1041,8 @@ cdef class Scheduler:
         self._spawners = []
         self._inbox = deque()
         self._asleep = False
-        self._switches = 0
+        self.switches = 0
+        self._poll_at_switch = 0
         self._poll_at = -INF
         self._starter = PyGreenlet_New(self._start_greenlets, PyGreenlet_GetCurrent())
         self._pool = []
@@ -1146,8 +1148,8 @@ cdef class Scheduler:
         """Choose who runs next; poll until there is somebody."""
         # Nobody runs while this looks for the next one: a signal handler or finalizer in here is on no fiber.
         self.running = None
-        self._switches += 1
-        if self._switches >= SWITCHES_PER_POLL or now >= self._poll_at:
+        self.switches += 1
+        if self.switches >= self._poll_at_switch or now >= self._poll_at:
             self._look_outside(0.0)
         if self._inbox:
             self._empty_inbox()
@@ -1284,7 +1286,7 @@ cdef class Scheduler:
         heard = heard or bool(self._inbox)
         self._empty_inbox()
         now = self.now()
-        self._switches = 0
+        self._poll_at_switch = self.switches + SWITCHES_PER_POLL
         self._poll_at = now + SLICE
         self._give_back()
         return self.timers.expire(now) or heard

@@ -227,6 +227,8 @@ class Scheduler:
         # Told of what the fibers do, if anybody wants to know: see the contract.
         self.observer: Any = None
         self.slice_end = inf
+        # How often somebody was chosen to run next.
+        self.switches = 0
         self.closed = False
         # For the layers above: the groups of `vthreads.spawn` and of threads that the standard library starts, and the
         # root fiber.
@@ -243,7 +245,7 @@ class Scheduler:
         self._spawners: list[Fiber] = []
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._asleep = False
-        self._switches = 0
+        self._poll_at_switch = 0
         self._poll_at = -inf
         self._starter = greenlet(self._start_greenlets)
         self._pool: list[greenlet] = []
@@ -332,9 +334,9 @@ class Scheduler:
     def _take_next(self) -> Fiber:
         # Nobody runs while this looks for the next one: a signal handler or finalizer in here is on no fiber.
         self.running = None
-        self._switches += 1
+        self.switches += 1
         now = self._now()
-        if self._switches >= SWITCHES_PER_POLL or now >= self._poll_at:
+        if self.switches >= self._poll_at_switch or now >= self._poll_at:
             self._look_outside(0)
         if self._inbox:
             self._empty_inbox()
@@ -451,7 +453,7 @@ class Scheduler:
         if len(self._pool) > states.POOL_SIZE and monotonic() >= self._shrink_at:
             self._shrink_pool(monotonic())
         now = self._now()
-        self._switches = 0
+        self._poll_at_switch = self.switches + SWITCHES_PER_POLL
         self._poll_at = now + SLICE
         return self.timers.expire(now) or heard
 

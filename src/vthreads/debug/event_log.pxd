@@ -1,0 +1,28 @@
+# Types for `event_log.py`, where it is compiled.
+
+cimport cython
+
+cdef class EventLog:
+    cdef public object fd
+    cdef public list places
+    cdef object _now, _descriptors, _running
+    cdef double _at
+    cdef bint _is_polled
+    cdef list _codes
+    cdef double[::1] _numbers
+    cdef Py_ssize_t _count, _full
+    cdef dict _places
+    cdef Py_ssize_t _depth
+
+    @cython.locals(count=Py_ssize_t)
+    cpdef parked(self, thread)
+    cpdef readied(self, thread)
+    cpdef runs(self, thread)
+    cpdef ended(self, thread)
+    cpdef write(self)
+    @cython.locals(count=Py_ssize_t, ident="long long")
+    cdef _add(self, thread, int kind)
+    cdef object _place_of(self, thread)
+    cdef object _find_place(self, thread, innermost)
+    cdef object _place_inside(self, thread)
+    cdef object _add_place(self, key, what, line)

@@ -1,0 +1,177 @@
+"""What happens to the virtual threads of one carrier, as numbers: the part of a recording that has to be fast.
+
+Each event is a few numbers in an array, which is written to a file when it is full, so that a long recording
+takes no memory. Where there is a C compiler this module is compiled, with the types in `event_log.pxd`.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from sys import _getframe
+from typing import TYPE_CHECKING, Any
+
+from .._core.deadlock import HOW_IT_WAITS
+from .._core.originals import write_fd
+from .._core.runtime import run
+from .._core.spawn_site import SpawnSite
+
+if TYPE_CHECKING:
+    from types import CodeType, FrameType
+
+    from .._core.engine import Scheduler
+
+__all__ = ["ENDED", "KINDS", "PARKED", "READIED", "RUNS", "EventLog", "write_all"]
+
+PARKED, READIED, RUNS, ENDED = KINDS = range(4)
+
+# Numbers of 8 bytes that are kept in memory before they are written.
+BLOCK = 16_384
+
+# All code of this package: cheaper to ask of a frame than the name of its module.
+OWN_FILES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+WATCHING = os.path.join(os.path.dirname(__file__), "")
+
+
+class EventLog:
+    """The time of each event, and ident and kind in one number; of a park also its place and who waits for descriptors.
+
+    Args:
+        scheduler: of the carrier.
+        fd: of the file.
+    """
+
+    def __init__(self, scheduler: Scheduler, fd: int) -> None:
+        self.fd = fd
+        # The names of the places where threads park, by their numbers: the call that waits, and the line outside of
+        # this package that made it.
+        self.places: list[tuple[str, str]] = []
+        self._now = scheduler.clock.now
+        self._descriptors = scheduler.descriptors
+        self._numbers = array("d", bytes(8 * BLOCK))
+        self._count = 0
+        # Where the next event might have no room.
+        self._full = BLOCK - 4
+        # The time of the last event, who runs, and whether nobody does and that time is when a poll returned.
+        self._at = self._now()
+        self._running = scheduler.running
+        self._is_polled = False
+        self._places: dict[Any, int] = {}
+        # Places are told apart by the address of their code, which must not be given out again.
+        self._codes: list[CodeType | None] = []
+        # How many frames of this package stood above the user's when a thread parked last.
+        self._depth = 0
+
+    # --- told by the scheduler
+
+    def parked(self, thread: Any) -> None:
+        place = self._place_of(thread)
+        self._at = thread.parked_at
+        self._running = None
+        self._is_polled = False
+        self._add(thread, 0)
+        count = self._count
+        self._numbers[count] = place
+        self._numbers[count + 1] = self._descriptors.waiting
+        self._count = count + 2
+
+    def readied(self, thread: Any) -> None:
+        # Those that one poll unparks become ready at one time.
+        if not self._is_polled:
+            self._at = self._now()
+            if self._running is thread:
+                self._running = None
+            self._is_polled = self._running is None
+        self._add(thread, 1)
+
+    def runs(self, thread: Any) -> None:
+        # Whoever was queued runs as soon as the one before parks, or the poll returns. Not so a thread that is spawned,
+        # nor that of a signal handler.
+        if self._running is not None or thread._greenlet is None:
+            self._at = self._now()
+        self._running = thread
+        self._is_polled = False
+        self._add(thread, 2)
+
+    def ended(self, thread: Any) -> None:
+        self._at = self._now()
+        self._running = None
+        self._is_polled = False
+        self._add(thread, 3)
+
+    def _add(self, thread: Any, kind: int) -> None:
+        if self._count > self._full:
+            self.write()
+        count, ident = self._count, thread.thread_ident
+        self._numbers[count] = self._at
+        self._numbers[count + 1] = ident * 4 + kind
+        self._count = count + 2
+
+    def write(self) -> None:
+        """Let the file have what is kept in memory."""
+        write_all(self.fd, memoryview(self._numbers)[: self._count])
+        self._count = 0
+
+    # --- where a thread parks
+
+    def _place_of(self, thread: Any) -> int:
+        """The number of the place where the running `thread` parks."""
+        try:
+            # Most often as deep as the last one. Whoever asks for a frame has an object made for it, which costs more
+            # than all the rest: so it is not asked for those between.
+            frame = _getframe(self._depth)
+            call = _getframe(self._depth - 1).f_code if self._depth else None
+        except ValueError:
+            return self._find_place(thread, _innermost())
+        place = self._places.get((id(call), id(frame.f_code), frame.f_lasti))
+        return self._find_place(thread, _innermost()) if place is None else place
+
+    def _find_place(self, thread: Any, innermost: FrameType | None) -> int:
+        call: CodeType | None = None
+        frame: FrameType | None = innermost
+        # Where this is not compiled, the function that asked has a frame as well.
+        self._depth = -1 if frame is not None and frame.f_code.co_name == "_innermost" else 0
+        while frame is not None and frame.f_code.co_filename.startswith(OWN_FILES):
+            # Neither says what is waited for: the function of the root, and several observers of one carrier.
+            if frame.f_code is not run.__code__ and not frame.f_code.co_filename.startswith(WATCHING):
+                call = frame.f_code
+            frame = frame.f_back
+            self._depth += 1
+        if frame is None:
+            return self._place_inside(thread)
+        key = id(call), id(frame.f_code), frame.f_lasti
+        if key in self._places:
+            return self._places[key]
+        self._codes += call, frame.f_code
+        what = call.co_qualname if call else thread.waits_for[0] if thread.waits_for else "park"
+        return self._add_place(key, what, str(SpawnSite(frame.f_code, frame.f_lasti)))
+
+    def _place_inside(self, thread: Any) -> int:
+        """The place of a thread whose function is one of this package's own: `sleep`, for example."""
+        frame = _innermost()
+        what = thread.waits_for[0] if thread.waits_for else "park"
+        while frame is not None:
+            if frame.f_globals["__name__"] not in HOW_IT_WAITS and frame.f_code.co_filename != __file__:
+                what = frame.f_code.co_qualname
+            frame = frame.f_back
+        return self._places[what] if what in self._places else self._add_place(what, what, "")
+
+    def _add_place(self, key: Any, what: str, line: str) -> int:
+        self._places[key] = len(self.places)
+        self.places.append((what, line))
+        return self._places[key]
+
+
+def _innermost() -> FrameType | None:
+    """The frame that asks; None in a thread that only runs compiled code."""
+    try:
+        return _getframe(0)
+    except ValueError:
+        return None
+
+
+def write_all(fd: int, content: Any) -> None:
+    """Write the bytes of `content`, in as many calls as it takes."""
+    left = memoryview(content).cast("B")
+    while left:
+        left = left[write_fd(fd, left) :]

@@ -1,0 +1,132 @@
+"""What the virtual threads of one carrier did, recorded to be told later.
+
+Nothing here knows how a recording is shown.
+"""
+
+from __future__ import annotations
+
+import io
+import marshal
+import os
+import tempfile
+from array import array
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from .._core.deadlock import threads_below
+from .._core.engine import Scheduler, State
+from .._core.originals import close_fd
+from .._core.spawn_site import SpawnSite
+from .event_log import ENDED, KINDS, PARKED, READIED, RUNS, EventLog, write_all
+
+__all__ = ["ENDED", "PARKED", "READIED", "RUNS", "Event", "Recorder", "Track"]
+
+# Numbers in an event, by its kind: see `EventLog`.
+LENGTHS = (4, 2, 2, 2)
+
+
+class Event(NamedTuple):
+    """One thing that happened to a thread. `place` and `descriptors` are told of parks alone."""
+
+    time: float
+    kind: int
+    ident: int
+    place: int = -1
+    descriptors: int = -1
+
+
+class Track(NamedTuple):
+    """What is known of a thread besides its events."""
+
+    ident: int
+    name: str
+    group: str | None
+    spawned_at: str | None
+
+
+class Recorder(EventLog):
+    """The observer of one carrier. After `close()` it can be read, once.
+
+    Args:
+        scheduler: of the carrier.
+        directory: where its temporary files are made; they have no name there.
+    """
+
+    def __init__(self, scheduler: Scheduler, directory: str) -> None:
+        super().__init__(scheduler, _unnamed_file(directory))
+        self.carrier = scheduler.root.name
+        self.clock = scheduler.clock
+        # What the threads were doing that are there already.
+        self.at_first: list[tuple[int, State]] = [
+            (thread.thread_ident, thread.state) for thread in threads_below(scheduler)
+        ]
+        self.began_at = self.ended_at = self.clock.now()
+        self._scheduler = scheduler
+        self._tracks: list[tuple[int, str, str | None, str | None]] = []
+        self._tracks_fd = _unnamed_file(directory)
+        self._lines: dict[tuple[int, int], tuple[SpawnSite, str]] = {}
+
+    def ended(self, thread: Any) -> None:
+        super().ended(thread)
+        # Its name will not change any more.
+        self._add_track(thread)
+
+    def close(self) -> None:
+        self.ended_at = self.clock.now()
+        for thread in threads_below(self._scheduler):
+            self._add_track(thread)
+        self.write()
+
+    def write(self) -> None:
+        super().write()
+        write_all(self._tracks_fd, marshal.dumps(self._tracks))
+        self._tracks.clear()
+
+    def _add_track(self, thread: Any) -> None:
+        group = thread.group
+        spawned_at = self._line_of(thread.sites[0]) if thread.sites else None
+        self._tracks.append((thread.thread_ident, thread.name, group and group.name, spawned_at))
+
+    def _line_of(self, site: SpawnSite) -> str:
+        known = self._lines.get(site.key)
+        if known is None:
+            # The site is kept as well: see its key.
+            known = self._lines[site.key] = site, str(site)
+        return known[1]
+
+    # --- reading, after the end
+
+    def read_tracks(self) -> Iterator[Track]:
+        """Every thread that was there, ended ones first."""
+        with _reader(self._tracks_fd) as file:
+            while file.peek(1):
+                for track in marshal.load(file):
+                    yield Track(*track)
+
+    def read_events(self) -> Iterator[Event]:
+        """Every event in the order in which it happened."""
+        with _reader(self.fd) as file:
+            while header := file.read(16):
+                time, key = array("d", header)
+                ident, kind = divmod(int(key), len(KINDS))
+                if LENGTHS[kind] == 2:
+                    yield Event(time, kind, ident)
+                else:
+                    yield Event(time, kind, ident, *map(int, array("d", file.read(16))))
+
+    def discard(self) -> None:
+        """Drop what was recorded, unread."""
+        close_fd(self.fd)
+        close_fd(self._tracks_fd)
+
+
+def _unnamed_file(directory: str) -> int:
+    """A descriptor and not a file object: those are the runtime's own by now, and may park."""
+    fd, path = tempfile.mkstemp(prefix=".vthreads-trace-", dir=directory)
+    os.unlink(path)
+    return fd
+
+
+def _reader(fd: int) -> io.BufferedReader:
+    os.lseek(fd, 0, os.SEEK_SET)
+    return io.BufferedReader(io.FileIO(fd, "rb"), 1 << 20)

@@ -1,0 +1,188 @@
+"""A recording as Trace Event Format, the JSON that Perfetto and Chrome's tracing page open: the slow half of a trace.
+
+Each virtual thread has a track, on which it is always in one slice: running, spawning (its child runs first), parked or
+ready. Arrows go from a running thread to whom it spawned or unparked; curves tell how many were ready, and how many
+descriptors were waited for.
+
+Memory is taken by the threads that are alive at a time, and not by those that have ended.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+
+from .._core.engine import State
+from .recorder import ENDED, PARKED, READIED, RUNS, Event, Recorder, Track
+
+__all__ = ["render"]
+
+# A curve is not drawn finer, in microseconds: one point for each switch would double the file.
+CURVE_STEP = 100.0
+
+# Names of slices, as JSON.
+RUNNING, SPAWNING, READY = '"running"', '"spawning"', '"ready"'
+AT_FIRST = {State.RUNNING: RUNNING, State.READY: READY, State.PARKED: '"parked"', State.NEW: '"queued"'}
+
+# Idents of OS threads are larger than what the viewers take for a thread.
+LARGEST_TRACK = 2**31 - 1
+
+Write = Callable[[str], object]
+
+
+def render(recorders: list[Recorder], write: Write) -> None:
+    """Write the recordings of all carriers as one JSON object."""
+    pid = os.getpid()
+    write('{"displayTimeUnit":"ns","traceEvents":[\n')
+    write(_metadata(pid, 0, "process_name", {"name": "vthreads"}))
+    began: dict[type, float] = {}
+    for recorder in recorders:
+        began[type(recorder.clock)] = min(recorder.began_at, began.get(type(recorder.clock), recorder.began_at))
+    for number, recorder in enumerate(recorders):
+        _Rendering(recorder, write, pid, began[type(recorder.clock)], LARGEST_TRACK - number).run()
+    write("\n]}\n")
+
+
+def _metadata(pid: int, tid: int, what: str, arguments: dict[str, str]) -> str:
+    return json.dumps({"ph": "M", "pid": pid, "tid": tid, "name": what, "args": arguments})
+
+
+class _Curve:
+    """A number over time. The points of one step become one."""
+
+    def __init__(self, write: Write, pid: int, name: str, unit: str) -> None:
+        self._write = write
+        self._head = f',\n{{"ph":"C","pid":{pid},"name":{json.dumps(name)},"args":{{{json.dumps(unit)}:'
+        self._at: float | None = None
+        self._value = self._drawn = -1
+
+    def set(self, at: float, value: int) -> None:
+        if value == self._value:
+            return
+        if self._at is not None and at - self._at >= CURVE_STEP:
+            self.draw()
+        if self._at is None:
+            self._at = at
+        self._value = value
+
+    def draw(self) -> None:
+        """Write the point that is held back."""
+        if self._at is not None and self._value != self._drawn:
+            self._write(f'{self._head}{self._value}}},"ts":{self._at:.3f}}}')
+            self._drawn = self._value
+        self._at = None
+
+
+class _Rendering:
+    """The events of one carrier."""
+
+    def __init__(self, recorder: Recorder, write: Write, pid: int, began_at: float, root_track: int) -> None:
+        self._recorder = recorder
+        self._write = write
+        self._pid = pid
+        self._began_at = began_at
+        self._root_track = root_track
+        first = self._microseconds(recorder.began_at)
+        # The slice that each living thread is in: its name, and since when.
+        self._slices = {ident: (AT_FIRST[state], first) for ident, state in recorder.at_first}
+        self._running = next((ident for ident, state in recorder.at_first if state is State.RUNNING), None)
+        self._ready = sum(state is State.READY for _, state in recorder.at_first)
+        # Arrows that have begun, by the thread they go to.
+        self._arrows: dict[int, tuple[str, int]] = {}
+        # Different on each carrier, and a number that JavaScript can hold.
+        self._arrow_number = (LARGEST_TRACK - root_track) << 40
+        self._run_queue = _Curve(write, pid, f"run queue of {recorder.carrier}", "ready threads")
+        self._descriptors = _Curve(write, pid, f"descriptors of {recorder.carrier}", "waited for")
+        self._place_names = [json.dumps(f"parked in {call}") for call, _ in recorder.places]
+        self._place_lines = [json.dumps({"at": line}) for _, line in recorder.places]
+
+    def run(self) -> None:
+        handlers = {PARKED: self._parked, READIED: self._readied, RUNS: self._runs, ENDED: self._ended}
+        for event in self._recorder.read_events():
+            handlers[event.kind](event, self._microseconds(event.time))
+        end = self._microseconds(self._recorder.ended_at)
+        for ident in list(self._slices):
+            self._leave_slice(ident, end)
+        self._run_queue.draw()
+        self._descriptors.draw()
+        for track in self._recorder.read_tracks():
+            self._name_track(track)
+
+    def _microseconds(self, time: float) -> float:
+        return (time - self._began_at) * 1e6
+
+    def _track(self, ident: int) -> int:
+        return ident if ident < LARGEST_TRACK >> 1 else self._root_track
+
+    # --- events
+
+    def _parked(self, event: Event, at: float) -> None:
+        self._leave_slice(event.ident, at)
+        self._slices[event.ident] = f'{self._place_names[event.place]},"args":{self._place_lines[event.place]}', at
+        self._running = None
+        self._descriptors.set(at, event.descriptors)
+
+    def _readied(self, event: Event, at: float) -> None:
+        if event.ident == self._running:
+            self._running = None
+        elif self._running is not None:
+            self._begin_arrow("unpark" if event.ident in self._slices else "spawn", event.ident, at)
+        self._leave_slice(event.ident, at)
+        self._slices[event.ident] = READY, at
+        self._ready += 1
+        self._run_queue.set(at, self._ready)
+
+    def _runs(self, event: Event, at: float) -> None:
+        if self._running is not None and self._running != event.ident:
+            self._leave_slice(self._running, at)
+            self._slices[self._running] = SPAWNING, at
+            if event.ident not in self._slices:
+                self._begin_arrow("spawn", event.ident, at)
+        if self._leave_slice(event.ident, at) == READY:
+            self._ready -= 1
+            self._run_queue.set(at, self._ready)
+        self._slices[event.ident] = RUNNING, at
+        self._running = event.ident
+        self._end_arrow(event.ident, at)
+
+    def _ended(self, event: Event, at: float) -> None:
+        self._leave_slice(event.ident, at)
+        self._running = None
+
+    # --- what is written
+
+    def _leave_slice(self, ident: int, at: float) -> str | None:
+        """Write the slice that the thread was in until now; its name."""
+        slice_ = self._slices.pop(ident, None)
+        if slice_ is None:
+            return None
+        name, since = slice_
+        self._write(
+            f',\n{{"ph":"X","pid":{self._pid},"tid":{self._track(ident)},"ts":{since:.3f},"dur":{at - since:.3f},'
+            f'"name":{name}}}'
+        )
+        return name
+
+    def _begin_arrow(self, name: str, ident: int, at: float) -> None:
+        assert self._running is not None
+        self._arrow_number += 1
+        self._arrows[ident] = name, self._arrow_number
+        self._write_arrow("s", name, self._arrow_number, self._running, at)
+
+    def _end_arrow(self, ident: int, at: float) -> None:
+        arrow = self._arrows.pop(ident, None)
+        if arrow is not None:
+            self._write_arrow("f", *arrow, ident, at)
+
+    def _write_arrow(self, phase: str, name: str, number: int, ident: int, at: float) -> None:
+        # `bp`: to the slice that is there at the time, and not to the next one.
+        self._write(
+            f',\n{{"ph":"{phase}","pid":{self._pid},"tid":{self._track(ident)},"ts":{at:.3f},"id":{number},'
+            f'"cat":"{name}","name":"{name}","bp":"e"}}'
+        )
+
+    def _name_track(self, track: Track) -> None:
+        known = {"name": track.name, "group": track.group, "spawned at": track.spawned_at}
+        arguments = {key: value for key, value in known.items() if value}
+        self._write(",\n" + _metadata(self._pid, self._track(track.ident), "thread_name", arguments))

@@ -1,0 +1,411 @@
+"""`vthreads.trace`: what the file says of a program, and that it is what the viewers take."""
+
+import json
+import os
+import socket
+import threading
+from collections import Counter, defaultdict
+from itertools import pairwise
+
+import pytest
+
+import vthreads
+from vthreads import CancelScope, Event, Queue, ThreadGroup, sleep
+from vthreads.debug import event_log
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "out.json"
+
+
+@pytest.fixture
+def traced(virtual, path):
+    """Run a function as root on the virtual clock in a trace; the events of the file."""
+
+    def traced(fn, **options):
+        with vthreads.trace(path):
+            virtual(fn, **options)
+        return read(path)
+
+    return traced
+
+
+def read(path):
+    events = json.loads(path.read_text())["traceEvents"]
+    check_format(events)
+    return events
+
+
+# What the Trace Event Format asks of each kind of event: the fields, and their types.
+NUMBER = (int, float)
+COMMON = {"ph": str, "pid": int, "name": str}
+FIELDS = {
+    "M": {"tid": int, "args": dict},
+    "X": {"tid": int, "ts": NUMBER, "dur": NUMBER},
+    "s": {"tid": int, "ts": NUMBER, "id": int, "cat": str, "bp": str},
+    "f": {"tid": int, "ts": NUMBER, "id": int, "cat": str, "bp": str},
+    "C": {"ts": NUMBER, "args": dict},
+}
+
+
+def check_format(events):
+    """Fields, types, slices that do not overlap, arrows that begin and end in a slice, curves of numbers."""
+    for event in events:
+        fields = COMMON | FIELDS[event["ph"]]
+        assert set(fields) <= set(event) <= set(fields) | {"args"}, event
+        assert all(isinstance(event[field], types) for field, types in fields.items()), event
+        assert 0 <= event.get("ts", 0)
+        assert 0 <= event.get("dur", 0)
+        assert 0 <= event.get("tid", 0) < 2**31
+        assert all(isinstance(value, int) for value in event["args"].values()) if event["ph"] == "C" else True
+    slices = defaultdict(list)
+    for event in events:
+        if event["ph"] == "X":
+            slices[event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
+    for track in slices.values():
+        track.sort()
+        # Times have three digits after the point, so a sum of two may be off by one in the last.
+        assert all(before[1] <= after[0] + 0.002 for before, after in pairwise(track))
+    check_arrows(events, slices)
+    named = [event["tid"] for event in events if event["name"] == "thread_name"]
+    assert set(slices) == set(named)
+    assert len(named) == len(set(named))
+
+
+def check_arrows(events, slices):
+    arrows = defaultdict(list)
+    for event in events:
+        if event["ph"] in "sf":
+            arrows[event["id"]].append(event)
+            assert any(start - 0.002 <= event["ts"] <= end + 0.002 for start, end in slices[event["tid"]]), event
+    for ends in arrows.values():
+        begin, *end = ends
+        assert "s" == begin["ph"]
+        assert ["f"] * len(end) == [event["ph"] for event in end]
+        assert len(end) <= 1
+        assert all(begin["ts"] <= event["ts"] for event in end)
+        assert all(begin["name"] == event["name"] for event in end)
+
+
+def names(events):
+    return {event["tid"]: event["args"]["name"] for event in events if event["name"] == "thread_name"}
+
+
+def tracks(events):
+    """The slices of each track in order: name, beginning and length in seconds."""
+    tids, slices = names(events), defaultdict(list)
+    for event in events:
+        if event["ph"] == "X":
+            slices[tids[event["tid"]]].append((event["ts"] / 1e6, event["name"], event["dur"] / 1e6))
+    return {
+        name: [(what, at, length) for at, what, length in sorted(found, key=lambda entry: entry[0])]
+        for name, found in slices.items()
+    }
+
+
+def arrows(events):
+    """The arrows as name, from and to."""
+    tids, ends = names(events), defaultdict(list)
+    for event in events:
+        if event["ph"] in "sf":
+            ends[event["name"], event["id"]].append(tids[event["tid"]])
+    return [(name, *track_names) for (name, _), track_names in ends.items()]
+
+
+def curve(events, name):
+    return [
+        (event["ts"] / 1e6, *event["args"].values())
+        for event in events
+        if event["ph"] == "C" and event["name"].startswith(name)
+    ]
+
+
+def spawn_named(group, name, fn, *args):
+    def named():
+        vthreads.current_thread().name = name
+        return fn(*args)
+
+    return group.spawn(named)
+
+
+def test_a_track_tells_when_its_thread_ran_and_what_it_waited_for(traced):
+    def root():
+        with ThreadGroup() as group:
+            spawn_named(group, "sleeper", sleep, 2)
+
+    assert [("running", 0, 0), ("parked in sleep", 0, 2), ("ready", 2, 0), ("running", 2, 0)] == tracks(traced(root))[
+        "sleeper"
+    ]
+
+
+def test_a_slice_tells_the_line_that_parks(traced):
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(lambda: sleep(1))
+
+    lines = {event["name"]: event["args"]["at"] for event in traced(root) if "at" in event.get("args", ())}
+    number = root.__code__.co_firstlineno + 2
+    assert f'File "{__file__}", line {number}, in ' in lines["parked in sleep"]
+    assert f'File "{__file__}", line {number - 1}, in ' in lines["parked in ThreadGroup.__exit__"]
+
+
+def test_waits_of_different_depth_are_told_apart(traced):
+    queue, event = Queue(), Event()
+
+    def waits():
+        for _ in range(3):
+            queue.get()
+            sleep(1)
+            event.wait()
+
+    def root():
+        with ThreadGroup() as group:
+            spawn_named(group, "waiter", waits)
+            for _ in range(3):
+                sleep(1)
+                queue.put(1)
+                sleep(2)
+                event.set()
+                vthreads.checkpoint()
+                event.clear()
+
+    parked = [what for what, _, _ in tracks(traced(root))["waiter"] if what.startswith("parked")]
+    assert ["parked in Queue.get", "parked in sleep", "parked in Event.wait"] * 3 == parked
+
+
+def test_a_thread_that_lets_others_run_is_ready(traced):
+    def root():
+        with ThreadGroup() as group:
+            spawn_named(group, "yields", vthreads.checkpoint)
+
+    assert ["running", "ready", "running"] == [what for what, _, _ in tracks(traced(root))["yields"]]
+
+
+def test_arrows_lead_to_who_was_spawned_and_unparked(traced):
+    queue = Queue()
+
+    def root():
+        vthreads.current_thread().name = "root"
+        with ThreadGroup() as group:
+            spawn_named(group, "getter", queue.get)
+            spawn_named(group, "putter", queue.put, 1)
+
+    assert Counter(
+        {
+            ("spawn", "root", "getter"): 1,
+            ("spawn", "root", "putter"): 1,
+            ("unpark", "putter", "getter"): 1,
+            ("unpark", "getter", "root"): 1,
+        }
+    ) == Counter(arrows(traced(root)))
+
+
+def test_a_curve_tells_how_many_were_ready(traced):
+    def root():
+        with ThreadGroup() as group:
+            for _ in range(5):
+                group.spawn(sleep, 1)
+
+    assert [(1, 0)] == curve(traced(root), "run queue")[-1:]
+    # A point is the last of its step, and on the virtual clock all happens at once.
+    with_work = traced(lambda: work_while_others_are_ready(3))
+    assert 3 in [count for _, count in curve(with_work, "run queue")]
+
+
+def work_while_others_are_ready(count):
+    clock = vthreads.current_thread().scheduler.clock
+    event = Event()
+    with ThreadGroup() as group:
+        for _ in range(count):
+            group.spawn(event.wait)
+        event.set()
+        clock.advance(1)
+
+
+@pytest.mark.real
+def test_a_curve_tells_how_many_wait_for_descriptors(path):
+    def root():
+        pairs = [socket.socketpair() for _ in range(3)]
+        with ThreadGroup() as group:
+            for reader, _ in pairs:
+                group.spawn(reader.recv, 1)
+            sleep(0.01)
+            for _, writer in pairs:
+                writer.send(b"x")
+        for end in sum(pairs, ()):
+            end.close()
+
+    with vthreads.trace(path):
+        vthreads.run(root)
+    assert 3 == max(count for _, count in curve(read(path), "descriptors"))
+
+
+def test_a_name_that_was_given_late_is_the_name_of_the_track(traced):
+    def root():
+        with ThreadGroup(name="workers") as group:
+            group.spawn(sleep, 1).thread.name = "late"
+
+    [named] = [event for event in traced(root) if event.get("args", {}).get("name") == "late"]
+    assert "workers" == named["args"]["group"]
+    assert f'File "{__file__}", line {root.__code__.co_firstlineno + 2}, in ' in named["args"]["spawned at"]
+
+
+def test_threads_that_were_there_before_and_stay_after_have_tracks(virtual, path):
+    def root():
+        vthreads.current_thread().name = "root"
+        with ThreadGroup() as group:
+            spawn_named(group, "older", sleep, 5)
+            sleep(1)
+            # The file is written on an OS thread, for which virtual time does not wait.
+            with vthreads.trace(path):
+                sleep(1)
+
+    virtual(root)
+    found = tracks(read(path))
+    assert [("parked", 0, 1)] == found["older"]
+    assert [("running", 0, 0), ("parked in sleep", 0, 1), ("ready", 1, 0), ("running", 1, 0)] == found["root"]
+
+
+def test_a_child_that_waits_for_its_turn_is_shown_when_it_starts(traced):
+    def root():
+        with ThreadGroup(max_concurrency=1) as group:
+
+            def member():
+                for _ in range(2):
+                    spawn_named(group, "queued", sleep, 1)
+                sleep(1)
+
+            group.spawn(member)
+
+    assert 2 == Counter(names(traced(root)).values())["queued"]
+
+
+@pytest.mark.parametrize("block", [64, 16_384])
+def test_a_long_trace_is_written_in_blocks(traced, monkeypatch, block):
+    monkeypatch.setattr(event_log, "BLOCK", block)
+
+    def root():
+        with ThreadGroup() as group:
+            for _ in range(20):
+                group.spawn(lambda: [sleep(1) for _ in range(500)])
+
+    slices = tracks(traced(root))
+    assert 10_000 == sum(what == "parked in sleep" for found in slices.values() for what, _, _ in found)
+
+
+def test_traces_may_be_nested(virtual, tmp_path):
+    def root():
+        with vthreads.trace(tmp_path / "outer.json"):
+            sleep(1)
+            with vthreads.trace(tmp_path / "inner.json"):
+                sleep(2)
+        return vthreads.current_thread().scheduler.observer
+
+    assert virtual(root) is None
+    sleeps = {}
+    for name in ("outer", "inner"):
+        [found] = tracks(read(tmp_path / f"{name}.json")).values()
+        sleeps[name] = [length for what, _, length in found if what == "parked in sleep"]
+    assert {"outer": [1, 2], "inner": [2]} == sleeps
+
+
+@pytest.mark.real
+def test_carriers_that_start_meanwhile_take_part(path):
+    def carrier():
+        vthreads.run(sleep, 0.001)
+
+    def root():
+        sleep(0.001)
+        thread = threading.Thread(target=carrier, name="second")
+        thread.start()
+        thread.join()
+
+    with vthreads.trace(path):
+        vthreads.run(root)
+    found = tracks(read(path))
+    assert {"MainThread", "second"} == set(found)
+    assert all("parked in sleep" in [what for what, _, _ in slices] for slices in found.values())
+
+
+@pytest.mark.real
+def test_a_carrier_on_another_os_thread_takes_part_from_its_next_switch_on(path):
+    def other():
+        with ThreadGroup() as group:
+            group.spawn(lambda: [sleep(0.001) for _ in range(100_000) if not over.is_set()])
+
+    over = threading.Event()
+    thread = threading.Thread(target=vthreads.run, args=(other,), name="other")
+    thread.start()
+    try:
+        with vthreads.trace(path):
+            threading.Event().wait(0.1)
+    finally:
+        over.set()
+        thread.join()
+    assert "other" in tracks(read(path))
+
+
+@pytest.mark.real
+def test_nothing_is_raised_before_the_file_is_whole(path):
+    def root():
+        with CancelScope() as scope:
+            with vthreads.trace(path):
+                vthreads.checkpoint()
+                scope.cancel()
+            vthreads.checkpoint()
+        return scope.cancelled_caught
+
+    assert vthreads.run(root)
+    read(path)
+
+
+def test_an_exception_in_the_block_is_let_through(traced):
+    def root():
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        traced(root)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_at_once(tmp_path):
+    with pytest.raises(FileNotFoundError), vthreads.trace(tmp_path / "missing" / "out.json"):
+        pass
+
+
+def test_a_trace_is_entered_once(path):
+    trace = vthreads.trace(path)
+    with trace:
+        pass
+    with pytest.raises(RuntimeError, match="entered before"), trace:
+        pass
+
+
+def test_without_a_carrier_the_file_is_empty_but_valid(path):
+    with vthreads.trace(path):
+        pass
+    assert ["process_name"] == [event["name"] for event in read(path)]
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside OS threads
+def test_the_child_of_a_fork_leaves_the_file_to_its_parent(path):
+    def root():
+        with vthreads.trace(path):
+            sleep(0.001)
+            pid = os.fork()
+            if pid == 0:
+                sleep(0.001)
+        if pid == 0:
+            os._exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert 7 == vthreads.run(root)
+    assert {os.getpid()} == {event["pid"] for event in read(path)}
+
+
+def test_the_recorder_is_compiled_where_the_engine_is():
+    from vthreads._core.engine import engine_name
+
+    if engine_name == "accelerated":
+        assert not hasattr(event_log.EventLog.readied, "__code__")

@@ -1,0 +1,505 @@
+"""`run(preempt=…)`: threads that compute take turns, and nothing of the runtime is entered half done."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import pytest
+
+import vthreads
+from vthreads import (
+    Channel,
+    Event,
+    Lock,
+    Mutex,
+    Queue,
+    Semaphore,
+    ThreadGroup,
+    checkpoint,
+    gather,
+    move_on_after,
+    patching,
+    preemption,
+    sleep,
+)
+
+pytestmark = pytest.mark.real
+
+# CPython gives the OS thread that watches its turn after 5 ms: less would not be noticed.
+SECONDS = 0.004
+
+
+def run(fn, /, *args, **options):
+    return vthreads.run(fn, *args, **{"preempt": SECONDS, **options})
+
+
+@pytest.fixture(autouse=True)
+def the_signal_is_given_back():
+    before = signal.getsignal(signal.SIGURG)
+    yield
+    assert before is signal.getsignal(signal.SIGURG)
+
+
+def computes(until):
+    """No checkpoint in it."""
+    steps = 0
+    while not until():
+        steps += 1
+    return steps
+
+
+def ticks(count=5):
+    """A condition that is true after the watching OS thread has looked `count` times."""
+    looks = []
+    original = preemption.state.ticker._tick
+
+    def look():
+        looks.append(None)
+        original()
+
+    preemption.state.ticker._tick = look
+    return lambda: len(looks) >= count
+
+
+# --- turns
+
+
+def test_threads_that_compute_take_turns():
+    turns = []
+
+    def takes_turns(name):
+        for _ in range(5):
+            turns.append(name)
+            computes(lambda: turns[-1] != name)
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(takes_turns, "a")
+            group.spawn(takes_turns, "b")
+            # The last to take a turn waits for somebody else's.
+            group.spawn(lambda: computes(lambda: len(turns) == 10 and (turns.append("c") or True)))
+
+    run(root)
+    assert {"a": 5, "b": 5, "c": 1} == {name: turns.count(name) for name in "abc"}
+
+
+def test_the_root_is_preempted_as_well():
+    done = []
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(lambda: (sleep(0), done.append(1)))
+            computes(lambda: done)
+
+    run(root)
+
+
+def test_a_spawner_goes_on_while_its_child_computes():
+    def root():
+        go_on = []
+        with ThreadGroup() as group:
+            group.spawn(computes, lambda: go_on)
+            go_on.append(1)
+
+    run(root)
+
+
+def test_timers_and_descriptors_get_through():
+    reader, writer = os.pipe()
+
+    def root():
+        heard = []
+        with ThreadGroup() as group:
+            group.spawn(lambda: heard.append(os.read(reader, 1)))
+            group.spawn(lambda: (sleep(0.01), os.write(writer, b"x")))
+            computes(lambda: heard)
+        return heard
+
+    assert [b"x"] == run(root)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_thunks_and_standard_threads_are_preempted():
+    seen = []
+    first, second = (lambda: seen.append(1) or computes(lambda: len(seen) > 1)), (lambda: seen.append(2))
+    run(gather, first, second)
+
+    def root():
+        flags = []
+        vthreads.patch(threads=True)
+        thread = threading.Thread(target=computes, args=(lambda: flags,))
+        thread.start()
+        flags.append(1)
+        thread.join()
+
+    try:
+        run(root)
+    finally:
+        vthreads.unpatch()
+        patching.state.refused = False
+
+
+def test_nobody_is_preempted_unless_asked_for():
+    before = signal.getsignal(signal.SIGURG)
+
+    def root():
+        with ThreadGroup() as group:
+            order = []
+            end = time.monotonic() + 0.05
+            group.spawn(lambda: computes(lambda: time.monotonic() > end) and order.append("child"))
+            order.append("spawner")
+        return order, signal.getsignal(signal.SIGURG)
+
+    assert (["child", "spawner"], before) == vthreads.run(root)
+
+
+# --- what is left alone
+
+
+def not_preempted(inside):
+    """Call `inside(fn)`, which is to call `fn` where nobody may be preempted."""
+    others = []
+
+    def root():
+        seen = []
+
+        def computes_here():
+            before = len(others)
+            computes(ticks())
+            seen.append(len(others) - before)
+
+        with ThreadGroup() as group:
+            over = []
+            group.spawn(lambda: [others.append(checkpoint()) for _ in iter(lambda: not over, False)])
+            inside(computes_here)
+            over.append(1)
+        return seen
+
+    return run(root)
+
+
+def test_a_callback_inside_the_runtime_is_not_preempted():
+    def inside(fn):
+        with ThreadGroup() as group:
+            # It is called in the thread that ends.
+            group.spawn(sleep, 0).add_done_callback(lambda _: fn())
+
+    assert [0] == not_preempted(inside)
+
+
+def test_a_finalizer_is_not_preempted():
+    class Dropped:
+        def __init__(self, fn):
+            self.fn = fn
+
+        def __del__(self):
+            self.fn()
+
+    def inside(fn):
+        Dropped(fn)
+
+    assert [0] == not_preempted(inside)
+
+
+def test_what_a_weak_reference_calls_is_not_preempted():
+    class Dropped:
+        pass
+
+    def inside(fn):
+        weakref.finalize(Dropped(), fn)
+
+    assert [0] == not_preempted(inside)
+
+
+def test_an_import_is_not_preempted(tmp_path, monkeypatch):
+    (tmp_path / "computes_at_import.py").write_text("import builtins\nbuiltins.called_at_import()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def inside(fn):
+        monkeypatch.setattr("builtins.called_at_import", fn, raising=False)
+        import computes_at_import  # noqa: F401
+
+    assert [0] == not_preempted(inside)
+
+
+def test_what_gives_something_back_is_not_preempted():
+    def inside(fn):
+        with vthreads._core.thread.deferred_delivery():
+            fn()
+
+    assert [0] == not_preempted(inside)
+
+
+def test_what_is_computed_outside_of_all_that_is_preempted():
+    [switches] = not_preempted(lambda fn: fn())
+    assert switches > 0
+
+
+# --- adversaries
+
+
+def busy(steps):
+    """Some bytecodes between which somebody may be preempted."""
+    total = 0
+    for number in range(steps):
+        total += number
+    return total
+
+
+def test_a_lock_holds_between_preempted_threads():
+    lock, counts = Lock(), {"sum": 0}
+
+    def adds():
+        for _ in range(30):
+            with lock:
+                before = counts["sum"]
+                busy(2_000)
+                counts["sum"] = before + 1
+
+    def root():
+        with ThreadGroup() as group:
+            for _ in range(8):
+                group.spawn(adds)
+
+    run(root)
+    assert 240 == counts["sum"]
+
+
+def test_standard_locks_and_queues_hold_between_preempted_threads():
+    import queue
+
+    def root():
+        waiting, taken = queue.Queue(maxsize=3), []
+
+        def puts(start):
+            for number in range(start, start + 100):
+                busy(500)
+                waiting.put(number)
+
+        def takes():
+            for _ in range(100):
+                taken.append(waiting.get())
+                busy(500)
+
+        with ThreadGroup() as group:
+            for number in range(4):
+                group.spawn(puts, 100 * number)
+                group.spawn(takes)
+        return sorted(taken)
+
+    assert list(range(400)) == run(root)
+
+
+def test_every_item_arrives_once():
+    queue, channel, taken = Queue(maxsize=2), Channel(), []
+
+    def puts(start):
+        for number in range(start, start + 100):
+            busy(300)
+            queue.put(number)
+
+    def moves():
+        for _ in range(100):
+            channel.send(queue.get())
+
+    def takes():
+        for _ in range(100):
+            taken.append(channel.receive())
+            busy(300)
+
+    def root():
+        with ThreadGroup() as group:
+            for number in range(3):
+                for work in (lambda number=number: puts(100 * number), moves, takes):
+                    group.spawn(work)
+
+    run(root)
+    assert list(range(300)) == sorted(taken)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_lost_under_random_cancellation(seed):
+    chance = random.Random(seed)
+    permits, guarded, lock = Semaphore(3), Mutex([0]), Lock()
+    inside = []
+
+    def works():
+        for _ in range(20):
+            with move_on_after(chance.uniform(0, 0.02)):
+                with permits, lock, guarded.lock() as value:
+                    inside.append(1)
+                    assert 1 == len(inside)
+                    value[0] += 1
+                    busy(chance.randrange(5_000))
+                    inside.pop()
+                busy(chance.randrange(5_000))
+                sleep(0.001)
+
+    def root():
+        with ThreadGroup() as group:
+            for _ in range(10):
+                group.spawn(works)
+        assert 3 == permits.statistics().value
+        assert lock.acquire(timeout=0)
+        lock.release()
+        with guarded.lock() as value:
+            return value[0]
+
+    assert 0 < run(root) <= 200
+
+
+def test_threads_may_be_spawned_while_others_are_preempted():
+    def root():
+        def grows(depth):
+            busy(1_000)
+            if depth:
+                with ThreadGroup() as group:
+                    futures = [group.spawn(grows, depth - 1) for _ in range(3)]
+                return sum(future.result() for future in futures)
+            return 1
+
+        return grows(5)
+
+    assert 243 == run(root)
+
+
+def test_a_cancelled_thread_ends_at_its_next_checkpoint_and_not_before():
+    def root():
+        steps = []
+
+        def cancelled():
+            steps.append("computes")
+            computes(lambda: group.cancelled)
+            steps.append("goes on")
+            sleep(1)
+            steps.append("never")
+
+        class Group(ThreadGroup):
+            cancelled = False
+
+        with Group() as group:
+            group.spawn(cancelled)
+            group.cancel()
+            group.cancelled = True
+        return steps
+
+    assert ["computes", "goes on"] == run(root)
+
+
+def test_a_users_signal_handler_runs_while_threads_are_preempted():
+    def root():
+        came = []
+        signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+        with ThreadGroup() as group:
+            group.spawn(computes, lambda: came)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            computes(lambda: came)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        run(root)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_an_exception_in_flight_stays_with_its_thread():
+    def fails(number, other):
+        try:
+            raise LookupError(number)
+        except LookupError as error:
+            seen[number] = True
+            computes(lambda: other in seen)
+            busy(20_000)
+            mine.append(error is sys.exc_info()[1])
+
+    seen, mine = {}, []
+    run(gather, lambda: fails(1, 2), lambda: fails(2, 1))
+    assert [True, True] == mine
+
+
+# --- limits and the end
+
+
+def test_a_time_that_is_none_is_an_error():
+    with pytest.raises(ValueError, match="above 0"):
+        run(checkpoint, preempt=0)
+
+
+def test_another_os_thread_cannot_be_preempted():
+    errors = []
+
+    def elsewhere():
+        try:
+            run(checkpoint)
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert "only the main OS thread" in errors[0]
+
+
+def test_a_handler_of_the_users_is_not_taken_away():
+    def handler(*_):
+        pass
+
+    before = signal.signal(signal.SIGURG, handler)
+    try:
+        with pytest.raises(RuntimeError, match="SIGURG serves to preempt, and has the handler"):
+            run(checkpoint)
+        assert handler is signal.getsignal(signal.SIGURG)
+    finally:
+        signal.signal(signal.SIGURG, before)
+
+
+def test_a_handler_that_comes_later_ends_the_preemption():
+    def root():
+        came = []
+        signal.signal(signal.SIGURG, lambda *_: came.append(1))
+        end = ticks(4)
+        with ThreadGroup() as group:
+            order = []
+            group.spawn(lambda: (computes(end), order.append("child")))
+            order.append("spawner")
+        signal.signal(signal.SIGURG, signal.SIG_DFL)
+        return order, came
+
+    assert (["child", "spawner"], []) == run(root)
+
+
+def test_it_goes_on_in_the_child_of_a_fork():
+    def root():
+        pid = os.fork()
+        if pid == 0:
+            flags = []
+            with ThreadGroup() as group:
+                group.spawn(computes, lambda: flags)
+                flags.append(1)
+            os._exit(7)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert 7 == run(root)
+
+
+def test_a_deadlock_is_still_seen():
+    # Not here, where the handler that pytest-timeout has for SIGALRM could unpark somebody.
+    program = f"import vthreads; vthreads.run(vthreads.Event().wait, preempt={SECONDS})"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=30)
+    assert "DeadlockError: every virtual thread is parked" in done.stderr
+
+
+def test_waiting_takes_no_time_of_the_processor():
+    def root():
+        before = time.process_time()
+        Event().wait(0.2)
+        return time.process_time() - before
+
+    # A hundred looks of some microseconds each.
+    assert run(root) < 0.1
