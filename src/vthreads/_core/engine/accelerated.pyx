@@ -26,6 +26,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from ...errors import Cancelled, Empty, Full, ShutDown
 from ..clock import MonotonicClock
 from ..order import FifoOrder
+from ..originals import sleep as original_sleep
 from ..spawn_site import LONGEST_CHAIN as _LONGEST_CHAIN
 from ..spawn_site import SpawnSite
 from .descriptors import CLOSED as _CLOSED
@@ -251,9 +252,20 @@ cdef extern from *:
         return PyObject_Vectorcall(caller, given, 3, NULL);
     }
     static int vt_failed(void) { return -1; }
+    /* A builtin function by name of time.sleep that calls `call`. */
+    static PyMethodDef vt_sleep_def = {"sleep", NULL, METH_O, NULL};
+    static PyObject *vt_time_sleep(PyObject *(*call)(PyObject *, PyObject *)) {
+        PyObject *module = PyUnicode_FromString("time"), *function;
+        if (module == NULL) return NULL;
+        vt_sleep_def.ml_meth = call;
+        function = PyCFunction_NewEx(&vt_sleep_def, NULL, module);
+        Py_DECREF(module);
+        return function;
+    }
     static int vt_is_traced(void) { return PyThreadState_Get()->c_tracefunc != NULL; }
     """
     bint vt_is_traced()
+    object vt_time_sleep(object (*call)(object, object))
     PyObject *vt_call(object function, object arguments, object keywords)
     PyObject *vt_call_in_a_frame(object caller, object function, object arguments, object keywords)
     int vt_failed() except -1
@@ -1723,20 +1735,25 @@ def give_way_here():
 
 @cython.binding(True)
 def sleep(seconds):
-    return _sleep(seconds, "vthreads.timeouts.sleep")
-
-
-@cython.binding(True)
-def sleep_here(seconds, /):
-    return _sleep(seconds, "vthreads.timeouts.sleep_here")
-
-
-cdef object _sleep(seconds, str name):
     cdef Fiber fiber = _here()
     cdef double span = seconds if type(seconds) is float or type(seconds) is int else -1
     # Whatever else is asked for, the readable call does, or says what is wrong with it.
-    if fiber is None or not span > 0:
-        return readable_parts[name](seconds)
+    return readable_parts["vthreads.timeouts.sleep"](seconds) if fiber is None or not span > 0 else _sleep(fiber, span)
+
+
+cdef object _sleep_here(self, seconds):
+    cdef Fiber fiber = _here()
+    cdef double span = seconds if type(seconds) is float or type(seconds) is int else -1
+    if fiber is None:
+        return original_sleep(seconds)
+    return readable_parts["vthreads.timeouts.sleep_here"](seconds) if not span > 0 else _sleep(fiber, span)
+
+
+# A builtin function as the original is, by name and module: called as fast, and no method where a class keeps it.
+cdef object sleep_here = vt_time_sleep(_sleep_here)
+
+
+cdef object _sleep(Fiber fiber, double span):
     fiber.check()
     fiber._waits_in = "sleep"
     answer = fiber._stay(None, fiber.scheduler.now() + span)
@@ -2376,6 +2393,8 @@ def compiled(part):
     if name not in PARTS:
         return part
     readable_parts[name] = part
+    if PARTS[name] is sleep_here:
+        return sleep_here
     if isinstance(part, type):
         _describe(PARTS[name], part)
         return PARTS[name]
@@ -2394,9 +2413,12 @@ cdef int _describe(type quick, type part) except -1:
 
 
 # Asked of the C class, whatever a subclass or a patch makes of it.
-cdef object fileno = socket.socket.__mro__[1].fileno
-cdef object gettimeout = socket.socket.__mro__[1].gettimeout
-cdef object family = socket.socket.__mro__[1].family.__get__
+cdef object Original = socket.socket.__mro__[1]
+cdef object fileno = Original.fileno
+cdef object gettimeout = Original.gettimeout
+cdef object family = Original.family.__get__
+cdef object original_recv = Original.recv, original_recv_into = Original.recv_into
+cdef object original_send = Original.send, original_sendall = Original.sendall
 cdef int AF_INET = socket.AF_INET
 
 # The same calls in readable Python, and the timeouts that are kept for CPython, by id of the socket.
@@ -2412,6 +2434,11 @@ def quick_socket_calls(readable, managed_sockets):
     for call in calls:
         call.__qualname__ = f"socket.{call.__name__}"
     return {call.__name__: call for call in calls}
+
+
+cdef inline bint _is_plain(sock) except -1:
+    """Whether the original does all that is right: on a plain OS thread, with a timeout that CPython keeps, if any."""
+    return (vt_here is NULL or (<Scheduler>vt_here).running is None) and (not managed or id(sock) not in managed)
 
 
 cdef Fiber _caller(sock, int *fd, double *timeout):
@@ -2510,6 +2537,8 @@ def recv(self, bufsize, flags=0, /):
     cdef Py_ssize_t room, count
     cdef char *buffer
     cdef Fiber fiber = None
+    if _is_plain(self):
+        return original_recv(self, bufsize, flags)
     if type(bufsize) is int and bufsize > 0 and type(flags) is int and not flags:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
@@ -2536,6 +2565,8 @@ def recv_into(self, buffer, nbytes=0, flags=0):
     cdef Py_ssize_t wanted
     cdef Py_buffer view
     cdef Fiber fiber = None
+    if _is_plain(self):
+        return original_recv_into(self, buffer, nbytes, flags)
     if type(nbytes) is int and nbytes >= 0 and type(flags) is int and not flags:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
@@ -2586,6 +2617,8 @@ def send(self, data, flags=0, /):
     cdef Py_ssize_t count
     cdef Py_buffer view
     cdef Fiber fiber = None
+    if _is_plain(self):
+        return original_send(self, data, flags)
     if type(flags) is int and not flags:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
@@ -2617,6 +2650,8 @@ def sendall(self, data, flags=0, /):
     cdef Py_ssize_t count, sent = 0
     cdef Py_buffer view
     cdef Fiber fiber = None
+    if _is_plain(self):
+        return original_sendall(self, data, flags)
     if type(flags) is int and not flags:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
