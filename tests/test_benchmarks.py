@@ -402,3 +402,15 @@ def test_shares_are_added_up_by_part(monkeypatch):
     monkeypatch.syspath_prepend(BENCHMARKS)
 
     assert {"interpreter": 50, "kernel": 43.75, "the rest": 6.25} == load("where").by_part(REPORT)
+
+
+def test_the_table_of_races_is_made_and_the_page_has_them_all():
+    explore = load("explore")
+    cells = explore.row("lost update", seeds=1, most=300, schedules=10)
+    assert len(explore.HEADINGS) == len(cells)
+    assert 1 <= int(cells[1]) < 300
+
+    page = explore.PAGE.read_text()
+    table = page[page.index(explore.BEGIN) : page.index(explore.END)]
+    named = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert [explore.HEADINGS[0], "---", *explore.RACES] == named
