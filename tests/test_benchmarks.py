@@ -409,3 +409,15 @@ def test_a_trace_of_an_echo_is_measured(tmp_path):
     took, rendering = vthreads.run(load("tracing").traced_echoes, 2, 3, str(tmp_path / "trace.json"))
     assert took >= 0
     assert rendering >= 0
+
+
+def test_the_table_of_races_is_made_and_the_page_has_them_all():
+    explore = load("explore")
+    cells = explore.row("lost update", seeds=1, most=300, schedules=10)
+    assert len(explore.HEADINGS) == len(cells)
+    assert 1 <= int(cells[1]) < 300
+
+    page = explore.PAGE.read_text()
+    table = page[page.index(explore.BEGIN) : page.index(explore.END)]
+    named = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
+    assert [explore.HEADINGS[0], "---", *explore.RACES] == named

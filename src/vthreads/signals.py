@@ -11,6 +11,7 @@ shields and cleanup, the second does not and cuts them short, a third is raised 
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # not in the type stubs
 import signal
 import sys
 from collections.abc import Callable
@@ -140,8 +141,9 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
     if not forked:
         # In the child of a fork it is the poller's of the parent, whose number may mean another file by now.
         state.users_wakeup_fd = previous
-    for signalnum in signal.valid_signals():
-        handler = state.handlers.get(signalnum) or original_getsignal(signalnum)
+    # Of the module in C: those of `signal` make enums of 64 numbers, two thirds of what `run` takes.
+    for signalnum in _signal.valid_signals():
+        handler = state.handlers.get(signalnum) or _signal.getsignal(signalnum)
         if callable(handler):
             _install(signalnum, handler)
 

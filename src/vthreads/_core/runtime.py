@@ -86,8 +86,8 @@ class Carrier:
     ) -> None:
         self.scheduler = Scheduler(
             make_poller(poller),
-            clock or MonotonicClock(),
-            order or FifoOrder(),
+            MonotonicClock() if clock is None else clock,
+            FifoOrder() if order is None else order,
             is_stuck=self._is_stuck,
             when_stuck=self._deadlocked,
             when_signalled=self._signalled,

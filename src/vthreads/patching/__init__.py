@@ -30,6 +30,7 @@ class _Patch:
 
     def __init__(self) -> None:
         self.undo: list[Undo] = []
+        self.undo_threads: list[Undo] = []
         self.active = False
         self.threads = False
         # After an explicit unpatch() nothing patches again by itself.
@@ -58,7 +59,7 @@ def patch(*, threads: bool = False) -> None:
         for replacement in methods():
             new = stand_in(getattr(replacement.holder, replacement.name), replacement.new)
             state.undo.append(_set(replacement.holder, replacement.name, new))
-        _replace_functions(functions())
+        _replace_functions(functions(), state.undo)
         exchange_instances()
         _exchange_standard_input()
         state.undo += integrations.activate()
@@ -66,7 +67,7 @@ def patch(*, threads: bool = False) -> None:
         from .table import thread_functions
 
         state.threads = True
-        _replace_functions(thread_functions())
+        _replace_functions(thread_functions(), state.undo_threads)
 
 
 def _exchange_standard_input() -> None:
@@ -78,17 +79,17 @@ def _exchange_standard_input() -> None:
         mend([(sys.stdin, new)])
 
 
-def _replace_functions(replacements: Iterable[Replacement]) -> None:
+def _replace_functions(replacements: Iterable[Replacement], undo: list[Undo]) -> None:
     mended: dict[int, tuple[Any, Any]] = {}
     for replacement in replacements:
         old = getattr(replacement.holder, replacement.name)
         new = stand_in(old, replacement.new)
-        state.undo += _with_abilities(old, new)
+        undo += _with_abilities(old, new)
         if replacement.everywhere:
             mended[id(old)] = (old, new)
         else:
-            state.undo.append(_set(replacement.holder, replacement.name, new))
-    state.undo += mend(list(mended.values()))
+            undo.append(_set(replacement.holder, replacement.name, new))
+    undo += mend(list(mended.values()))
 
 
 def unpatch() -> None:
@@ -101,10 +102,18 @@ def unpatch() -> None:
         return
     from ..net.socket import release_all
 
-    state.active = state.threads = False
+    unpatch_threads()
+    state.active = False
     while state.undo:
         state.undo.pop()()
     release_all()
+
+
+def unpatch_threads() -> None:
+    """Let `threading.Thread` start OS threads again; what else is patched stays so."""
+    state.threads = False
+    while state.undo_threads:
+        state.undo_threads.pop()()
 
 
 def _with_abilities(old: Any, new: Any) -> list[Undo]:

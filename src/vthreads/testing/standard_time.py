@@ -22,7 +22,7 @@ from .._core.runtime import start_hooks, stop_hooks
 from ..patching.references import Undo, mend
 from ..patching.stand_in import stand_in
 
-__all__ = ["REPLACEMENTS"]
+__all__ = ["REPLACEMENTS", "put_in_place", "take_back"]
 
 original = {name: value for name, value in vars(time).items() if callable(value)}
 
@@ -119,10 +119,10 @@ REPLACEMENTS: dict[str, Callable[..., Any]] = {
 
 
 class _InForce:
-    """How many carriers want it, and what takes it back."""
+    """How many carriers and others want it, and what takes it back."""
 
     def __init__(self) -> None:
-        self.carriers = 0
+        self.users = 0
         self.undo: list[Undo] = []
 
 
@@ -133,23 +133,31 @@ def _wants_it(scheduler: Scheduler) -> bool:
     return isinstance(scheduler.clock, VirtualClock) and scheduler.clock.patch_time
 
 
-def _put_in_place(scheduler: Scheduler, _: bool) -> None:
-    if not _wants_it(scheduler):
-        return
-    _in_force.carriers += 1
-    if _in_force.carriers == 1:
+def put_in_place() -> None:
+    """Let the clocks of the standard library ask where they are, until `take_back` was called as often."""
+    _in_force.users += 1
+    if _in_force.users == 1:
         there = {name: new for name, new in REPLACEMENTS.items() if name in original}
         _in_force.undo = mend([(original[name], stand_in(original[name], new)) for name, new in there.items()])
 
 
-def _take_back(scheduler: Scheduler) -> None:
-    if not _wants_it(scheduler):
-        return
-    _in_force.carriers -= 1
-    if _in_force.carriers == 0:
+def take_back() -> None:
+    """Undo one `put_in_place`."""
+    _in_force.users -= 1
+    if _in_force.users == 0:
         while _in_force.undo:
             _in_force.undo.pop()()
 
 
-start_hooks.append(_put_in_place)
-stop_hooks.append(_take_back)
+def _started(scheduler: Scheduler, _: bool) -> None:
+    if _wants_it(scheduler):
+        put_in_place()
+
+
+def _stopping(scheduler: Scheduler) -> None:
+    if _wants_it(scheduler):
+        take_back()
+
+
+start_hooks.append(_started)
+stop_hooks.append(_stopping)

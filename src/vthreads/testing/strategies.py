@@ -1,0 +1,191 @@
+"""How schedules are chosen: at random, by priorities that change a few times, or all of them up to a bound.
+
+A strategy makes a chooser for each run, until it has no more. This file does not know threads, only their numbers.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Literal, Protocol, get_args
+
+from .interleaving import Chooser, Interleaving
+from .schedule import Schedule, Switch
+
+__all__ = ["STRATEGIES", "Exhaustive", "FixedSchedule", "Priorities", "RandomWalk", "Strategy", "StrategyName"]
+
+StrategyName = Literal["random", "pct", "exhaustive"]
+
+
+class Strategy(Protocol):
+    """Makes the chooser of each run."""
+
+    def next_run(self) -> Chooser | None:
+        """Make the next chooser; None if there is nothing left to try."""
+
+
+class FixedSchedule:
+    """A chooser that follows a schedule."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._switches = dict(schedule.switches)
+
+    def choose(self, decision: int, run: Interleaving, free: bool) -> int:
+        """Choose as `Chooser` says."""
+        wanted = self._switches.get(decision)
+        if wanted is None:
+            return 0
+        candidates = run.candidates()
+        return candidates.index(wanted) if wanted in candidates else 0
+
+    def ended(self, run: Interleaving) -> None:
+        """What it does does not depend on it."""
+
+
+# --- at random
+
+# How often a running thread is preempted, at one of so many points: short programs and long ones have bugs at all of
+# these.
+RATES = (1 / 2, 1 / 4, 1 / 16, 1 / 64)
+
+
+class RandomWalk:
+    """Everywhere somebody else with some probability, the same throughout a run."""
+
+    def __init__(self, seed: int, max_preemptions: int) -> None:
+        self._seed = seed
+        self._runs = 0
+
+    def next_run(self) -> Chooser:
+        """Make a chooser with a seed of its own; there is always one more."""
+        self._runs += 1
+        random = Random(f"{self._seed}/{self._runs}")
+        return _RandomChooser(random, RATES[self._runs % len(RATES)])
+
+
+class _RandomChooser:
+    def __init__(self, random: Random, rate: float) -> None:
+        self._random = random.random
+        self._rate = rate
+
+    def choose(self, decision: int, run: Interleaving, free: bool) -> int:
+        if free:
+            return int(self._random() * len(run.candidates()))
+        if self._random() >= self._rate:
+            return 0
+        return 1 + int(self._random() * (len(run.candidates()) - 1))
+
+    def ended(self, run: Interleaving) -> None:
+        """The next run has a seed of its own."""
+
+
+# --- priorities
+
+
+class Priorities:
+    """PCT, of Burckhardt, Kothari, Musuvathi and Nagarakatte: A Randomized Scheduler with Probabilistic Guarantees of
+    Finding Bugs, ASPLOS 2010.
+
+    Each thread has a random priority, and the highest that can run does; at d - 1 random points the running thread
+    falls below all others. A bug that needs d things to happen in a certain order is found in one run with a
+    probability of at least 1 / (n * k ** (d - 1)), for n threads and k decisions. k is taken from the longest run so
+    far. A thread that yields falls below the others as well, and a run that has become four times as long as those
+    before goes on at random: with strict priorities, who waits in a loop for a thread of lower priority waits for ever.
+    """  # noqa: D205  # the authors do not fit the first line
+
+    def __init__(self, seed: int, max_preemptions: int) -> None:
+        self._seed = seed
+        self._preemptions = max_preemptions
+        self._runs = 0
+        self.longest = 1
+
+    def next_run(self) -> Chooser:
+        """Make a chooser with a seed of its own; there is always one more."""
+        self._runs += 1
+        random = Random(f"{self._seed}/{self._runs}")
+        points = {random.randrange(self.longest): level for level in range(self._preemptions)}
+        return _PriorityChooser(self, random, points, 4 * self.longest + 100)
+
+
+class _PriorityChooser:
+    def __init__(self, strategy: Priorities, random: Random, points: dict[int, int], patience: int) -> None:
+        self._strategy = strategy
+        self._random = random
+        self._points = points
+        self._patience = patience
+        self._priorities: dict[int, float] = {}
+        self._lowest = -len(points)
+
+    def choose(self, decision: int, run: Interleaving, free: bool) -> int:
+        candidates = run.candidates()
+        if decision >= self._patience:
+            return self._random.randrange(len(candidates))
+        for number in candidates:
+            if number not in self._priorities:
+                self._priorities[number] = 1 + self._random.random()
+        if not free and decision in self._points:
+            # Below all others; of those that fell, the order is that of the levels, which is random.
+            self._priorities[candidates[0]] = -self._points[decision]
+        if run.yielded is not None:
+            self._lowest -= 1
+            self._priorities[run.yielded] = self._lowest
+        return max(range(len(candidates)), key=lambda index: self._priorities[candidates[index]])
+
+    def ended(self, run: Interleaving) -> None:
+        self._strategy.longest = max(self._strategy.longest, run.decisions)
+
+
+# --- all of them
+
+
+class Exhaustive:
+    """Every schedule with at most so many preemptions, those with few first; the idea is that of CHESS (Musuvathi and
+    Qadeer: Iterative Context Bounding for Systematic Testing of Multithreaded Programs, PLDI 2007).
+
+    Each schedule is run once: whatever a run could have done otherwise after its last switch is one more schedule.
+    """  # noqa: D205  # the authors do not fit the first line
+
+    def __init__(self, seed: int, max_preemptions: int) -> None:
+        # By number of preemptions, the schedules still to be run.
+        self._waiting: list[list[tuple[Switch, ...]]] = [[] for _ in range(max_preemptions + 1)]
+        self._waiting[0].append(())
+        self._level = 0
+
+    def next_run(self) -> Chooser | None:
+        """Make a chooser for the next schedule that was not run yet."""
+        while self._level < len(self._waiting):
+            if self._waiting[self._level]:
+                return _ExhaustiveChooser(self, self._waiting[self._level].pop())
+            self._level += 1
+        return None
+
+    def add(self, switches: tuple[Switch, ...], preempts: bool) -> None:
+        """A run that was just made could have gone on by `switches`."""
+        level = self._level + preempts
+        if level < len(self._waiting):
+            self._waiting[level].append(switches)
+
+
+class _ExhaustiveChooser:
+    def __init__(self, strategy: Exhaustive, switches: tuple[Switch, ...]) -> None:
+        self._strategy = strategy
+        self._given = switches
+        self._fixed = dict(switches)
+        self._from = switches[-1][0] + 1 if switches else 0
+        self._others: list[tuple[Switch, bool]] = []
+
+    def choose(self, decision: int, run: Interleaving, free: bool) -> int:
+        candidates = run.candidates()
+        if decision >= self._from:
+            self._others += [((decision, number), not free) for number in candidates[1:]]
+            return 0
+        wanted = self._fixed.get(decision, candidates[0])
+        return candidates.index(wanted) if wanted in candidates else 0
+
+    def ended(self, run: Interleaving) -> None:
+        for switch, preempts in reversed(self._others):
+            self._strategy.add((*self._given, switch), preempts)
+
+
+STRATEGIES: dict[str, type[RandomWalk] | type[Priorities] | type[Exhaustive]] = dict(
+    zip(get_args(StrategyName), (RandomWalk, Priorities, Exhaustive), strict=True)
+)
