@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
+from types import FrameType
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from ..errors import DeadlockError
@@ -35,6 +36,7 @@ __all__ = [
     "ending_os_threads",
     "exit_process",
     "forking_os_threads",
+    "frames_of_os_threads",
     "is_main_carrier",
     "join_at_exit",
     "now",
@@ -142,14 +144,14 @@ def _other_os_threads() -> bool:
     # One that was just started has no frame yet, but a place in limbo; one that ends has a frame, but no place left.
     starting: dict[Any, Any] = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
     known: dict[int, Any] = threading._active  # type: ignore[attr-defined]  # likewise
-    alive = _idents_of_os_threads()
+    alive = frames_of_os_threads().keys()
     ending_os_threads.intersection_update(alive)
     over = ending_os_threads - known.keys()
     return bool(starting) or bool(alive - own_os_threads - over - {get_ident()})
 
 
-def _idents_of_os_threads() -> set[int]:
-    """Those that have a Python frame.
+def frames_of_os_threads() -> dict[int, FrameType]:
+    """The innermost Python frame of each OS thread that has one, by ident.
 
     Python 3.11 holds a lock while it collects the frames. Were the garbage collector to run Python code in the midst of
     that, an OS thread that ends then would wait for the lock while it holds the GIL, and everything would stand still.
@@ -157,7 +159,7 @@ def _idents_of_os_threads() -> set[int]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return set(sys._current_frames())
+        return sys._current_frames()
     finally:
         if collecting:
             gc.enable()

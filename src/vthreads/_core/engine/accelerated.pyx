@@ -510,6 +510,11 @@ cdef class Timers:
     def __len__(self):
         return len(self._heap) - self._cancelled
 
+    def __iter__(self):
+        """Each timer that was not cancelled, as time and owner. For looking at, from any OS thread."""
+        cdef Timer timer
+        return iter([(timer.when, timer.owner) for timer in self._heap if timer.owner is not None])
+
     cpdef Timer add(self, double when, owner):
         cdef Timer timer = Timer.__new__(Timer)
         timer.when = when
@@ -774,6 +779,16 @@ cdef class Descriptors:
         if self._at(entry.fd) is entry:
             self.forget(entry.fd)
 
+    def waits(self):
+        """Who waits for which entry and direction. For looking at, from any OS thread."""
+        cdef Descriptor entry
+        return [
+            (entry, direction, waiter)
+            for entry in list(self._entries.values())
+            for direction in (READ, WRITE)
+            for waiter in list(entry._waiting(direction))
+        ]
+
     cpdef report(self, int fd, int events):
         """The poller says that `fd` is ready."""
         cdef Descriptor entry = self._at(fd)
@@ -989,6 +1004,7 @@ cdef class Scheduler:
     cdef bint _asleep
     cdef int _switches
     cdef double _poll_at, _cool_at
+    cdef unsigned long long _earlier_switches
     cdef greenlet _starter
     cdef readonly list _pool
     cdef Py_ssize_t _pool_size
@@ -1053,6 +1069,10 @@ cdef class Scheduler:
         self._inbox.append((function, args))
         if self._asleep:
             self.poller.interrupt()
+
+    def switches(self):
+        """How often a fiber has parked, yielded or ended so far."""
+        return self._earlier_switches + self._switches
 
     # --- on the carrier
 
@@ -1265,6 +1285,7 @@ cdef class Scheduler:
         heard = heard or bool(self._inbox)
         self._empty_inbox()
         now = self.now()
+        self._earlier_switches += self._switches
         self._switches = 0
         self._poll_at = now + SLICE
         if now >= self._cool_at:

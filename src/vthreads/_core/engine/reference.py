@@ -241,6 +241,8 @@ class Scheduler:
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._asleep = False
         self._switches = 0
+        # Those before the last poll.
+        self._earlier_switches = 0
         self._poll_at = -inf
         self._starter = greenlet(self._start_greenlets)
         self._pool: list[greenlet] = []
@@ -254,6 +256,10 @@ class Scheduler:
         self._inbox.append((function, args))
         if self._asleep:
             self.poller.interrupt()
+
+    def switches(self) -> int:
+        """How often a fiber has parked, yielded or ended so far."""
+        return self._earlier_switches + self._switches
 
     # --- on the carrier
 
@@ -442,6 +448,7 @@ class Scheduler:
         heard = bool(events) or bool(self._inbox)
         self._empty_inbox()
         now = self._now()
+        self._earlier_switches += self._switches
         self._switches = 0
         self._poll_at = now + SLICE
         return self.timers.expire(now) or heard
