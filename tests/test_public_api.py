@@ -53,6 +53,7 @@ PROMISED = [
     "local",
     "patch",
     "unpatch",
+    "dump",
     "Cancelled",
     "Interrupted",
     "GroupClosed",
