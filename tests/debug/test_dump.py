@@ -19,8 +19,8 @@ from jsonschema import Draft202012Validator
 import vthreads
 from vthreads import CancelScope, ThreadGroup, dump, fail_after, move_on_after, offload, shield, sleep
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "reference" / "dump.schema.json").read_text())
-VALIDATOR = Draft202012Validator(SCHEMA)
+SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "dump.schema.json"
+VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text()))
 
 
 def look(**options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from types import FrameType
 
@@ -18,9 +19,9 @@ __all__ = ["describe_deadlock", "describe_wait", "threads_below"]
 def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
     """Every virtual thread of `scheduler` that has not ended, in order of depth."""
     groups = scheduler.background, scheduler.threads, scheduler.daemons
-    nodes: list[CancelNode] = [scheduler.root, *(group._scope for group in groups)]
+    nodes: deque[CancelNode] = deque([scheduler.root, *(group._scope for group in groups)])
     while nodes:
-        node = nodes.pop(0)
+        node = nodes.popleft()
         if isinstance(node, VirtualThread):
             yield node
         nodes.extend(list(node._children or ()))

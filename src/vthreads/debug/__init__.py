@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from .dumps import dump
+from .load import load
+from .occasions import dump_on_deadlock, dump_on_signal
+from .serving import serve
 from .snapshot import snapshot
 
-__all__ = ["dump", "snapshot"]
+__all__ = ["dump", "dump_on_deadlock", "dump_on_signal", "load", "serve", "snapshot"]

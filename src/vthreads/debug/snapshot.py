@@ -27,7 +27,7 @@ from .holders import held_in
 from .places import Place, add_source, frame_of, place_of, stack_from
 from .waits import LOCKS, Waits
 
-__all__ = ["FORMAT", "Data", "ask", "snapshot", "tree_of"]
+__all__ = ["FORMAT", "ask", "name_of_os_thread", "snapshot", "tree_of"]
 
 T = TypeVar("T")
 Data = dict[str, Any]
@@ -83,10 +83,11 @@ def _os_threads(stacks: bool) -> Iterator[Data]:
     """Those that are neither carriers nor the runtime's own nor the one that asks."""
     others = frames_of_os_threads()
     for ident in others.keys() - carriers.keys() - own_os_threads - {get_ident()}:
-        yield {"ident": ident, "name": _name_of(ident), "stack": stack_from(others[ident]) if stacks else []}
+        yield {"ident": ident, "name": name_of_os_thread(ident), "stack": stack_from(others[ident]) if stacks else []}
 
 
-def _name_of(ident: int) -> str:
+def name_of_os_thread(ident: int) -> str:
+    """Name the OS thread `ident` as `threading` does."""
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
     return known[ident].name if ident in known else f"OS thread {ident}"
 
@@ -129,7 +130,7 @@ def _look_at(scheduler: Scheduler, stacks: bool, patience: float) -> Data:
     tree, has_answered = ask(scheduler, lambda: tree_of(scheduler, stacks), patience)
     frame = None if has_answered else frames_of_os_threads().get(scheduler.ident)
     return {
-        "os_thread": {"ident": scheduler.ident, "name": _name_of(scheduler.ident)},
+        "os_thread": {"ident": scheduler.ident, "name": name_of_os_thread(scheduler.ident)},
         "pinned": not has_answered,
         "stack": stack_from(frame),
         "now": scheduler.clock.now(),
@@ -206,7 +207,7 @@ class _Tree:
         wait, waited_for = self._waits.of(thread, frame)
         if isinstance(waited_for, LOCKS):
             owner = getattr(waited_for.statistics(), "owner", None)
-            wait["owner"] = None if owner is None else {"ident": owner, "name": _name_of(owner), "at": None}
+            wait["owner"] = None if owner is None else {"ident": owner, "name": name_of_os_thread(owner), "at": None}
             self._unowned.setdefault(id(waited_for), []).append(wait)
         return wait
 
@@ -244,7 +245,7 @@ class _Tree:
             self._note_held(innermost, thread.ident, thread.name)
         for ident, innermost in frames_of_os_threads().items():
             if ident not in carriers:
-                self._note_held(innermost, ident, _name_of(ident))
+                self._note_held(innermost, ident, name_of_os_thread(ident))
 
     def _note_held(self, frame: FrameType | None, ident: int, name: str) -> None:
         while frame is not None:

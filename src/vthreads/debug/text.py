@@ -49,6 +49,10 @@ def duration(seconds: float) -> str:
     return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 # --- a carrier and its tree
 
 
@@ -56,14 +60,12 @@ def _carrier(carrier: Data, stacks: bool) -> Iterator[str]:
     states = ", ".join(f"{count} {state}" for state, count in sorted(carrier["threads"].items()))
     yield (
         f"carrier {carrier['os_thread']['name']!r} ({carrier['poller']}): "
-        f"threads {states}; {carrier['timers']} timers, {carrier['switches']} switches"
+        f"threads {states}; {_counted(carrier['timers'], 'timer')}, {carrier['switches']} switches so far"
     )
     if carrier["pinned"]:
         yield f"{INDENT}PINNED: it did not answer, so what follows may be torn; it is in"
         yield from _stack(carrier["stack"], INDENT * 2)
-    cycle = lock_cycle(carrier["tree"])
-    if cycle:
-        yield from (f"{INDENT}{line}" for line in describe_cycle(cycle))
+    yield from (INDENT + line for line in describe_cycle(lock_cycle(carrier["tree"])))
     for node, more in _folded(carrier["tree"]):
         margin = INDENT * (node["depth"] + 1)
         yield margin + DESCRIBE[node["type"]](node)
@@ -119,7 +121,7 @@ def _thread(thread: Data) -> str:
 
 
 def _group(group: Data) -> str:
-    parts = [f"group {group['name']!r} {group['state']}", f"{group['members']} members"]
+    parts = [f"group {group['name']!r} {group['state']}", _counted(group["members"], "member")]
     if group["queued"]:
         parts.append(f"{group['queued']} of them queued")
     if group["failures"]:
@@ -211,7 +213,7 @@ WAITS: dict[str, Callable[[Data], str]] = {
     "lock": _lock,
     "thread": _of_thread,
     "future": _of_thread,
-    "group": lambda wait: f"waits for the {wait['members']} members of {wait['object']}",
+    "group": lambda wait: f"waits for {_counted(wait['members'], 'member')} of {wait['object']}",
     "offload": lambda wait: f"waits for {wait['function']} on an OS thread",
     "permit": lambda wait: f"waits to start, for a permit of {wait['object']}",
     "timer": lambda wait: "sleeps",
@@ -238,7 +240,9 @@ def lock_cycle(tree: list[Data]) -> list[Data]:
 
 
 def describe_cycle(cycle: list[Data]) -> list[str]:
-    """Say who waits for whom, a line each."""
+    """Say who waits for whom, a line each; nothing of an empty cycle."""
+    if not cycle:
+        return []
     lines = ["DEADLOCK: these wait for one another's locks in a circle"]
     for thread in cycle:
         at = thread["waits_for"]["at"]

@@ -71,7 +71,9 @@ def shown(value: Any) -> str:
     """`value` in words, by its repr if that is known to be harmless."""
     cls = type(value)
     if cls.__module__.partition(".")[0] in SHOWN_BY_REPR:
-        return repr(value)
+        text = repr(value)
+        # Locks look alike, and it matters which one it is.
+        return f"{text[:-1]} at {id(value):#x}>" if isinstance(value, LOCKS) and " at 0x" not in text else text
     return f"<{cls.__module__}.{cls.__qualname__} object at {id(value):#x}>"
 
 
