@@ -430,7 +430,7 @@ def test_the_text_shows_like_threads_once(virtual):
         return text
 
     text = virtual(root)
-    assert 1 == text.count("waits for <Event")
+    assert 1 == text.count("waits in Event.wait() of <Event")
     assert "and 999 more like it, 'member-1' to 'member-999', parked for up to 999 ms" in text
 
 

@@ -286,7 +286,7 @@ def test_top_shows_states_switches_delay_and_the_longest_waits(start):
         "waits",
     ] == head.split()
     assert ["MainThread", "0", "0", "5"] == carrier.split()[:4]
-    assert "waits for <Queue size=0" in text
+    assert "waits in Queue.get() of <Queue size=0" in text
     assert "[getter]" in text
     assert 2 == len(program.look("top", "--once", "--interval", "0.1", "--slowest", "2").splitlines()) - 6
 

@@ -72,9 +72,7 @@ def _carrier(carrier: Data, stacks: bool) -> Iterator[str]:
         if node["type"] == "thread" and stacks:
             yield from _details(node, margin + INDENT)
         if more:
-            longest = max(other["parked_for"] or 0.0 for other in more)
-            names = f"{more[0]['name']!r}" if len(more) == 1 else f"{more[0]['name']!r} to {more[-1]['name']!r}"
-            yield f"{margin}and {len(more)} more like it, {names}, parked for up to {duration(longest)}"
+            yield f"{margin}and {_like_it(more)}"
 
 
 def _folded(tree: list[Data]) -> Iterator[tuple[Data, list[Data]]]:
@@ -95,13 +93,21 @@ def _folded(tree: list[Data]) -> Iterator[tuple[Data, list[Data]]]:
 
 
 def _likeness(thread: Data) -> Any:
-    wait = thread["waits_for"]
-    if wait is None or wait["kind"] == "lock":
+    wait = thread["waits_for"] or {"kind": None, "call": None, "at": None}
+    if wait["kind"] == "lock":
         # Whom a thread waits for is worth a line.
         return None
     stack = tuple((place["file"], place["line"]) for place in thread["stack"])
     place = wait["at"] and (wait["at"]["file"], wait["at"]["line"])
-    return thread["parent"], thread["function"], thread["cancelled"], wait["kind"], wait["call"], place, stack
+    what = wait["kind"], wait["call"], place, stack
+    return thread["parent"], thread["state"], thread["function"], thread["cancelled"], what
+
+
+def _like_it(threads: list[Data]) -> str:
+    first, last = threads[0]["name"], threads[-1]["name"]
+    text = f"{len(threads)} more like it, {first!r}" + (f" to {last!r}" if len(threads) > 1 else "")
+    spans = [thread["parked_for"] for thread in threads if thread["parked_for"] is not None]
+    return f"{text}, parked for up to {duration(max(spans))}" if spans else text
 
 
 def _thread(thread: Data) -> str:
@@ -176,7 +182,7 @@ def _call(call: Data, carriers: list[Data]) -> str:
 def describe_wait(wait: Data) -> str:
     """Say what a thread waits for, and until when."""
     describe = WAITS.get(wait["kind"])
-    text = f"waits for {wait['object'] or wait['kind']}" if describe is None else describe(wait)
+    text = f"waits in {wait['call']}() of {wait['object']}" if describe is None else describe(wait)
     return text if wait["due_in"] is None else f"{text}, due in {duration(wait['due_in'])}"
 
 
