@@ -66,7 +66,10 @@ def test_another_deadlock_has_no_note_unless_the_tree_is_asked_for(clock):
 @no_handler
 def test_the_tree_is_added_when_asked_for(clock, whole_tree):
     (note,) = notes_of(starve, clock)
-    assert "thread 'MainThread' parked for 0 ms: waits in Queue.get() of <Queue size=0 maxsize=0 getters=1 putters=0>" in note
+    assert (
+        "thread 'MainThread' parked for 0 ms: waits in Queue.get() of <Queue size=0 maxsize=0 getters=1 putters=0>"
+        in note
+    )
     assert "Queue().join() or Queue().get()" in note
 
 
