@@ -39,14 +39,18 @@ def threads(tree):
     return {node["name"]: node for node in tree if node["type"] == "thread"}
 
 
+def let_park(thread):
+    while thread.state.value != "parked":
+        # A checkpoint after a long run yields before it parks.
+        vthreads.checkpoint()
+
+
 def wait_of(spawn_it, run=True):
     """What the thread that `spawn_it(group)` starts waits for."""
     with ThreadGroup() as group:
         thread = spawn_it(group).thread
         thread.name = "waiter"
-        while thread.state.value != "parked":
-            # A checkpoint after a long run yields before it parks.
-            vthreads.checkpoint()
+        let_park(thread)
         wait = threads(here(look())["tree"])["waiter"]["waits_for"]
         group.cancel()
     return wait
@@ -465,7 +469,9 @@ def dump_on_os_thread(**options):
 def test_a_carrier_that_switches_answers_an_os_thread():
     def root():
         with ThreadGroup() as group:
-            group.spawn(sleep, 60).thread.name = "sleeper"
+            sleeper = group.spawn(sleep, 60).thread
+            sleeper.name = "sleeper"
+            let_park(sleeper)
             data = dump_on_os_thread(patience=30)
             group.cancel()
         return data
@@ -495,7 +501,9 @@ def test_a_pinned_carrier_is_read_from_outside_and_shows_the_stack_that_pins_it(
         os_thread = threading.Thread(target=look_on)
         os_thread.start()
         with ThreadGroup() as group:
-            group.spawn(sleep, 60).thread.name = "sleeper"
+            sleeper = group.spawn(sleep, 60).thread
+            sleeper.name = "sleeper"
+            let_park(sleeper)
             pin()
             group.cancel()
         os_thread.join()

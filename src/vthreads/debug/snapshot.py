@@ -13,7 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from math import inf
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 from .._core.cancel import CancelNode, CancelScope
@@ -21,6 +21,7 @@ from .._core.engine import Scheduler, State, carriers, engine_name
 from .._core.group import ThreadGroup
 from .._core.originals import allocate_lock, get_ident
 from .._core.runtime import frames_of_os_threads, own_os_threads
+from .._core.spawn_site import SpawnSite
 from .._core.thread import VirtualThread
 from ..os_calls import calls_under_way, name_of
 from .holders import held_in
@@ -160,6 +161,7 @@ class _Tree:
         self._now = scheduler.clock.now()
         self._waits = Waits(scheduler)
         self._frames: dict[VirtualThread, FrameType | None] = {}
+        self._sites: dict[tuple[CodeType, int], str] = {}
         # Waits for a lock that does not say who holds it, by the lock's id.
         self._unowned: dict[int, list[Data]] = {}
         self.nodes: list[Data] = []
@@ -199,9 +201,16 @@ class _Tree:
             "waits_for": self._wait(thread, frame) if parked else None,
             "cancelled": None if affected_by is None else affected_by._cancel_reason or "no reason was given",
             "interrupts": len(thread._interrupts or ()),
-            "spawned_at": [str(site) for site in thread.sites],
+            "spawned_at": [self._told(site) for site in thread.sites],
             "stack": stack_from(frame) if self._stacks else [],
         }
+
+    def _told(self, site: SpawnSite) -> str:
+        # Looking for the line takes longer than all the rest, and most threads come from the same few places.
+        place = site._code, site._instruction
+        if place not in self._sites:
+            self._sites[place] = str(site)
+        return self._sites[place]
 
     def _wait(self, thread: VirtualThread, frame: FrameType | None) -> Data:
         wait, waited_for = self._waits.of(thread, frame)

@@ -93,13 +93,12 @@ def _folded(tree: list[Data]) -> Iterator[tuple[Data, list[Data]]]:
 
 
 def _likeness(thread: Data) -> Any:
-    wait = thread["waits_for"] or {"kind": None, "call": None, "at": None}
-    if wait["kind"] == "lock":
-        # Whom a thread waits for is worth a line.
-        return None
+    wait = thread["waits_for"] or {"kind": None, "call": None, "object": None, "at": None}
     stack = tuple((place["file"], place["line"]) for place in thread["stack"])
     place = wait["at"] and (wait["at"]["file"], wait["at"]["line"])
-    what = wait["kind"], wait["call"], place, stack
+    # Of a lock it matters which one it is, and who holds it.
+    lock = (wait["object"], (wait["owner"] or {}).get("ident")) if wait["kind"] == "lock" else None
+    what = wait["kind"], wait["call"], lock, place, stack
     return thread["parent"], thread["state"], thread["function"], thread["cancelled"], what
 
 
