@@ -1,16 +1,11 @@
-"""`dump`: all virtual threads of the process, as text or JSON."""
+"""`dump`: all virtual threads of the process, as text or JSON. What it takes is loaded at the first call."""
 
 from __future__ import annotations
-
-import json
-
-from .snapshot import PATIENCE, snapshot
-from .text import render
 
 __all__ = ["dump"]
 
 
-def dump(format: str = "text", *, stacks: bool = True, patience: float = PATIENCE) -> str:
+def dump(format: str = "text", *, stacks: bool = True, patience: float = 0.5) -> str:
     """Show every virtual thread of the process: what it waits for, since when, where it is and where it was spawned.
 
     Not a checkpoint, but on a virtual thread others may run while source files are read. Thread-safe; may be called
@@ -27,5 +22,10 @@ def dump(format: str = "text", *, stacks: bool = True, patience: float = PATIENC
     """
     if format not in ("text", "json"):
         raise ValueError(f'format={format!r}: choose "text" or "json"')
+    import json
+
+    from .snapshots import snapshot
+    from .text import render
+
     data = snapshot(stacks=stacks, patience=patience)
     return render(data, stacks=stacks) if format == "text" else json.dumps(data, indent=1)

@@ -2,7 +2,7 @@
 
 Environment variables ask for them without a change of the program; they are read when the first carrier starts.
 `VTHREADS_DEBUG=1`: serve the process (`python -m vthreads ps` and its like), and add the whole tree to a
-`DeadlockError`. `VTHREADS_DUMP_SIGNAL=SIGUSR1`: `dump_on_signal`.
+`DeadlockError`. `VTHREADS_DUMP_SIGNAL=SIGUSR1`: `dump_on_signal`. Loaded with the package, so what this needs is not.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from .._core.engine import Scheduler
 from .._core.runtime import deadlock_notes, start_hooks
 from ..signals import quiet_handlers, set_handler
 from .dumps import dump
-from .serving import serve
-from .snapshot import tree_of
-from .text import describe_cycle, lock_cycle
 
 __all__ = ["dump_on_deadlock", "dump_on_signal"]
 
@@ -67,6 +64,9 @@ def _note_of_deadlock(scheduler: Scheduler) -> str:
     try:
         if _Wishes.tree_on_deadlock:
             return dump()
+        from .snapshots import tree_of
+        from .text import describe_cycle, lock_cycle
+
         return "\n".join(describe_cycle(lock_cycle(tree_of(scheduler, False))))
     except Exception as error:  # noqa: BLE001  # told in its place: the deadlock itself has to come out
         return f"the threads could not be looked at: {type(error).__name__}: {error}"
@@ -84,6 +84,8 @@ def _read_environment(scheduler: Scheduler, patch: bool) -> None:
         return
     _Wishes.environment_read = True
     if os.environ.get("VTHREADS_DEBUG", "0") not in ("", "0"):
+        from .serving import serve
+
         dump_on_deadlock()
         serve()
     name = os.environ.get("VTHREADS_DUMP_SIGNAL")

@@ -21,9 +21,9 @@ from typing import Any
 from .._core.fork import watch_forks
 from .._core.originals import allocate_lock, get_ident
 from .._core.runtime import after_fork_hooks, own_os_threads
-from .load import load
+from .loads import load
 from .meeting import forget_dead, leave, own_socket
-from .snapshot import snapshot
+from .snapshots import snapshot
 
 __all__ = ["is_serving", "serve", "stop_serving"]
 

@@ -19,7 +19,7 @@ from .._core.runtime import frames_of_os_threads
 from .._core.thread import VirtualThread
 from ..os_calls import calls_under_way
 from .places import add_source, frame_of, stack_from
-from .snapshot import name_of_os_thread
+from .snapshots import name_of_os_thread
 from .waits import Waits
 
 __all__ = ["load"]
