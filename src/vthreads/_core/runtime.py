@@ -151,7 +151,8 @@ def _other_os_threads() -> bool:
     # One that was just started has no frame yet, but a place in limbo; one that ends has a frame, but no place left.
     starting: dict[Any, Any] = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
     known: dict[int, Any] = threading._active  # type: ignore[attr-defined]  # likewise
-    alive = frames_of_os_threads().keys()
+    # Only the idents: with the frames it would refer to itself, by its own frame.
+    alive = set(frames_of_os_threads())
     ending_os_threads.intersection_update(alive)
     over = ending_os_threads - known.keys()
     return bool(starting) or bool(alive - own_os_threads - over - {get_ident()})
