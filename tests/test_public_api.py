@@ -54,6 +54,7 @@ PROMISED = [
     "patch",
     "unpatch",
     "trace",
+    "dump",
     "Cancelled",
     "Interrupted",
     "GroupClosed",

@@ -23,7 +23,7 @@ from .channels import Channel, receive_any
 from .combinators import first_completed, gather, race
 from .completion import as_completed, wait
 from .conditions import Condition
-from .debug import trace
+from .debug import dump, trace
 from .errors import (
     Cancelled,
     ChannelClosed,
@@ -78,6 +78,7 @@ __all__ = [
     "as_completed",
     "checkpoint",
     "current_thread",
+    "dump",
     "errors",
     "fail_after",
     "fail_at",

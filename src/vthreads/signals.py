@@ -31,7 +31,7 @@ from ._core.thread import VirtualThread
 from ._core.wait_queue import WaitQueue
 from .offload import leave_calls_behind
 
-__all__ = ["get_handler", "handled", "set_handler", "set_wakeup_fd"]
+__all__ = ["get_handler", "handled", "quiet_handlers", "set_handler", "set_wakeup_fd"]
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -55,6 +55,9 @@ class _Signals:
 
 
 state = _Signals()
+
+# Handlers that unpark nobody: whether one of them is set, a carrier where all is parked is in a deadlock.
+quiet_handlers: list[Handler] = [default_int_handler]
 
 # Who waits until a handler of the user's has run.
 handled = WaitQueue()
@@ -162,7 +165,7 @@ def _stopping(scheduler: Scheduler) -> None:
 def _user_handlers(scheduler: Scheduler) -> bool:
     """Whether a handler of the user's could still unpark somebody."""
     return scheduler is state.scheduler and any(
-        handler is not default_int_handler for handler in state.handlers.values()
+        not any(handler is quiet for quiet in quiet_handlers) for handler in state.handlers.values()
     )
 
 

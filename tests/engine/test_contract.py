@@ -107,6 +107,24 @@ def test_very_many_threads_end_at_once(virtual):
     assert 0 == virtual(root)
 
 
+def test_the_scheduler_counts_switches_and_shows_its_timers(virtual):
+    def root():
+        scheduler = vthreads.current_thread().scheduler
+        before = scheduler.switches
+        for _ in range(200):
+            sleep(0)
+        with ThreadGroup() as g:
+            sleeper = g.spawn(sleep, 60).thread
+            timers = [(when, owner is sleeper) for when, owner in scheduler.timers]
+            g.cancel()
+        return timers, scheduler.switches - before
+
+    timers, switches = virtual(root)
+    assert [(60.0, True)] == timers
+    # 200 yields; then both park, and one ends.
+    assert 203 == switches
+
+
 class Observer:
     """Notes what it is told; the root is told of as well, and left out."""
 

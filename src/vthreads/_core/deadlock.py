@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from types import FrameType
 
 from .cancel import CancelNode
 from .engine import Fiber, Scheduler, State
@@ -16,9 +18,9 @@ __all__ = ["describe_deadlock", "describe_wait", "threads_below"]
 def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
     """Every virtual thread of `scheduler` that has not ended, in order of depth."""
     groups = scheduler.background, scheduler.threads, scheduler.daemons
-    nodes: list[CancelNode] = [scheduler.root, *(group._scope for group in groups)]
+    nodes: deque[CancelNode] = deque([scheduler.root, *(group._scope for group in groups)])
     while nodes:
-        node = nodes.pop(0)
+        node = nodes.popleft()
         if isinstance(node, VirtualThread):
             yield node
         nodes.extend(list(node._children or ()))
@@ -40,22 +42,26 @@ HOW_IT_WAITS = {Fiber.__module__, State.__module__, VirtualThread.__module__, Wa
 def describe_wait(thread: VirtualThread) -> str:
     """What a parked thread waits in: the call of this package with its object, and the line that made it."""
     frame = thread.frame()
-    outside, call = first_frame_outside(frame), None
+    outside = first_frame_outside(frame)
+    what = _call_under_way(thread, frame, outside)
+    if outside is None:
+        return what
+    return f"{what}, called at {outside.f_code.co_filename}:{outside.f_lineno} in {outside.f_code.co_name}"
+
+
+def _call_under_way(thread: VirtualThread, frame: FrameType | None, outside: FrameType | None) -> str:
+    if thread.waits_for is not None:
+        # A compiled call, which has no frame.
+        name, waited_for = thread.waits_for
+        return f"{name}()" if waited_for is None else f"{name}() of {waited_for!r}"
+    call = None
     while frame is not None and frame is not outside:
         # The outermost of our calls that says what is waited for, and not how.
         if frame.f_globals["__name__"] not in HOW_IT_WAITS:
             call = frame
         frame = frame.f_back
-    if thread.waits_for is not None:
-        name, of = thread.waits_for
-        what = f"{name}()" if of is None else f"{name}() of {of!r}"
-    elif call is not None:
-        what = f"{call.f_code.co_qualname}()"
-        if "self" in call.f_locals:
-            what += f" of {call.f_locals['self']!r}"
-    else:
+    if call is None:
         # Before its first run a thread can only wait for its turn; later it parked by itself.
-        what = "the queue of its group" if outside is None else "park()"
-    if outside is None:
-        return what
-    return f"{what}, called at {outside.f_code.co_filename}:{outside.f_lineno} in {outside.f_code.co_name}"
+        return "the queue of its group" if outside is None else "park()"
+    what = f"{call.f_code.co_qualname}()"
+    return f"{what} of {call.f_locals['self']!r}" if "self" in call.f_locals else what

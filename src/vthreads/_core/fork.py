@@ -25,7 +25,7 @@ from .runtime import (
 )
 from .thread import VirtualThread
 
-__all__: list[str] = []
+__all__ = ["watch_forks"]
 
 
 class _ForkedRoot:
@@ -117,10 +117,11 @@ class _Registration:
     done = False
 
 
-def _register(scheduler: Scheduler, patch: bool) -> None:
+def watch_forks() -> None:
+    """Let the child of a fork be set right, by the hooks of the layers above as well; the first carrier asks for it."""
     if not _Registration.done:
         _Registration.done = True
         os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
 
-start_hooks.insert(0, _register)
+start_hooks.insert(0, lambda scheduler, patch: watch_forks())

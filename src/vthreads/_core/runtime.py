@@ -33,6 +33,7 @@ __all__ = [
     "after_fork_hooks",
     "checkpoint",
     "current_thread",
+    "deadlock_notes",
     "ending_os_threads",
     "exit_process",
     "forking_os_threads",
@@ -61,6 +62,8 @@ preempt_hooks: list[Callable[[Scheduler, float], None]] = []
 after_fork_hooks: list[Callable[[], None]] = []
 # Asked when all is parked: true if something outside could still unpark somebody on this carrier.
 outside_sources: list[Callable[[Scheduler], bool]] = []
+# Asked for what to add to a `DeadlockError`, between two switches of its carrier; an empty text adds nothing.
+deadlock_notes: list[Callable[[Scheduler], str]] = []
 # OS threads that belong to the runtime and do nothing of their own accord, by ident.
 own_os_threads: set[int] = set()
 # OS threads that have run their last Python code, by ident, as long as the interpreter still shows them.
@@ -137,6 +140,10 @@ class Carrier:
         """Tell the root; or, if its wait cannot be given up, whoever can be reached."""
         parked = [thread for thread in threads_below(self.scheduler) if thread.state is State.PARKED]
         error = DeadlockError(describe_deadlock(parked))
+        for tell in deadlock_notes:
+            note = tell(self.scheduler)
+            if note:
+                error.add_note(note)
         for thread in [self.root, *parked]:
             thread.interrupt_with(error, polite=False)
             if thread.state is not State.PARKED:
@@ -147,7 +154,8 @@ def _other_os_threads() -> bool:
     # One that was just started has no frame yet, but a place in limbo; one that ends has a frame, but no place left.
     starting: dict[Any, Any] = threading._limbo  # type: ignore[attr-defined]  # not in the type stubs
     known: dict[int, Any] = threading._active  # type: ignore[attr-defined]  # likewise
-    alive = frames_of_os_threads().keys()
+    # Only the idents: with the frames it would refer to itself, by its own frame.
+    alive = set(frames_of_os_threads())
     ending_os_threads.intersection_update(alive)
     over = ending_os_threads - known.keys()
     return bool(starting) or bool(alive - own_os_threads - over - {get_ident()})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from . import bench, run
+from . import bench, looking, run
 
 __all__ = ["COMMANDS", "main"]
 
@@ -27,11 +27,22 @@ def _demo(arguments: Sequence[str]) -> int:
     return run.execute(partial(run.module, "vthreads.cli.demo"), arguments)
 
 
+def _top(arguments: Sequence[str]) -> int:
+    # Its library is an extra, which the other commands do without.
+    from . import top
+
+    return top.main(arguments)
+
+
 COMMANDS = {
     "run": Command("run a script, module or piece of code on virtual threads", run.main),
     "bench": Command(
         "measure what operations cost, beside asyncio, uvloop, trio, gevent, OS threads and C", bench.main
     ),
+    "ps": Command("list the virtual threads of a running process", looking.ps),
+    "pstree": Command("print the tree of threads and groups of a running process", looking.pstree),
+    "dump": Command("print the tree of a running process with all stacks, or as JSON", looking.dump),
+    "top": Command("show how busy a running process is, again and again", _top),
     "demo": Command("download 1,000 URLs at once, then again with one that fails", _demo),
 }
 

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from .._core.runtime import current_thread, run
 from .._core.spawn_site import is_own_frame
 from ..debug import watch_stalls
+from ..debug.serving import serve
 from ..patching import patch
 
 __all__ = ["code", "execute", "main", "module", "script"]
@@ -47,13 +48,18 @@ def main(arguments: Sequence[str]) -> int:
         description="Run blocking Python code on virtual threads. Everything after the program is given to it.",
     )
     parser.add_argument("--threads", action="store_true", help="threading.Thread starts virtual threads, too")
-    parser.add_argument("--debug", action="store_true", help="report what keeps others waiting for longer than 0.1 s")
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="report what keeps others waiting for 0.1 s, and let `vthreads top` and its like look into the process",
+    )
     parser.add_argument("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="a file, directory or zip file")
     parser.add_argument("-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="a module, by its name")
     parser.add_argument("-c", dest="code", metavar="CODE", nargs=argparse.REMAINDER, help="the program itself")
     options = parser.parse_args(arguments)
     if options.debug:
         watch_stalls()
+        serve()
     for load, given in ((module, options.module), (code, options.code), (script, options.script)):
         if given:
             return execute(partial(load, given[0]), given[1:], threads=options.threads)

@@ -6,7 +6,7 @@ An engine defines
 - `Scheduler(poller, clock, order)`: run queue, timers, poller and inbox of one carrier.
     - on its own OS thread: `adopt`, `start`, `make_ready`, `make_next`, `park`, `yield_now`, `timers`, `descriptors`,
       `close`;
-    - from any OS thread: `post`.
+    - from any OS thread: `post`; and for looking at, `switches` and iteration over `timers`.
 - Of a fiber, on its own OS thread: `check`, `give_way`, `yield_now`, `park`; from any OS thread: `unpark`, `rouse`.
   While its flag `pending` is set, these ask the subclass what to raise: `raise_due`, `park_pending`, `raise_aborted`.
 - `become_carrier`, `cease_carrier`, `running`: which scheduler, and which fiber, runs on this OS thread.

@@ -527,6 +527,11 @@ cdef class Timers:
     def __len__(self):
         return len(self._heap) - self._cancelled
 
+    def __iter__(self):
+        """Each timer that was not cancelled, as time and owner. For looking at, from any OS thread."""
+        cdef Timer timer
+        return iter([(timer.when, timer.owner) for timer in self._heap if timer.owner is not None])
+
     cpdef Timer add(self, double when, owner):
         cdef Timer timer = Timer.__new__(Timer)
         timer.when = when
@@ -790,6 +795,16 @@ cdef class Descriptors:
         """`forget`, unless the number belongs to a later entry by now."""
         if self._at(entry.fd) is entry:
             self.forget(entry.fd)
+
+    def waits(self):
+        """Who waits for which entry and direction. For looking at, from any OS thread."""
+        cdef Descriptor entry
+        return [
+            (entry, direction, waiter)
+            for entry in list(self._entries.values())
+            for direction in (READ, WRITE)
+            for waiter in list(entry._waiting(direction))
+        ]
 
     cpdef report(self, int fd, int events):
         """The poller says that `fd` is ready."""

@@ -163,6 +163,15 @@ class Descriptors:
         if self._entries.get(entry.fd) is entry:
             self.forget(entry.fd)
 
+    def waits(self) -> list[tuple[Descriptor, int, Waiter]]:
+        """Who waits for which entry and direction. For looking at, from any OS thread."""
+        return [
+            (entry, direction, waiter)
+            for entry in list(self._entries.values())
+            for direction in (READ, WRITE)
+            for waiter in list(entry._waiting(direction))
+        ]
+
     def report(self, fd: int, events: int) -> None:
         """The poller says that `fd` is ready."""
         entry = self._entries.get(fd)

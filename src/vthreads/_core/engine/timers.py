@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
@@ -40,6 +41,10 @@ class Timers:
 
     def __len__(self) -> int:
         return len(self._heap) - self._cancelled
+
+    def __iter__(self) -> Iterator[tuple[float, Owner]]:
+        """Each timer that was not cancelled, as time and owner, in no order. For looking at, from any OS thread."""
+        return iter([(timer.when, owner) for timer in self._heap if (owner := timer.owner) is not None])
 
     def add(self, when: float, owner: Owner) -> Timer:
         """Let `owner.expire()` be called at `when` (clock seconds)."""

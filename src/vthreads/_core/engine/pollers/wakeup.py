@@ -49,6 +49,9 @@ class WakeupPipe:
             # In the child of a fork, whoever held the lock is not there to give it back.
             self._closing = RLock()
         with self._closing:
+            if self._closed:
+                # Once more, where `run` ends in the child of a fork: the numbers may mean other files by now.
+                return
             self._closed = True
             close_fd(self.read_fd)
             close_fd(self.write_fd)

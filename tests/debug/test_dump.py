@@ -1,0 +1,545 @@
+"""What `dump` tells of the threads of this process, as data and as text."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import select
+import socket
+import threading
+from _thread import allocate_lock
+from functools import partial
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+import vthreads
+from vthreads import CancelScope, ThreadGroup, dump, fail_after, move_on_after, offload, shield, sleep
+
+SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "dump.schema.json"
+VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text()))
+
+
+def look(**options):
+    """The data of a dump, checked against the schema."""
+    data = json.loads(dump("json", **options))
+    VALIDATOR.validate(data)
+    return data
+
+
+def here(data):
+    """The carrier of this OS thread."""
+    return next(carrier for carrier in data["carriers"] if carrier["os_thread"]["ident"] == threading.get_ident())
+
+
+def threads(tree):
+    return {node["name"]: node for node in tree if node["type"] == "thread"}
+
+
+def let_park(thread):
+    while thread.state.value != "parked":
+        # A checkpoint after a long run yields before it parks.
+        vthreads.checkpoint()
+
+
+def wait_of(spawn_it, run=True):
+    """What the thread that `spawn_it(group)` starts waits for."""
+    with ThreadGroup() as group:
+        thread = spawn_it(group).thread
+        thread.name = "waiter"
+        let_park(thread)
+        wait = threads(here(look())["tree"])["waiter"]["waits_for"]
+        group.cancel()
+    return wait
+
+
+# --- the tree
+
+
+def test_the_tree_holds_threads_scopes_and_groups_where_they_are(virtual):
+    def nest():
+        with fail_after(20), shield(10), ThreadGroup("inner") as inner:
+            inner.spawn(sleep, 60).thread.name = "child"
+            sleep(60)
+
+    def root():
+        with ThreadGroup("outer") as outer:
+            outer.spawn(nest).thread.name = "nest"
+            sleep(1)
+            tree = here(look())["tree"]
+            outer.cancel()
+        return tree
+
+    tree = virtual(root)
+    assert ["thread", "group", "thread", "scope", "scope", "group", "thread"] == [node["type"] for node in tree]
+    assert [None, 0, 1, 2, 3, 4, 5] == [node["parent"] for node in tree]
+    assert list(range(7)) == [node["depth"] for node in tree]
+    assert (19, 9) == (tree[3]["deadline_in"], tree[4]["shield_ends_in"])
+    assert ["outer", "inner"] == [node["name"] for node in tree if node["type"] == "group"]
+    assert ["parked", 1] == [threads(tree)["child"][key] for key in ("state", "parked_for")]
+
+
+def test_a_shield_without_an_end_shows(virtual):
+    def root():
+        with shield(None):
+            return here(look())["tree"][1], dump()
+
+    scope, text = virtual(root)
+    assert (True, None) == (scope["shielded"], scope["shield_ends_in"])
+    assert "shield without an end" in text
+
+
+def test_a_thread_that_is_cancelled_tells_why(virtual):
+    def stubborn():
+        with shield(30):
+            sleep(60)
+
+    def root():
+        with move_on_after(100):
+            with ThreadGroup("dying") as group:
+                group.spawn(stubborn).thread.name = "stubborn"
+                with CancelScope(shield=True):
+                    group.cancel("the owner has gone")
+                    sleep(1)
+                    return here(look())["tree"]
+
+    tree = virtual(root)
+    group = next(node for node in tree if node["type"] == "group")
+    assert "the owner has gone" == group["cancelled"]
+
+
+def test_the_background_group_is_there_once_it_has_members(virtual):
+    def root():
+        groups_before = [node["name"] for node in here(look())["tree"] if node["type"] == "group"]
+        vthreads.spawn(sleep, 1)
+        return groups_before, [node["name"] for node in here(look())["tree"] if node["type"] == "group"]
+
+    assert ([], ["background"]) == virtual(root)
+
+
+def test_a_thread_tells_its_function_its_stack_and_where_it_was_spawned(virtual):
+    def work():
+        sleep(60)
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(work).thread.name = "worker"
+            thread = threads(here(look())["tree"])["worker"]
+            without = threads(here(look(stacks=False))["tree"])["worker"]
+            group.cancel()
+        return thread, without
+
+    thread, without = virtual(root)
+    assert thread["function"].endswith("work")
+    assert ["sleep(60)"] == [place["source"] for place in thread["stack"]]
+    assert re.search(r"test_dump\.py\", line \d+, in .*root$", thread["spawned_at"][0])
+    assert [] == without["stack"]
+
+
+def test_a_thread_that_has_not_run_waits_for_a_permit(virtual):
+    def root():
+        with ThreadGroup("narrow", max_concurrency=1) as group:
+
+            def member():
+                group.spawn(sleep, 1).thread.name = "queued"
+                sleep(1)
+
+            group.spawn(member)
+            tree = here(look())["tree"]
+        return threads(tree)["queued"]["waits_for"]["kind"], tree[1]["queued"]
+
+    assert ("permit", 1) == virtual(root)
+
+
+# --- what is waited for
+
+
+def test_a_sleep_tells_when_it_is_due(virtual):
+    def root():
+        return wait_of(lambda group: group.spawn(sleep, 60))
+
+    wait = virtual(root)
+    assert ("timer", 60, "sleep") == (wait["kind"], wait["due_in"], wait["call"])
+
+
+MAKERS = {
+    "event": lambda group: group.spawn(vthreads.Event().wait),
+    "standard event": lambda group: group.spawn(threading.Event().wait),
+    "queue": lambda group: group.spawn(vthreads.Queue().get),
+    "standard queue": lambda group: group.spawn(queue.Queue().get),
+    "channel": lambda group: group.spawn(vthreads.Channel().receive),
+    "semaphore": lambda group: group.spawn(vthreads.Semaphore(0).acquire),
+    "standard semaphore": lambda group: group.spawn(threading.Semaphore(0).acquire),
+    "barrier": lambda group: group.spawn(vthreads.Barrier(2).wait),
+}
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_the_kind_of_object_is_told(virtual, kind):
+    def root():
+        return wait_of(MAKERS[kind])
+
+    assert kind.removeprefix("standard ") == virtual(root, patch=True)["kind"]
+
+
+def wait_in(condition):
+    with condition:
+        condition.wait(7)
+
+
+@pytest.mark.parametrize("module", [vthreads, threading], ids=lambda module: module.__name__)
+def test_waiting_for_a_condition_is_told_from_waiting_for_its_lock(virtual, module):
+    def root():
+        condition = module.Condition()
+        waiting = wait_of(lambda group: group.spawn(wait_in, condition))
+        with condition:
+            entering = wait_of(lambda group: group.spawn(wait_in, condition))
+        return waiting, entering
+
+    waiting, entering = virtual(root, patch=True)
+    assert ("condition", "lock") == (waiting["kind"], entering["kind"])
+    assert 7 == waiting["due_in"]
+
+
+def test_a_future_and_a_join_name_the_thread(virtual):
+    def root():
+        with ThreadGroup() as group:
+            target = group.spawn(sleep, 60)
+            target.thread.name = "target"
+            waits = [
+                wait_of(lambda inner: inner.spawn(target.result)),
+                wait_of(lambda inner: inner.spawn(target.thread.join, 5)),
+            ]
+            group.cancel()
+        return waits
+
+    result, join = virtual(root)
+    assert ("future", "target", None) == (result["kind"], result["thread"]["name"], result["due_in"])
+    assert ("thread", "target", 5) == (join["kind"], join["thread"]["name"], join["due_in"])
+
+
+def test_the_end_of_a_group_counts_the_members(virtual):
+    def body():
+        with ThreadGroup("crew") as crew:
+            for _ in range(3):
+                crew.spawn(sleep, 60)
+
+    def root():
+        return wait_of(lambda group: group.spawn(body))
+
+    wait = virtual(root)
+    assert ("group", 3) == (wait["kind"], wait["members"])
+
+
+@pytest.mark.real
+def test_a_socket_tells_its_peer():
+    def root():
+        ours, theirs = socket.socketpair(), socket.create_server(("127.0.0.1", 0))
+        with theirs, ours[0], ours[1]:
+            client = socket.create_connection(theirs.getsockname())
+            server, _ = theirs.accept()
+            with client, server:
+                reading = wait_of(lambda group: group.spawn(server.recv, 1))
+                accepting = wait_of(lambda group: group.spawn(theirs.accept))
+                return reading, accepting, "{}:{}".format(*client.getsockname()), server.fileno()
+
+    reading, accepting, address, fd = vthreads.run(root)
+    assert [
+        {"fd": fd, "until": "read", "file": "socket", "local": reading["descriptors"][0]["local"], "peer": address}
+    ] == (reading["descriptors"])
+    assert (None, "read") == (accepting["descriptors"][0]["peer"], accepting["descriptors"][0]["until"])
+
+
+@pytest.mark.real
+def test_a_pipe_and_a_select_tell_their_descriptors():
+    def root():
+        reader, writer = os.pipe()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            reading = wait_of(lambda group: group.spawn(os.read, reader, 1))
+            selecting = wait_of(lambda group: group.spawn(select.select, [reader, listener], [], []))
+            address = "{}:{}".format(*listener.getsockname())
+        os.close(reader)
+        os.close(writer)
+        return reading, selecting, address
+
+    reading, selecting, address = vthreads.run(root)
+    assert reading["descriptors"][0]["file"].startswith("pipe:")
+    assert [None, address] == [one.get("local") for one in selecting["descriptors"]]
+
+
+@pytest.mark.real
+def test_an_offloaded_call_is_named_and_an_abandoned_one_stays():
+    gate = threading.Event()
+
+    def hold():
+        gate.wait()
+
+    def root():
+        waiting = wait_of(lambda group: group.spawn(partial(offload, hold, on_cancel="abandon")))
+        calls = look()["calls"]
+        text = dump()
+        gate.set()
+        return waiting, calls, text
+
+    waiting, calls, text = vthreads.run(root, patch=False)
+    assert ("offload", True) == (waiting["kind"], waiting["function"].endswith("hold"))
+    assert [True] == [call["abandoned"] for call in calls]
+    assert "abandoned: nobody waits for it any more" in text
+
+
+# --- who holds a lock
+
+
+def take_and_keep(lock):
+    with lock:
+        sleep(60)
+
+
+def take_by_acquire(lock):
+    lock.acquire()
+    sleep(60)
+
+
+def take(lock):
+    with lock:
+        pass
+
+
+class Owner:
+    def __init__(self, lock):
+        self.lock = lock
+
+    def keep(self):
+        with self.lock:
+            sleep(60)
+
+    def keep_enclosed(self):
+        with vthreads.CancelScope(), self.lock.lock():
+            sleep(60)
+
+
+def owner_while(keep, take):
+    with ThreadGroup() as group:
+        holder = group.spawn(keep).thread
+        holder.name = "holder"
+        wait = wait_of(lambda inner: inner.spawn(take))
+        group.cancel()
+        return wait["kind"], wait["owner"]
+
+
+# By name, since those of `threading` are exchanged when the runtime starts.
+@pytest.mark.parametrize("name", ["Lock", "RLock"])
+@pytest.mark.parametrize("module", [vthreads, threading], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("keep", [take_and_keep, lambda lock: Owner(lock).keep()], ids=["name", "attribute"])
+def test_the_holder_of_a_lock_is_found_by_its_block(virtual, module, name, keep):
+    def root():
+        lock = getattr(module, name)()
+        return owner_while(partial(keep, lock), partial(take, lock))
+
+    kind, owner = virtual(root, patch=True)
+    assert ("lock", "holder") == (kind, owner["name"])
+    assert owner["at"]["function"] in ("take_and_keep", "Owner.keep")
+
+
+def test_a_lock_that_was_acquired_by_hand_tells_its_holder_only_if_it_knows_it(virtual):
+    def root():
+        plain, reentrant = vthreads.Lock(), vthreads.RLock()
+        return (
+            owner_while(partial(take_by_acquire, plain), partial(take, plain))[1],
+            owner_while(partial(take_by_acquire, reentrant), partial(take, reentrant))[1],
+        )
+
+    plain, reentrant = virtual(root)
+    assert plain is None
+    assert ("holder", None) == (reentrant["name"], reentrant["at"])
+
+
+def test_the_holder_of_a_mutex_is_found_by_its_block(virtual):
+    def take_enclosed(mutex):
+        with mutex.lock():
+            pass
+
+    def root():
+        mutex = vthreads.Mutex({})
+        return owner_while(Owner(mutex).keep_enclosed, partial(take_enclosed, mutex))
+
+    kind, owner = virtual(root)
+    assert ("lock", "holder", "Owner.keep_enclosed") == (kind, owner["name"], owner["at"]["function"])
+
+
+def test_who_has_left_the_block_or_only_enters_it_holds_nothing(virtual):
+    def enter_and_leave(lock, other):
+        with other, lock:
+            pass
+        sleep(60)
+
+    def root():
+        lock, other = vthreads.Lock(), vthreads.Lock()
+        lock.acquire()
+        with ThreadGroup() as group:
+            group.spawn(enter_and_leave, lock, other).thread.name = "enters"
+            entering = wait_of(lambda inner: inner.spawn(take, lock))["owner"]
+            before = wait_of(lambda inner: inner.spawn(take, other))["owner"]
+            lock.release()
+            sleep(1)
+            lock.acquire()
+            left = wait_of(lambda inner: inner.spawn(take, lock))["owner"]
+            group.cancel()
+        return entering, before["name"], left
+
+    assert (None, "enters", None) == virtual(root)
+
+
+def test_a_circle_of_locks_is_told_in_the_text(virtual):
+    def take_both(first, second):
+        with first:
+            sleep(1)
+            with second:
+                pass
+
+    def root():
+        a, b = vthreads.Lock(), threading.Lock()
+        with ThreadGroup() as group:
+            group.spawn(take_both, a, b).thread.name = "one"
+            group.spawn(take_both, b, a).thread.name = "two"
+            sleep(2)
+            text = dump()
+            group.cancel()
+        return text
+
+    text = virtual(root, patch=True)
+    circle = text[text.index("DEADLOCK") :].splitlines()[1:3]
+    assert ["'one'", "'two'"] == sorted(line.split()[0] for line in circle)
+    assert all(re.search(r"waits for .*, held by '(one|two)' in .*take_both at ", line) for line in circle)
+
+
+# --- as text
+
+
+def test_the_text_shows_like_threads_once(virtual):
+    def wait(event):
+        event.wait()
+
+    def root():
+        event = vthreads.Event()
+        with ThreadGroup("crowd") as group:
+            for number in range(1000):
+                group.spawn(wait, event).thread.name = f"member-{number}"
+                sleep(0.001)
+            text = dump()
+            event.set()
+        return text
+
+    text = virtual(root)
+    assert 1 == text.count("waits in Event.wait() of <Event")
+    assert "and 999 more like it, 'member-1' to 'member-999', parked for up to 999 ms" in text
+
+
+def test_the_text_can_leave_the_stacks_out(virtual):
+    assert "File" in virtual(dump)
+    assert "File" not in virtual(partial(dump, stacks=False))
+
+
+def test_without_a_carrier_there_is_little_to_tell():
+    assert [] == look()["carriers"]
+    assert "no carrier" in dump()
+
+
+def test_another_format_is_refused():
+    with pytest.raises(ValueError, match='format=\'xml\': choose "text" or "json"'):
+        dump("xml")
+
+
+# --- from other OS threads
+
+
+def dump_on_os_thread(**options):
+    """What a plain OS thread is told."""
+    answers = []
+    os_thread = threading.Thread(target=lambda: answers.append(look(**options)), name="asks")
+    os_thread.start()
+    os_thread.join()
+    return answers[0]
+
+
+@pytest.mark.real
+def test_a_carrier_that_switches_answers_an_os_thread():
+    def root():
+        with ThreadGroup() as group:
+            sleeper = group.spawn(sleep, 60).thread
+            sleeper.name = "sleeper"
+            let_park(sleeper)
+            data = dump_on_os_thread(patience=30)
+            group.cancel()
+        return data
+
+    (carrier,) = vthreads.run(root)["carriers"]
+    assert not carrier["pinned"]
+    sleeper = threads(carrier["tree"])["sleeper"]
+    assert ("timer", "parked") == (sleeper["waits_for"]["kind"], sleeper["state"])
+
+
+@pytest.mark.real
+def test_a_pinned_carrier_is_read_from_outside_and_shows_the_stack_that_pins_it():
+    answers = []
+    is_pinned = allocate_lock()
+    is_pinned.acquire()
+
+    def look_on():
+        is_pinned.acquire()
+        answers.extend([look(patience=0.05), dump(patience=0.05)])
+
+    def pin():
+        is_pinned.release()
+        while len(answers) < 2:
+            pass
+
+    def root():
+        os_thread = threading.Thread(target=look_on)
+        os_thread.start()
+        with ThreadGroup() as group:
+            sleeper = group.spawn(sleep, 60).thread
+            sleeper.name = "sleeper"
+            let_park(sleeper)
+            pin()
+            group.cancel()
+        os_thread.join()
+        return answers
+
+    data, text = vthreads.run(root, patch=False)
+    (carrier,) = data["carriers"]
+    assert carrier["pinned"]
+    assert "pin()" in [place["source"] for place in carrier["stack"]]
+    assert "PINNED" in text
+    everybody = threads(carrier["tree"])
+    assert ("timer", "running") == (everybody["sleeper"]["waits_for"]["kind"], everybody["MainThread"]["state"])
+    assert carrier["stack"] == everybody["MainThread"]["stack"]
+
+
+@pytest.mark.real
+def test_all_carriers_and_the_other_os_threads_are_shown():
+    def root():
+        begun, end = threading.Event(), threading.Event()
+
+        def on_carrier():
+            vthreads.run(lambda: (begun.set(), offload(end.wait)), patch=False)
+
+        os_threads = [
+            threading.Thread(target=on_carrier, name="second"),
+            threading.Thread(target=end.wait, name="plain"),
+        ]
+        for os_thread in os_threads:
+            os_thread.start()
+        begun.wait()
+        data = look(patience=30)
+        end.set()
+        for os_thread in os_threads:
+            os_thread.join()
+        return data
+
+    data = vthreads.run(root, patch=False)
+    assert {"MainThread", "second"} == {carrier["os_thread"]["name"] for carrier in data["carriers"]}
+    assert "plain" in {os_thread["name"] for os_thread in data["os_threads"]}

@@ -1,0 +1,345 @@
+"""A process that is looked into by another one: permissions, fork, exit, a pinned carrier, and the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+import vthreads.debug
+from vthreads.debug import meeting
+from vthreads.debug.asking import NotServing, ask_process
+from vthreads.debug.serving import is_serving, stop_serving
+
+pytestmark = pytest.mark.real
+
+WAITS = """
+import sys
+from vthreads import Queue, ThreadGroup, run, sleep
+def work():
+    sleep(600)
+def root():
+    with ThreadGroup("workers") as workers:
+        for number in range(3):
+            workers.spawn(work).thread.name = f"worker-{number}"
+        workers.spawn(Queue().get).thread.name = "[getter]"
+        print("ready")
+        sys.stdin.readline()
+        workers.cancel()
+run(root)
+"""
+
+PINNED = """
+import sys, time
+from vthreads import ThreadGroup, run, sleep
+def pin():
+    print("ready")
+    while not select.select([0], [], [], 0.01)[0]:
+        pass
+def root():
+    with ThreadGroup() as group:
+        group.spawn(sleep, 600).thread.name = "sleeper"
+        sleep(0.01)
+        pin()
+        group.cancel()
+import select
+run(root, patch=False)
+"""
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """This process answers, in a directory of its own."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    yield vthreads.debug.serve()
+    stop_serving()
+
+
+# --- the socket
+
+
+def test_the_socket_is_for_its_user_only(served):
+    assert stat.S_ISSOCK(served.stat().st_mode)
+    assert 0o600 == stat.S_IMODE(served.stat().st_mode)
+    assert 0o700 == stat.S_IMODE(served.parent.stat().st_mode)
+    assert os.geteuid() == served.stat().st_uid
+
+
+def test_serving_again_does_nothing_and_stopping_leaves_nothing(served):
+    assert served == vthreads.debug.serve()
+    stop_serving()
+    stop_serving()
+    assert not is_serving()
+    assert not served.parent.exists()
+
+
+def test_a_directory_that_others_may_enter_is_refused(tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "vthreads").mkdir()
+    (tmp_path / "vthreads").chmod(0o755)
+    with pytest.raises(PermissionError, match="nobody else may enter"):
+        vthreads.debug.serve()
+    assert not is_serving()
+
+
+def test_without_a_runtime_directory_it_is_below_that_for_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
+    monkeypatch.setattr(meeting.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(meeting, "USER_DIRECTORIES", str(tmp_path / "none"))
+    path = vthreads.debug.serve()
+    try:
+        assert tmp_path / f"vthreads-{os.geteuid()}" / f"{os.getpid()}.sock" == path
+        assert os.getpid() in meeting.pids()
+    finally:
+        stop_serving()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_gets_no_answer_even_with_the_permission_to_connect(served, tmp_path):
+    # As if somebody had opened the doors: the kernel still says who knocks.
+    for path in (*list(tmp_path.parents)[:-1], tmp_path, served.parent):
+        if path.stat().st_uid == os.geteuid() and path.is_relative_to(tmp_path.parents[1]):
+            path.chmod(0o755)
+    served.chmod(0o666)
+    knock = f"""
+import os, socket
+os.setgid(65534)
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as knocking:
+    knocking.connect({str(served)!r})
+    try:
+        knocking.sendall(b'{{"ask": "dump"}}\\n')
+        print(knocking.recv(1))
+    except (BrokenPipeError, ConnectionResetError):
+        print(b"")
+"""
+    done = subprocess.run([sys.executable, "-c", knock], check=False, capture_output=True, text=True, timeout=30)
+    assert ("b''\n", "") == (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("question", [b"", b"hello\n", b"[]\n", b"x" * 20_000])
+def test_who_speaks_of_something_else_is_left_and_the_next_one_is_answered(served, question):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(served))
+        client.sendall(question)
+        client.shutdown(socket.SHUT_WR)
+        try:
+            answer = client.recv(100)
+        except ConnectionResetError:
+            # Not even read to its end.
+            answer = b""
+    assert answer == b"" or answer.startswith(b'{"error"')
+    assert os.getpid() == ask_process(os.getpid(), "dump")["pid"]
+
+
+def test_what_cannot_be_answered_is_said(served):
+    with pytest.raises(RuntimeError, match="could not answer 'weather': KeyError"):
+        ask_process(os.getpid(), "weather")
+
+
+def test_a_process_that_does_not_serve_is_told_how_to(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(sys, "version_info", (3, 13))
+    with pytest.raises(NotServing, match="VTHREADS_DEBUG=1"):
+        ask_process(os.getppid(), "dump")
+
+
+# --- the life of the process
+
+
+def test_a_process_ends_with_its_main_thread_and_leaves_no_file(start, tmp_path):
+    program = start(WAITS, VTHREADS_DEBUG="1")
+    assert "ready" == program.line()
+    assert (tmp_path / "vthreads" / f"{program.pid}.sock").is_socket()
+    assert (0, "", "") == program.finish()
+    assert not (tmp_path / "vthreads").exists()
+
+
+def test_serving_does_not_hide_a_deadlock(start):
+    program = start(
+        """
+        from vthreads import Event, run
+        run(lambda: Event().wait())
+        """,
+        VTHREADS_DEBUG="1",
+    )
+    status, _, err = program.finish()
+    assert 1 == status
+    assert "DeadlockError" in err
+
+
+def test_the_socket_of_a_killed_process_is_cleared_away(start, tmp_path, served):
+    program = start(WAITS, VTHREADS_DEBUG="1")
+    program.line()
+    place = tmp_path / "vthreads" / f"{program.pid}.sock"
+    program.process.send_signal(signal.SIGKILL)
+    program.process.wait()
+    assert place.exists()
+    with pytest.raises(NotServing, match="no process"):
+        ask_process(program.pid, "dump")
+    assert not place.exists()
+
+
+def test_the_child_of_a_fork_answers_for_itself_and_the_parent_goes_on(start, tmp_path):
+    program = start(
+        """
+        import os, sys, warnings
+        import vthreads, vthreads.debug
+        vthreads.debug.serve()
+        warnings.simplefilter("ignore", DeprecationWarning)  # from 3.12 on: this process has two OS threads
+        def root():
+            vthreads.current_thread().name = "parent"
+            child = os.fork()
+            if not child:
+                vthreads.current_thread().name = "child"
+                sys.stdin.readline()
+                os._exit(0) if "--hard" in sys.argv else sys.exit(0)
+            print(child)
+            os.waitpid(child, 0)
+            print("alone")
+            sys.stdin.readline()
+        vthreads.run(root)
+        """
+    )
+    child = int(program.line())
+    names = [
+        [node["name"] for node in ask(program, pid)["carriers"][0]["tree"] if node["type"] == "thread"]
+        for pid in (program.pid, child)
+    ]
+    program.process.stdin.write("\n")
+    program.process.stdin.flush()
+    assert "alone" == program.line()
+    assert [f"{program.pid}.sock"] == os.listdir(tmp_path / "vthreads")
+    assert [["parent"], ["child"]] == names
+    assert program.pid == ask(program, program.pid)["pid"]
+    assert (0, "", "") == program.finish()
+
+
+def ask(program, pid):
+    return json.loads(program.try_to_look("dump", "--json", pid=pid).stdout)
+
+
+# --- the commands
+
+
+def test_dump_is_what_the_process_itself_would_print(start, dump_schema):
+    program = start(WAITS, VTHREADS_DEBUG="1")
+    program.line()
+    text, data = program.look("dump"), json.loads(program.look("dump", "--json"))
+    dump_schema.validate(data)
+    assert program.pid == data["pid"]
+    assert "group 'workers' open, 4 members" in text
+    assert "sleep(600)" in text
+    assert "and 2 more like it, 'worker-1' to 'worker-2'" in text
+
+
+def test_pstree_shows_the_tree_without_stacks(start):
+    program = start(WAITS, VTHREADS_DEBUG="1")
+    program.line()
+    text = program.look("pstree")
+    assert "group 'workers' open, 4 members" in text
+    assert "sleep(600)" not in text
+
+
+def test_ps_lists_each_thread_and_without_a_process_those_that_answer(start):
+    program = start(WAITS, VTHREADS_DEBUG="1")
+    program.line()
+    lines = program.look("ps").splitlines()
+    processes = subprocess.run(
+        [sys.executable, "-m", "vthreads", "ps"],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=program.environment,
+    ).stdout
+    assert ["CARRIER", "IDENT", "STATE", "FOR", "NAME", "FUNCTION", "WHAT"] == lines[0].split()
+    assert ["MainThread", "[getter]", "worker-0", "worker-1", "worker-2"] == sorted(
+        line[lines[0].index("NAME") : lines[0].index("FUNCTION")].strip() for line in lines[1:]
+    )
+    assert str(program.pid) in [line.split()[0] for line in processes.splitlines()]
+
+
+def test_top_shows_states_switches_delay_and_the_longest_waits(start):
+    program = start(WAITS, VTHREADS_DEBUG="1")
+    program.line()
+    text = program.look("top", "--once", "--interval", "0.1")
+    head, carrier = text.splitlines()[2:4]
+    assert [
+        "carrier",
+        "running",
+        "ready",
+        "parked",
+        "switches/s",
+        "queue",
+        "delay",
+        "timers",
+        "fd",
+        "waits",
+    ] == head.split()
+    assert ["MainThread", "0", "0", "5"] == carrier.split()[:4]
+    assert "waits in Queue.get() of <Queue size=0" in text
+    assert "[getter]" in text
+    assert 2 == len(program.look("top", "--once", "--interval", "0.1", "--slowest", "2").splitlines()) - 6
+
+
+def test_a_pinned_carrier_is_shown_with_the_stack_that_pins_it(start):
+    program = start(PINNED, VTHREADS_DEBUG="1")
+    program.line()
+    top, dump = program.look("top", "--once", "--interval", "0.1"), program.look("dump")
+    assert "PINNED" in top
+    assert "carrier 'MainThread' is pinned" in top
+    assert "PINNED: it did not answer" in dump
+    for text in (top, dump):
+        assert "while not select.select([0], [], [], 0.01)[0]:" in text
+        assert "sleeper" in text
+    assert (0, "", "") == program.finish()
+
+
+def test_top_goes_on_until_the_process_ends(start):
+    program = start(WAITS, VTHREADS_DEBUG="1")
+    program.line()
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "vthreads", "top", str(program.pid), "--interval", "0.05"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=program.environment,
+    )
+    assert "process" in watching.stdout.readline()
+    program.finish()
+    out, err = watching.communicate(timeout=30)
+    assert (0, "") == (watching.returncode, err)
+    assert f"process {program.pid} has ended, or answers no more" == out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", ["ps", "pstree", "dump", "top"])
+def test_a_command_says_why_there_is_no_answer(start, command):
+    program = start(WAITS)
+    program.line()
+    refused = program.try_to_look(command)
+    assert (1, "") == (refused.returncode, refused.stdout)
+    assert f"process {program.pid}" in refused.stderr
+
+
+def test_run_with_debug_serves_the_program(tmp_path):
+    tmp_path.chmod(0o700)
+    program = "import os, vthreads.debug.serving as s; print(s.is_serving(), os.listdir(os.environ['XDG_RUNTIME_DIR']))"
+    done = subprocess.run(
+        [sys.executable, "-m", "vthreads", "run", "--debug", "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    assert "True ['vthreads']\n" == done.stdout
+    assert [] == os.listdir(tmp_path)
