@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,7 +18,6 @@ from .._core.current import carriers, running
 from .._core.deadlock import threads_below
 from .._core.engine import Scheduler, State
 from .._core.engine.pollers.wakeup import WakeupPipe
-from .._core.engine.timers import Timer
 from .._core.originals import sleep
 from .._core.runtime import own_os_threads
 from .._core.semaphore import BoundedSemaphore, Semaphore
@@ -37,9 +35,6 @@ __all__ = ["LeakError", "Snapshot", "check_nothing_leaked"]
 DESCRIPTORS = next((path for path in ("/proc/self/fd", "/dev/fd") if os.path.isdir(path)), None)
 # Real seconds that OS threads which are ending have to do so.
 OS_THREADS_END_WITHIN = 0.25
-
-# Timers, of whichever engine: a compiled one has a class of its own.
-TIMERS: set[type] = {Timer, getattr(sys.modules[Scheduler.__module__], "Timer", Timer)}
 
 # What may be held, by class: how much of it is. By the class itself, since asking a proxy for its class runs its code.
 HELD: dict[type, Callable[[Any], int]] = {
@@ -93,7 +88,8 @@ class Snapshot:
         self._descriptors = _descriptors()
         self._os_threads = _os_threads()
         # The objects as well: an id may be given out again.
-        self._held, self._timers = _held_and_timers()
+        self._held = _held()
+        self._timers = self._armed_timers()
 
     def leaks(self) -> list[str]:
         """Describe what there is more of now than then."""
@@ -114,6 +110,11 @@ class Snapshot:
     def _virtual_threads(self) -> Iterator[VirtualThread]:
         return iter(()) if self._scheduler is None else threads_below(self._scheduler)
 
+    def _armed_timers(self) -> dict[tuple[int, float], Any]:
+        """The owners, by identity and time."""
+        timers = iter(()) if self._scheduler is None else iter(self._scheduler.timers)
+        return {(id(owner), when): owner for when, owner in timers}
+
     def _of_the_runtime(self) -> Iterator[str]:
         leaked = {thread for thread in self._virtual_threads() if thread.state is not State.ENDED} - self._threads
         for thread in sorted(leaked, key=lambda thread: thread.thread_ident):
@@ -121,11 +122,10 @@ class Snapshot:
         here = running()
         if here is not None and here.scheduler is self._scheduler and here.innermost is not self._innermost:
             yield f"{here.innermost!r}, which {here!r} has not left"
-        held_now, timers_now = _held_and_timers()
-        for timer in timers_now.values():
-            if id(timer) not in self._timers and timer.owner not in leaked:
-                yield f"a timer of {timer.owner!r}, due at {timer.when:g}"
-        for number, (thing, held) in held_now.items():
+        for (_, when), owner in self._armed_timers().items():
+            if (id(owner), when) not in self._timers and owner not in leaked:
+                yield f"a timer of {owner!r}, due at {when:g}"
+        for number, (thing, held) in _held().items():
             if held > self._held.get(number, (thing, _held_by_nobody(thing)))[1]:
                 yield _describe_held(thing)
 
@@ -165,13 +165,9 @@ def _describe_held(thing: Any) -> str:
     return f"{thing!r}, which was not released"
 
 
-def _held_and_timers() -> tuple[dict[int, tuple[Any, int]], dict[int, Any]]:
-    """What may be held, with how much of it is, and the timers that are armed. One look at every object."""
-    wanted = {*HELD, *TIMERS}
-    found = [thing for thing in gc.get_objects() if type(thing) in wanted]
-    held = {id(thing): (thing, HELD[type(thing)](thing)) for thing in found if type(thing) in HELD}
-    timers = {id(thing): thing for thing in found if type(thing) in TIMERS and thing.owner is not None}
-    return held, timers
+def _held() -> dict[int, tuple[Any, int]]:
+    """What may be held, with how much of it is. One look at every object."""
+    return {id(thing): (thing, HELD[type(thing)](thing)) for thing in gc.get_objects() if type(thing) in HELD}
 
 
 def _descriptors() -> dict[int, tuple[int, int]]:

@@ -23,6 +23,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
+from _thread import TIMEOUT_MAX
+
 from ...errors import Cancelled, Empty, Full, ShutDown
 from ..clock import MonotonicClock
 from ..order import FifoOrder
@@ -1800,10 +1802,16 @@ cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
 
 
 cdef object _seconds(blocking, timeout):
-    """The arguments of `acquire` as seconds, or None for no limit."""
-    if blocking and timeout == -1:
+    """The arguments of `acquire` as seconds, or None for no limit. Checked here, as it works to the very end."""
+    if timeout == -1:
         return None
-    return modules["vthreads.locks"].checked_timeout(blocking, timeout)
+    if not blocking:
+        raise ValueError("can't specify a timeout for a non-blocking call")
+    if not timeout >= 0:
+        raise ValueError("timeout value must be a non-negative number")
+    if timeout > TIMEOUT_MAX:
+        raise OverflowError("timeout value is too large")
+    return timeout
 
 
 cdef class Lock:
@@ -1910,7 +1918,7 @@ cdef inline unsigned long long _ident_here() except? 0:
 cdef class _HoldWanted:
     """Somebody who waits for an RLock, and how it will be held then."""
 
-    cdef object _waiter
+    cdef readonly object _waiter
     cdef unsigned long long _owner
     cdef int _count
 
@@ -2147,7 +2155,7 @@ cdef class Semaphore:
 cdef class _Offer:
     """A putter that waits for room, with its item. Whoever makes room passes the queue that takes the item."""
 
-    cdef object _item, _waiter
+    cdef readonly object _item, _waiter
 
     def unpark(self, answer):
         if not isinstance(answer, _Exchange):
