@@ -8,6 +8,7 @@ of a first-in-first-out order is a ring, timers are a heap of doubles, and who r
 import os
 import socket
 from collections import deque
+from contextvars import Context
 from errno import EBADF
 from functools import update_wrapper
 from math import inf
@@ -247,7 +248,9 @@ cdef extern from *:
     """
     /* The result, or NULL with an exception set, which Cython is not told of. */
     static PyObject *vt_call(PyObject *function, PyObject *arguments, PyObject *keywords) {
-        return PyObject_Call(function, arguments, keywords == Py_None ? NULL : keywords);
+        if (keywords != Py_None) return PyObject_Call(function, arguments, keywords);
+        return PyObject_Vectorcall(
+            function, ((PyTupleObject *)arguments)->ob_item, (size_t)PyTuple_GET_SIZE(arguments), NULL);
     }
     static PyObject *vt_call_in_a_frame(PyObject *caller, PyObject *function, PyObject *arguments, PyObject *keywords) {
         PyObject *given[] = {function, arguments, keywords};
@@ -264,9 +267,28 @@ cdef extern from *:
         Py_DECREF(module);
         return function;
     }
+    static int vt_has_context(void) { return PyThreadState_Get()->context != NULL; }
+    /* A copy of the context, None for an empty one. */
+    static PyObject *vt_copy_context(void) {
+        PyObject *context = PyThreadState_Get()->context;
+        Py_ssize_t count = context == NULL ? 0 : PyObject_Size(context);
+        if (count < 0) return NULL;
+        if (count == 0) Py_RETURN_NONE;
+        return PyContext_CopyCurrent();
+    }
+    /* The context itself, made if there is none. */
+    static PyObject *vt_context(void) {
+        PyObject *copy = vt_has_context() ? NULL : PyContext_CopyCurrent();
+        if (PyErr_Occurred()) return NULL;
+        Py_XDECREF(copy);
+        return Py_NewRef(PyThreadState_Get()->context);
+    }
     static int vt_is_traced(void) { return PyThreadState_Get()->c_tracefunc != NULL; }
     """
     bint vt_is_traced()
+    bint vt_has_context()
+    object vt_copy_context()
+    object vt_context()
     object vt_time_sleep(object (*call)(object, object))
     PyObject *vt_call(object function, object arguments, object keywords)
     PyObject *vt_call_in_a_frame(object caller, object function, object arguments, object keywords)
@@ -295,7 +317,6 @@ cdef extern from "pythread.h":
     enum: NOWAIT_LOCK, WAIT_LOCK
 
 cdef extern from "Python.h":
-    object PyContext_CopyCurrent()
     int PyWeakref_CheckRef(object reference)
     int _PyBytes_Resize(PyObject **data, Py_ssize_t size) except -1
     int PySys_Audit(const char *event, const char *format, ...) except -1
@@ -822,7 +843,9 @@ cdef class Fiber:
     """What the scheduler switches. It stays on its scheduler for life: greenlets cannot change their OS thread."""
 
     cdef public Scheduler scheduler
-    cdef public object context, state, _greenlet, _abort, _wake
+    cdef public object state, _greenlet, _abort, _wake
+    # None while it is empty: then the interpreter makes one when the first variable is set.
+    cdef object _context
     # The name of a compiled call that parks, and its object.
     cdef object _waits_in, _waits_on
     cdef public double parked_at
@@ -884,6 +907,27 @@ cdef class Fiber:
             self.raise_due()
 
     @property
+    def context(self):
+        if self._context is None:
+            self._context = self._own_context()
+        return self._context
+
+    @context.setter
+    def context(self, context):
+        self._context = context
+
+    cdef object _own_context(self):
+        """The context that the interpreter made for it, or a new one that it runs in from now on."""
+        if self._greenlet is PyGreenlet_GetCurrent() or self.scheduler.running is self:
+            return vt_context()
+        if self._greenlet is None:
+            return Context()
+        found = self._greenlet.gr_context
+        if found is None:
+            found = self._greenlet.gr_context = Context()
+        return found
+
+    @property
     def _call(self):
         """What a virtual thread runs: a function, its arguments and keywords; kept without a tuple of their own."""
         return None if self._function is None else (self._function, self._arguments, self._keywords or {})
@@ -933,6 +977,28 @@ cdef class Fiber:
 
     def raise_aborted(self):
         """Raise what `park` was aborted for."""
+
+    # --- the end of a virtual thread
+
+    cdef int _succeed(self, PyObject *owned) except -1:
+        value = <object>owned
+        Py_DECREF(value)
+        self._function = self._arguments = self._keywords = None
+        if not _end_quietly(self, value):
+            self.end(value, None)
+        return 0
+
+    cdef int _fail(self) except -1:
+        error = None
+        try:
+            vt_failed()
+        except BaseException as raised:  # carried to whoever asks for the result
+            error = raised
+        # The frame of this call would only be noise in the user's traceback.
+        error.__traceback__ = error.__traceback__.tb_next
+        self._function = self._arguments = self._keywords = None
+        self.end(None, error)
+        return 0
 
     # --- being unparked
 
@@ -1234,7 +1300,8 @@ cdef class Scheduler:
         while self._next is not None:
             fiber, self._next = self._next, None
             # Set from inside: greenlet takes one that is suspended without any Python frame for one that runs elsewhere.
-            me.gr_context = fiber.context
+            if fiber._context is not None or vt_has_context():
+                me.gr_context = fiber._context
             if type(fiber) is VirtualThread:
                 _run(fiber)
             else:
@@ -1580,7 +1647,7 @@ def spawn(self, fn, /, *args, **kwargs):
         return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
     thread = <Fiber>vt_new(VirtualThread)
     thread.scheduler = scheduler
-    thread.context = PyContext_CopyCurrent()
+    thread._context = vt_copy_context()
     thread.group = self
     thread._function, thread._arguments, thread._keywords = fn, args, kwargs if kwargs else None
     thread.sites = sites
@@ -1636,7 +1703,8 @@ def run_thread(self):
 
 
 cdef int _run(Fiber thread) except -1:
-    # What stands on the C stack is copied at each switch, so this keeps little there.
+    # What stands on the C stack is copied at each switch, so this keeps little there: what comes after the call is in
+    # methods, which are not inlined.
     cdef PyObject *value
     if thread.queued or thread._affected_by is not None or thread._function is None:
         readable_parts["vthreads._core.thread.VirtualThread.run"](thread)
@@ -1645,29 +1713,7 @@ cdef int _run(Fiber thread) except -1:
         value = vt_call(thread._function, thread._arguments, thread._keywords)
     else:
         value = vt_call_in_a_frame(call_in_a_frame, thread._function, thread._arguments, thread._keywords)
-    return _fail(thread) if value is NULL else _succeed(thread, value)
-
-
-cdef int _succeed(Fiber thread, PyObject *owned) except -1:
-    value = <object>owned
-    Py_DECREF(value)
-    thread._function = thread._arguments = thread._keywords = None
-    if not _end_quietly(thread, value):
-        thread.end(value, None)
-    return 0
-
-
-cdef int _fail(Fiber thread) except -1:
-    error = None
-    try:
-        vt_failed()
-    except BaseException as raised:  # carried to whoever asks for the result
-        error = raised
-    # The frame of this call would only be noise in the user's traceback.
-    error.__traceback__ = error.__traceback__.tb_next
-    thread._function = thread._arguments = thread._keywords = None
-    thread.end(None, error)
-    return 0
+    return thread._fail() if value is NULL else thread._succeed(value)
 
 
 cdef bint _end_quietly(Fiber thread, value) except -1:
