@@ -7,14 +7,18 @@ whatever the call wanted is still as it was.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import errno
 import fcntl
+import gc
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.pool
 import os
 import queue
 import select
+import selectors
 import signal
 import socket
 import ssl
@@ -294,6 +298,21 @@ def nested_group():
 
 
 @operation
+def gather():
+    yield lambda: vthreads.gather(lambda: vthreads.sleep(3600), lambda: vthreads.sleep(7200))
+
+
+@operation
+def race():
+    yield lambda: vthreads.race(lambda: vthreads.sleep(3600), lambda: vthreads.sleep(7200))
+
+
+@operation
+def lazy_map():
+    yield lambda: list(vthreads.map(vthreads.sleep, [3600, 7200]))
+
+
+@operation
 def offload_abandoned():
     gate = threading.Event()
     yield lambda: vthreads.offload(gate.wait, on_cancel="abandon")
@@ -379,6 +398,14 @@ def concurrent_future():
     yield future.result
     future.set_result("kept")
     assert "kept" == future.result()
+
+
+@operation
+def futures_wait():
+    future = concurrent.futures.Future()
+    yield lambda: concurrent.futures.wait([future])
+    future.set_result("kept")
+    assert ({future}, set()) == concurrent.futures.wait([future])
 
 
 @operation
@@ -658,6 +685,16 @@ def select_select():
         yield lambda: select.select([one], [], [])
         two.send(b"kept")
         assert ([one], [], []) == select.select([one], [], [], 0)
+
+
+@operation
+def selector():
+    one, two = socket.socketpair()
+    with one, two, selectors.DefaultSelector() as chosen:
+        key = chosen.register(one, selectors.EVENT_READ)
+        yield chosen.select
+        two.send(b"kept")
+        assert [(key, selectors.EVENT_READ)] == chosen.select()
 
 
 @operation
@@ -1051,6 +1088,32 @@ def os_system():
         os.waitpid(-1, os.WNOHANG)
 
 
+@operation
+def subprocess_run():
+    # As above: the child is killed.
+    yield lambda: subprocess.run(["sleep", "3600"], check=True)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@operation
+def os_popen():
+    with tempfile.TemporaryDirectory() as folder:
+        fifo = os.path.join(folder, "fifo")
+        os.mkfifo(fifo)
+        with os.popen(f"exec cat {fifo}") as output:
+            yield output.read
+            with open(fifo, "w") as written:
+                written.write("kept")
+            assert "kept" == output.read()
+
+
+@operation
+def asyncio_run():
+    yield lambda: asyncio.run(asyncio.sleep(3600))
+    assert "kept" == asyncio.run(asyncio.sleep(0, "kept"))
+
+
 # --- multiprocessing
 
 mp = multiprocessing.get_context("fork")
@@ -1172,6 +1235,67 @@ def process_join():
     child.join()
     assert 0 == child.exitcode
     child.close()
+
+
+def wait_at_gate():
+    return gates[-1].wait()
+
+
+# Those of the children by fork, too.
+gates = []
+
+
+def waiting_for_a_pool(make, submit, result):
+    def wait():
+        gates.append(mp.Event())
+        with make() as pool:
+            submitted = submit(pool)
+            yield lambda: result(submitted)
+            gates[-1].set()
+            assert result(submitted)
+            if isinstance(pool, multiprocessing.pool.Pool):
+                pool.close()
+                pool.join()
+        gates.pop()
+        # A pool leaves its pipes to the collector.
+        pool = submitted = None
+        gc.collect()
+
+    return wait
+
+
+OPERATIONS["multiprocessing.Pool"] = waiting_for_a_pool(
+    lambda: mp.Pool(1), lambda pool: pool.apply_async(wait_at_gate), lambda submitted: submitted.get()
+)
+OPERATIONS["ProcessPoolExecutor"] = waiting_for_a_pool(
+    lambda: concurrent.futures.ProcessPoolExecutor(1, mp),
+    lambda pool: pool.submit(wait_at_gate),
+    lambda submitted: submitted.result(),
+)
+
+
+# --- standard input
+
+
+def from_standard_input(call):
+    def read():
+        reader, writer = os.pipe()
+        original = sys.stdin
+        sys.stdin = open(reader)
+        try:
+            yield call
+            os.write(writer, b"kept\n")
+            assert "kept" == input()
+        finally:
+            sys.stdin.close()
+            sys.stdin = original
+            os.close(writer)
+
+    return read
+
+
+OPERATIONS["input"] = from_standard_input(lambda: input())  # looked up when called: patched by then
+OPERATIONS["sys.stdin.readline"] = from_standard_input(lambda: sys.stdin.readline())
 
 
 # --- file locks

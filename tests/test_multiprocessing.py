@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import pytest
 
@@ -375,6 +376,26 @@ def test_a_put_that_has_its_place_goes_to_its_end():
 
     # On the clock that stands still: with a slice that can end, `put` might not have got that far.
     virtual(root)
+
+
+def sleeping(let_go):
+    let_go.wait()
+    time.sleep(0.01)
+
+
+def test_a_child_is_not_inside_the_scopes_that_it_was_started_in():
+    def root():
+        let_go = mp.Event()
+        child = mp.Process(target=sleeping, args=(let_go,))
+        with vthreads.move_on_after(0.1) as scope:
+            child.start()
+            vthreads.sleep(3600)
+        assert scope.cancelled_caught
+        let_go.set()
+        child.join()
+        return child.exitcode
+
+    assert 0 == vthreads.run(root)
 
 
 # --- connections

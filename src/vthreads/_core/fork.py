@@ -25,7 +25,7 @@ from .runtime import (
 )
 from .thread import VirtualThread
 
-__all__ = ["watch_forks"]
+__all__ = ["begin_anew", "watch_forks"]
 
 
 class _ForkedRoot:
@@ -98,6 +98,16 @@ def _adopt_survivor(survivor: VirtualThread, old: Scheduler) -> None:
     carrier.start(patch=False)
     if threading.current_thread() is threading.main_thread():
         join_at_exit(carrier)
+
+
+def begin_anew(thread: VirtualThread) -> None:
+    """In the child, before code that never returns to what was around the fork: nothing of that cancels it."""
+    thread.end_deferral()
+    for scope in reversed(_scopes_of(thread)):
+        scope.leave_quietly(thread)
+    thread.cancel_called = False
+    thread._affected_by = None
+    thread.refresh()
 
 
 def _scopes_of(thread: VirtualThread) -> list[CancelScope]:

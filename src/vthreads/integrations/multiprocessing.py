@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from .._core.current import running
+from .._core.fork import begin_anew
 from .._core.thread import deferred_delivery
 from ..checkpoints import never_raising, shielded
 from ..local import local
@@ -91,13 +92,13 @@ def _set(holder: Any, name: str, new: Any) -> Undo:
 
 
 def _child_of_its_own(method: Method) -> Method:
-    """`method` with nothing deferred: what the parent must not leave half done is none of the child's business."""
+    """`method` outside what the parent was in: its deadlines, and what it must not leave half done."""
 
     @functools.wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:
         thread = running()
         if thread is not None:
-            thread.end_deferral()
+            begin_anew(thread)
         return method(*args, **kwargs)
 
     return call
