@@ -22,7 +22,7 @@ from weakref import WeakSet
 from ..errors import Cancelled, GroupClosed, GroupFull
 from .cancel import CancelNode, CancelScope, checked_seconds
 from .current import checkpoint, running, started_here
-from .engine import Scheduler, Section, compiled
+from .engine import Roster, Scheduler, Section, compiled
 from .engine.timers import Timer
 from .future import CANCELLED, FINISHED, Future
 from .semaphore import Semaphore
@@ -84,7 +84,7 @@ def current_group() -> ThreadGroup:
     return background
 
 
-class ThreadGroup:
+class ThreadGroup(Roster):
     """A block that owns virtual threads: `with ThreadGroup() as g: g.spawn(fn)`.
 
     The block ends when all its threads have ended. The first failure cancels the others and the body, and comes out of

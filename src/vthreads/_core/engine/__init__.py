@@ -16,8 +16,8 @@ An engine defines
   `runs` (next; `scheduler.running` is still the one that started it, or None) or has `ended`. It must not raise.
 - `Section`: a reentrant lock for a few instructions.
 - `compiled(part)`: a decorator of classes and functions in the layers above. An engine that has the same compiled gives
-  that in its place; the readable one is its specification. Such an engine may also have places of its own, in `Fiber`
-  and `Outcome`, for what virtual threads and futures keep.
+  that in its place; the readable one is its specification. Such an engine may also have places of its own, in `Fiber`,
+  `Outcome` and `Roster`, for what virtual threads, futures and groups keep.
 - `quick_socket_calls(readable, managed)`: methods of `socket.socket`, by name, that do what those of `readable` do, and
   leave to them whatever is not common. `managed` has the timeouts that are not CPython's to keep, by id of the socket.
 - `TIMED_OUT`, `ABORTED`: what `park` returns when it was not unparked.
@@ -72,6 +72,7 @@ __all__ = [
     "Descriptors",
     "Fiber",
     "Outcome",
+    "Roster",
     "Scheduler",
     "Section",
     "State",
@@ -89,6 +90,7 @@ if TYPE_CHECKING:
     from .reference import (
         Fiber,
         Outcome,
+        Roster,
         Scheduler,
         Section,
         become_carrier,
@@ -103,4 +105,5 @@ else:
     engine_name, engine = _choose(os.environ.get("VTHREADS_ENGINE"))
     Fiber, Scheduler, Outcome, Section = engine.Fiber, engine.Scheduler, engine.Outcome, engine.Section
     become_carrier, cease_carrier, running = engine.become_carrier, engine.cease_carrier, engine.running
+    Roster = engine.Roster
     compiled, quick_socket_calls = engine.compiled, engine.quick_socket_calls

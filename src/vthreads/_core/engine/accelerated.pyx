@@ -1597,6 +1597,15 @@ cdef class WaitQueue:
         self._places = self._first = self._last = None
 
 
+cdef class Roster:
+    """The places of a group: what is asked at each spawn and at each end."""
+
+    cdef public object _body, _closed, _ended, _listeners, _permits, _phase, _scope
+    cdef public dict _members
+    cdef public Section _changing
+    cdef public WaitQueue _empty
+
+
 cdef class Outcome:
     """The places of a future, which gives itself slots for those that its engine has not."""
 
@@ -1627,18 +1636,18 @@ cdef int _learn() except -1:
 def spawn(self, fn, /, *args, **kwargs):
     cdef Scheduler scheduler
     cdef Fiber caller, thread
-    cdef Section changing
-    if vt_here is NULL or (<Scheduler>vt_here).running is None or self._body is None or self._permits is not None:
+    cdef Roster group = <Roster>self
+    if vt_here is NULL or (<Scheduler>vt_here).running is None or group._body is None or group._permits is not None:
         return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
     if ThreadGroup is None:
         _learn()
     scheduler = <Scheduler>vt_here
     caller = <Fiber>scheduler.running
-    scope = self._scope
+    scope = group._scope
     if (
-        (<Fiber>self._body).scheduler is not scheduler
-        or self._phase is not OPEN
-        or self._closed is not None
+        (<Fiber>group._body).scheduler is not scheduler
+        or group._phase is not OPEN
+        or group._closed is not None
         or scope._affected_by is not None
     ):
         return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
@@ -1660,10 +1669,9 @@ def spawn(self, fn, /, *args, **kwargs):
     (<Outcome>future)._state = FUTURE_RUNNING
     thread.future = future
     # As `_admit` does it under the lock of the group; nothing else runs between the look at the group and here.
-    changing = self._changing
-    changing._enter()
-    self._members[thread] = None
-    changing._leave()
+    group._changing._enter()
+    group._members[thread] = None
+    group._changing._leave()
     thread._parent = scope
     scope._children[thread] = None
     scheduler.start(thread)
@@ -1719,10 +1727,10 @@ cdef int _run(Fiber thread) except -1:
 cdef bint _end_quietly(Fiber thread, value) except -1:
     """The end of a thread about which nobody has to be told anything special; false if it is not of that kind."""
     cdef Outcome future
-    cdef Section changing
-    group = thread.group
-    if ThreadGroup is None or type(group) is not ThreadGroup or thread.innermost is not thread:
+    cdef Roster group
+    if ThreadGroup is None or type(thread.group) is not ThreadGroup or thread.innermost is not thread:
         return False
+    group = <Roster>thread.group
     if thread._children or thread._joiners is not None:
         return False
     future = <Outcome>thread.future
@@ -1740,20 +1748,17 @@ cdef bint _end_quietly(Fiber thread, value) except -1:
     scope._children.pop(thread, None)
     thread.state = ENDED
     thread._deliveries = thread._roused_by = None
-    changing = group._changing
-    changing._enter()
+    group._changing._enter()
     try:
-        members = group._members
-        del members[thread]
+        del group._members[thread]
         group._ended.append(future)
-        listeners = group._listeners
-        if listeners is not None:
-            for listener in listeners:
+        if group._listeners is not None:
+            for listener in group._listeners:
                 listener.add(future)
     finally:
-        changing._leave()
-    if not members:
-        (<WaitQueue>group._empty).unpark_all()
+        group._changing._leave()
+    if not group._members:
+        group._empty.unpark_all()
     # Without these cycles, thread and future go as soon as the last user lets go of them.
     thread.future = thread._affected_by = None
     thread.innermost = scope

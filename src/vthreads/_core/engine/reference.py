@@ -43,6 +43,7 @@ from .timers import Timers
 __all__ = [
     "Fiber",
     "Outcome",
+    "Roster",
     "Scheduler",
     "Section",
     "become_carrier",
@@ -487,8 +488,14 @@ def running() -> Any:
 # --- what a compiled engine does besides
 
 
+class Roster:
+    """The base of a group, which keeps what it needs by itself."""
+
+    __slots__ = ()
+
+
 class Outcome:
-    """The base of a future, which keeps what it needs by itself."""
+    """The base of a future, which does the same."""
 
     __slots__ = ()
 
