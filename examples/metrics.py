@@ -26,9 +26,10 @@ def exposition():
 
 class Page(BaseHTTPRequestHandler):
     def do_GET(self):
+        page = "".join(f"{line}\n" for line in exposition())
         self.send_response(200)
         self.end_headers()
-        self.wfile.write("".join(f"{line}\n" for line in exposition()).encode())
+        self.wfile.write(page.encode())
 
     def log_message(self, *_):
         pass
