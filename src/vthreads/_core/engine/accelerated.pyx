@@ -2,7 +2,11 @@
 """The engine compiled: the same contract as `reference.py`, which says what each part is for.
 
 Kept line for line like it where that costs nothing. What differs: switches go through greenlet's C API, the run queue
-of a first-in-first-out order is a ring, timers are a heap of doubles, and who runs here is a variable of the OS thread.
+of a first-in-first-out order is a ring, epoll is polled without a list, the frame stacks of finished greenlets are kept,
+and who runs here is a variable of the OS thread.
+
+Behind the engine proper stands what is hot in the layers above (`compiled`), in the order of the layers: spawn and the
+end of a thread, checkpoints, locks, semaphores, queues, and last the calls of sockets.
 """
 
 import os
