@@ -1850,6 +1850,11 @@ cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
         return queue.park(waiter, timeout)
     fiber = <Fiber>waiter
     fiber._waits_in, fiber._waits_on = name, of
+    if not fiber.pending:
+        answer = fiber._stay(queue, INF if timeout is None else fiber.scheduler.now() + <double>timeout)
+        if answer is ABORTED:
+            fiber.raise_aborted()
+        return answer
     try:
         return queue.park(fiber, timeout)
     finally:
