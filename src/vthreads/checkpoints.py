@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from ._core.current import running
-from ._core.thread import deferred_delivery
 
 __all__ = ["checking_first", "checking_if_blocking", "never_raising", "shielded"]
 
@@ -23,10 +22,15 @@ def never_raising(function: Call) -> Call:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        if running() is None:
+        thread = running()
+        if thread is None or thread._deferred:
             return function(*args, **kwargs)
-        with deferred_delivery():
+        # As `deferred_delivery` does, without the two calls of a `with`: queues and conditions come here all the time.
+        thread._deferred += 1
+        try:
             return function(*args, **kwargs)
+        finally:
+            thread._deferred -= 1
 
     return call
 
@@ -44,27 +48,30 @@ def checking_first(function: Call) -> Call:
     return call
 
 
-def checking_if_blocking(position: int, name: str, can_wait: Callable[[Any], bool]) -> Callable[[Call], Call]:
+def checking_if_blocking(
+    position: int, name: str, can_wait: Callable[[Any], bool] | None = None
+) -> Callable[[Call], Call]:
     """For a method whose argument `name`, at `position`, says whether to wait: one or the other of the above.
 
     Args:
         position, name: of the argument; self is at position 0.
-        can_wait: asked of the object; where there is nothing to wait for, the call does not wait.
+        can_wait: asked of the object; where there is nothing to wait for, the call does not wait. None: it always may.
     """
 
     def wrap(function: Call) -> Call:
-        blocking, other = checking_first(function), never_raising(function)
+        not_raising = never_raising(function)
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             thread = running()
             if thread is None:
                 return function(*args, **kwargs)
-            waits = args[position] if len(args) > position else kwargs.get(name, True)
-            if waits and not can_wait(args[0]):
+            if args[position] if len(args) > position else kwargs.get(name, True):
+                if can_wait is None or can_wait(args[0]):
+                    thread.check()
+                    return function(*args, **kwargs)
                 thread.give_way()
-                waits = False
-            return (blocking if waits else other)(*args, **kwargs)
+            return not_raising(*args, **kwargs)
 
         return call
 

@@ -173,6 +173,63 @@ def test_copy_and_server_side_cursors_and_pipelines_park(run):
     assert {(499500, 1000)} == run(root)
 
 
+def test_more_is_sent_and_received_than_a_socket_holds(run):
+    size = 8_000_000
+
+    def ask(letter):
+        with connect() as connection:
+            sent = letter * size
+            received, length = connection.execute("select %s::text, length(%s)", [sent, sent]).fetchone()
+            return received == sent, length
+
+    def root():
+        return set(vthreads.map(ask, "abcd"))
+
+    assert {(True, size)} == run(root)
+
+
+def test_a_socket_that_libpq_replaces_is_waited_for(run):
+    def root():
+        with connect() as connection:
+            connection.execute("select pg_sleep(0.01)")
+            number = connection.fileno()
+            connection.pgconn.reset()
+            connection.pgconn.nonblocking = 1
+            assert number == connection.fileno()
+            connection.pgconn.send_query(b"select pg_sleep(0.01), 'new'")
+            with vthreads.fail_after(10):
+                # It does not come by the look around that psycopg has once an interval.
+                [result] = connection.wait(psycopg.generators.execute(connection.pgconn), interval=3600)
+            return result.get_value(0, 1)
+
+    assert b"new" == run(root)
+
+
+def test_a_number_that_libpq_has_given_back_is_taken_by_a_socket(run):
+    def root():
+        with connect() as connection:
+            connection.execute("select pg_sleep(0.01)")
+            number = connection.fileno()
+        one, other = socket.socketpair()
+        with one, other, vthreads.fail_after(20), ThreadGroup() as group:
+            assert number in (one.fileno(), other.fileno())
+            received = [group.spawn(one.recv, 1), group.spawn(other.recv, 1)]
+            one.send(b"1")
+            other.send(b"2")
+        return [future.result() for future in received]
+
+    assert [b"2", b"1"] == run(root)
+
+
+def test_waiting_for_notifications_ends_at_its_timeout(run):
+    def root():
+        with connect() as connection:
+            connection.execute("listen nothing")
+            return list(connection.notifies(timeout=0.25))
+
+    assert [] == run(root)
+
+
 def test_a_server_that_goes_away_ends_every_query(run, proxy):
     query = "select pg_sleep(60), 'away'"
 

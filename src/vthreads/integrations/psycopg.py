@@ -1,9 +1,9 @@
 """psycopg 3 (3.2 or newer): its C code waits for the server, so it is given functions that park.
 
-Both functions are attributes of `psycopg.waiting` that psycopg looks up at each call. On a virtual thread they are
-psycopg's own loops over `select`, which parks. A cancellation or interrupt is to psycopg what Ctrl-C is: it sends a
-cancel request to the server and takes what the query answers, for which there is the cleanup grace, or closes the
-connection.
+Both functions are attributes of `psycopg.waiting` that psycopg looks up at each call. The one for queries has a loop of
+its own here; the one for connecting is psycopg's loop over `select`, which parks. A cancellation or interrupt is to
+psycopg what Ctrl-C is: it sends a cancel request to the server and takes what the query answers, for which there is the
+cleanup grace, or closes the connection.
 
 Older versions stay as they are, and pin the carrier. So does a host name in the connection string, which is looked up
 in C.
@@ -11,13 +11,17 @@ in C.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from .._core.current import running
+from .._core.thread import VirtualThread
 from ..errors import Cancelled, Interrupted
+from ..net.readiness import WRITE, park_for_library
 
 __all__ = ["fit"]
 
@@ -29,7 +33,7 @@ def fit(connection: ModuleType) -> list[Callable[[], None]]:
         return []
     undo: list[Callable[[], None]] = []
     for holder, name, new in [
-        (waiting, "wait", _Wait(waiting.wait, waiting.wait_poll)),
+        (waiting, "wait", _Wait(waiting.wait, connection.e)),
         (waiting, "wait_conn", _WaitConnection(waiting.wait_conn)),
         (connection, "_INTERRUPTED", _with_ours(connection._INTERRUPTED)),
     ]:
@@ -46,17 +50,43 @@ def _with_ours(interruptions: Any) -> tuple[type[BaseException], ...]:
 class _Wait:
     """`psycopg.waiting.wait`. A checkpoint: the query is sent only after it."""
 
-    def __init__(self, original: Callable[..., Any], parking: Callable[..., Any]) -> None:
+    def __init__(self, original: Callable[..., Any], errors: Any) -> None:
         self._original = original
-        # Wakes up once an interval as psycopg does, by which it hears of a descriptor that libpq has closed.
-        self._parking = parking
+        self._errors = errors
 
-    def __call__(self, gen: Any, fileno: int, *args: Any, **options: Any) -> Any:
+    def __call__(self, gen: Any, fileno: int, interval: float = 0.0, timeout: float | None = None) -> Any:
         thread = running()
         if thread is None:
-            return self._original(gen, fileno, *args, **options)
+            # Older versions know nothing of a timeout, and give none.
+            return self._original(gen, fileno, interval, *(() if timeout is None else (timeout,)))
         thread.check()
-        return self._parking(gen, fileno, *args, **options)
+        try:
+            return self._drive(thread, gen, fileno, interval, timeout)
+        except StopIteration as end:
+            return end.value
+        except OSError as lost:
+            raise self._errors.OperationalError("connection socket closed") from lost
+
+    def _drive(self, thread: VirtualThread, gen: Any, fileno: int, interval: float, timeout: float | None) -> NoReturn:
+        """Run `gen`, which yields directions to wait for and is sent those that are ready, in the numbers used here."""
+        wanted = next(gen)
+        if wanted & WRITE:
+            # A socket nearly always is; where libpq finds that it is not, `gen` asks again.
+            wanted = gen.send(WRITE)
+        now = thread.scheduler.clock.now
+        deadline = inf if timeout is None else now() + timeout
+        while True:
+            patience = interval if deadline == inf else max(0.0, min(interval, deadline - now()))
+            if park_for_library(thread, fileno, wanted, patience):
+                # libpq tries without blocking, so it may be told of more than there is.
+                wanted = gen.send(wanted)
+            else:
+                # Once an interval, as psycopg does: nobody else tells that libpq has closed the descriptor.
+                os.fstat(fileno)
+                gen.send(0)
+            thread.check()
+            if now() >= deadline:
+                raise self._errors._WaitTimeout("wait timeout expired")
 
 
 class _WaitConnection:

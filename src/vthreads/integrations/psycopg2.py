@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from .._core.current import running
-from ..net.readiness import READ, WRITE, park_for_fd, wait_blocking
+from ..net.readiness import READ, WRITE, park_for_library, wait_blocking
 
 __all__ = ["fit"]
 
@@ -56,7 +56,7 @@ def _wait_for(fd: int, direction: int) -> None:
         wait_blocking(fd, direction, None)
     else:
         thread.check()
-        park_for_fd(thread, fd, direction)
+        park_for_library(thread, fd, direction)
 
 
 def _cancel_query(connection: Any) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "nonblocking",
     "park_for_fd",
     "park_for_fds",
+    "park_for_library",
     "park_for_owned",
     "wait_blocking",
 ]
@@ -52,6 +53,23 @@ def park_for_fds(thread: VirtualThread, wanted: Iterable[tuple[int, int]], timeo
     if any(entry.always_ready for entry, _ in entries):
         return True
     return _park(thread, entries, timeout, by_number=True)
+
+
+def park_for_library(thread: VirtualThread, fd: int, directions: int, timeout: float | None = None) -> bool:
+    """Park until `fd`, a socket that a C library keeps, is ready for one of `directions` (a sum of READ and WRITE).
+
+    As `park_for_fd`, but the registration is kept for the next wait. Each wait renews it all the same: the library may
+    have closed the socket, and opened another one of that number, without a word.
+    """
+    descriptors = thread.scheduler.descriptors
+    entry = descriptors.get(fd) or descriptors.claim(fd, _some_library)
+    wanted = [(entry, direction) for direction in (READ, WRITE) if directions & direction]
+    return _park(thread, wanted, timeout, by_number=True)
+
+
+def _some_library() -> Any:
+    """The owner of what C libraries keep: one for all, since none can be told from another by the number."""
+    return _some_library
 
 
 def _park(

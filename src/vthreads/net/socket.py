@@ -38,6 +38,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 
 # The originals, whatever is patched later. `_accept` and `close` of the C class sit below the Python class.
 C: Any = socket.socket.__mro__[1]
+family_of = C.family.__get__
 original_real_close = Socket._real_close  # type: ignore[attr-defined]  # not in the type stubs
 original_detach = Socket.detach
 original_create_connection = socket.create_connection
@@ -328,7 +329,9 @@ def sendall(self: Socket, data: Any, flags: int = 0, /) -> None:
 
 def resolved(sock: Socket, address: Any) -> Any:
     """`address` with its host name looked up, which the C call would do while blocking the carrier."""
-    if running() is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    # Asked of the C class: the Python one makes a member of an enumeration of it each time.
+    family = family_of(sock)
+    if running() is None or family not in (socket.AF_INET, socket.AF_INET6):
         return address
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str) or not address[0]:
         return address
@@ -336,9 +339,9 @@ def resolved(sock: Socket, address: Any) -> Any:
     if not isinstance(port, int) or not 0 <= port <= 0xFFFF or "\0" in host:
         # The original says what is wrong with it.
         return address
-    if host == "<broadcast>" or _is_numeric(sock.family, host):
+    if host == "<broadcast>" or _is_numeric(family, host):
         return address
-    found = getaddrinfo(host, port, sock.family, sock.type, sock.proto)
+    found = getaddrinfo(host, port, family, sock.type, sock.proto)
     return (*found[0][4][:2], *address[2:]) if found else address
 
 
@@ -366,7 +369,9 @@ def _connect(sock: Socket, address: Any) -> int:
             continue
         if error not in (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY):
             return error
-        attempts.wait(WRITE)
+        # On the same machine the connection is there by now, as a rule.
+        if not _has_peer(sock):
+            attempts.wait(WRITE)
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error or _has_peer(sock):
             return error

@@ -185,12 +185,13 @@ WAITING: list[tuple[type, str]] = [
     (Future, "exception"),
 ]
 
-# The same, with the position and name of the argument that says whether they wait, and whether they ever can.
-MAYBE_WAITING: list[tuple[type, str, int, str, Callable[[Any], bool]]] = [
-    (threading.Semaphore, "acquire", 1, "blocking", lambda _: True),
-    (threading.Semaphore, "__enter__", 1, "blocking", lambda _: True),
+# The same, with the position and name of the argument that says whether they wait, and what tells whether they ever
+# can. None: they can.
+MAYBE_WAITING: list[tuple[type, str, int, str, Callable[[Any], bool] | None]] = [
+    (threading.Semaphore, "acquire", 1, "blocking", None),
+    (threading.Semaphore, "__enter__", 1, "blocking", None),
     (Queue, "put", 2, "block", lambda queue: queue.maxsize > 0),
-    (Queue, "get", 1, "block", lambda _: True),
+    (Queue, "get", 1, "block", None),
 ]
 
 
