@@ -363,5 +363,3 @@ def test_the_traceback_of_a_failure_begins_in_the_users_code(function):
 
     error = vthreads.run(root)
     assert error.__traceback__.tb_frame.f_code.co_name in ("fails", "__call__")
-
-
