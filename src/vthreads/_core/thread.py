@@ -37,7 +37,7 @@ idents = count(1)
 _making = allocate_lock()
 
 # Names of this module: an attribute of an enum class is slow to get.
-PARKED, ENDED = State.PARKED, State.ENDED
+RUNNING, PARKED, ENDED = State.RUNNING, State.PARKED, State.ENDED
 
 
 class _Delivery:
@@ -342,6 +342,9 @@ class VirtualThread(Fiber, CancelNode, threading.Thread):
             self.scheduler.post(self.notice)
         elif self.state is PARKED:
             self.rouse()
+        elif self.state is RUNNING:
+            # A signal handler or finalizer may ask for this between the last look of a wait and the park.
+            self.scheduler.post(self._rouse_here)
 
     def refresh(self) -> None:
         """The innermost scope is another one now, or an interrupt has been taken."""

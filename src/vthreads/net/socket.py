@@ -333,7 +333,7 @@ def resolved(sock: Socket, address: Any) -> Any:
     if not isinstance(address, tuple) or len(address) < 2 or not isinstance(address[0], str) or not address[0]:
         return address
     host, port = address[0], address[1]
-    if not isinstance(port, int) or not 0 <= port <= 0xFFFF:
+    if not isinstance(port, int) or not 0 <= port <= 0xFFFF or "\0" in host:
         # The original says what is wrong with it.
         return address
     if host == "<broadcast>" or _is_numeric(sock.family, host):

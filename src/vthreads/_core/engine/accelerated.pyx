@@ -15,8 +15,8 @@ from collections import deque
 from contextvars import Context
 from errno import EBADF
 from functools import update_wrapper
-from math import inf
-from sys import _getframe, modules
+from math import ceil, inf
+from sys import _getframe, maxsize as ssize_max, modules
 from types import FunctionType, MethodType
 from weakref import ref
 
@@ -124,6 +124,7 @@ cdef extern from *:
     #include <netinet/in.h>
     #include <arpa/inet.h>
     #include <fcntl.h>
+    #include <poll.h>
     #include <unistd.h>
     #define VT_HAS_SOCKETS 1
     typedef struct { struct sockaddr_storage is; socklen_t size; } vt_address;
@@ -141,10 +142,19 @@ cdef extern from *:
     static Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *to) {
         return sendto(fd, data, (size_t)size, MSG_DONTWAIT, (struct sockaddr *)&to->is, to->size);
     }
-    /* accept(2) has no flag for it: the listening socket is made non-blocking for the one call, if it is not. */
+    /* accept(2) has no flag for it: the listening socket is made non-blocking for the one call, if it is not. One that
+       other programs may share is looked at instead, as `at_once` of the readable calls says. */
     static int vt_accept(int fd, vt_address *from) {
         int flags = fcntl(fd, F_GETFL), blocking = flags >= 0 && !(flags & O_NONBLOCK), accepted, error;
         from->size = sizeof from->is;
+        if (blocking && !(fcntl(fd, F_GETFD) & FD_CLOEXEC)) {
+            struct pollfd interest = {fd, POLLIN, 0};
+            if (poll(&interest, 1, 0) == 0) {
+                errno = EAGAIN;
+                return -1;
+            }
+            blocking = 0;
+        }
         if (blocking) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     #if defined(__linux__)
         accepted = accept4(fd, (struct sockaddr *)&from->is, &from->size, SOCK_CLOEXEC);
@@ -334,6 +344,7 @@ cdef extern from *:
        What nobody has wanted for a second becomes cold, but for a few. The method: PyObject_SetArenaAllocator is
        public, and asked for blocks of just this size for nothing else. */
     #if defined(__linux__) && !defined(Py_GIL_DISABLED)
+    #include <pthread.h>
     #include <stdatomic.h>
     #include <stdlib.h>
     #include <sys/mman.h>
@@ -411,6 +422,8 @@ cdef extern from *:
         PyObjectArenaAllocator ours = {NULL, vt_take, vt_give}, present;
         PyObject_GetArenaAllocator(&present);
         if (present.alloc == vt_take || !vt_make_room(VT_SLAB / VT_CHUNK)) return;
+        /* No child of a fork may find it held by a thread of its parent. */
+        if (pthread_atfork(vt_lock, vt_unlock, vt_unlock)) return;
         vt_others = present;
         PyObject_SetArenaAllocator(&ours);
     }
@@ -992,14 +1005,15 @@ cdef class Fiber:
             self.end(value, None)
         return 0
 
-    cdef int _fail(self) except -1:
+    cdef int _fail(self, bint is_framed) except -1:
         error = None
         try:
             vt_failed()
         except BaseException as raised:  # carried to whoever asks for the result
             error = raised
-        # The frame of this call would only be noise in the user's traceback.
-        error.__traceback__ = error.__traceback__.tb_next
+        # The frames of this call and of the one around the function would only be noise in the user's traceback.
+        traceback = error.__traceback__ and error.__traceback__.tb_next
+        error.__traceback__ = traceback.tb_next if is_framed and traceback is not None else traceback
         self._function = self._arguments = self._keywords = None
         self.end(None, error)
         return 0
@@ -1403,7 +1417,7 @@ cdef class Scheduler:
         """The same by epoll, without a list of what came."""
         cdef int i, count, error, milliseconds
         cdef double until = vt_monotonic() + seconds if seconds > 0 else 0
-        cdef bint heard = False
+        cdef bint heard = False, interrupted = False
         while True:
             # Rounded up: waking before a timer is due would spin through the last millisecond.
             milliseconds = -1 if seconds < 0 else <int>(seconds * 1000 + 0.999999)
@@ -1424,10 +1438,13 @@ cdef class Scheduler:
             raise OSError(error, os.strerror(error))
         for i in range(count):
             if vt_event_fd(&self._events[i]) == self._wakeup:
-                self.poller.drain()
+                interrupted = True
             else:
                 heard = True
                 self.descriptors.report(vt_event_fd(&self._events[i]), vt_event_ready(&self._events[i]))
+        if interrupted:
+            # Readable code, in which a signal handler may raise: edges not reported by then would be lost.
+            self.poller.drain()
         return heard
 
     cdef int _empty_inbox(self) except -1:
@@ -1537,7 +1554,9 @@ cdef class WaitQueue:
         # A finalizer may have run since, and have added the first.
         if self._places is None:
             self._places = places
-        self._places[waiter] = place
+        if self._places.setdefault(waiter, place) is not place:
+            # It stands there already, left behind by a wait that a signal handler ended.
+            return
         place.before = self._last
         if self._last is None:
             self._first = place
@@ -1568,10 +1587,13 @@ cdef class WaitQueue:
         """Park `waiter`, which stands in this queue: what it was unparked with, or TIMED_OUT. May raise Cancelled."""
         cdef _Withdrawal withdrawal
         cdef Fiber fiber
+        cdef double deadline
         if isinstance(waiter, Fiber):
             fiber = <Fiber>waiter
+            # Before the look: a clock may be readable code, and an interrupt come in the midst of it.
+            deadline = INF if timeout is None else fiber.scheduler.now() + <double>timeout
             if not fiber.pending:
-                return fiber._park(self, INF if timeout is None else fiber.scheduler.now() + <double>timeout)
+                return fiber._park(self, deadline)
         withdrawal = _Withdrawal.__new__(_Withdrawal)
         withdrawal._queue, withdrawal._waiter = self, waiter
         return waiter.park(withdrawal, timeout)
@@ -1640,8 +1662,10 @@ cdef int _learn() except -1:
 def spawn(self, fn, /, *args, **kwargs):
     cdef Scheduler scheduler
     cdef Fiber caller, thread
-    cdef Roster group = <Roster>self
-    if vt_here is NULL or (<Scheduler>vt_here).running is None or group._body is None or group._permits is not None:
+    cdef Roster group = <Roster>self if isinstance(self, Roster) else None
+    if vt_here is NULL or (<Scheduler>vt_here).running is None or group is None:
+        return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
+    if group._body is None or group._permits is not None:
         return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
     if ThreadGroup is None:
         _learn()
@@ -1672,8 +1696,13 @@ def spawn(self, fn, /, *args, **kwargs):
     (<Outcome>future).thread = thread
     (<Outcome>future)._state = FUTURE_RUNNING
     thread.future = future
-    # As `_admit` does it under the lock of the group; nothing else runs between the look at the group and here.
     group._changing._enter()
+    # A finalizer or another OS thread may have come in the midst of the making, and have ended the group. From this
+    # look to the start nothing else runs.
+    if group._phase is not OPEN or group._closed is not None or scope._affected_by is not None:
+        group._changing._leave()
+        thread.future = None
+        return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
     group._members[thread] = None
     group._changing._leave()
     thread._parent = scope
@@ -1711,21 +1740,23 @@ cdef tuple _sites_here(Scheduler scheduler, Fiber caller):
 
 @cython.binding(True)
 def run_thread(self):
-    _run(<Fiber>self)
+    _run(<Fiber?>self)
 
 
 cdef int _run(Fiber thread) except -1:
     # What stands on the C stack is copied at each switch, so this keeps little there: what comes after the call is in
     # methods, which are not inlined.
     cdef PyObject *value
+    cdef bint is_framed = False
     if thread.queued or thread._affected_by is not None or thread._function is None:
         readable_parts["vthreads._core.thread.VirtualThread.run"](thread)
         return 0
     if type(thread._function) is FunctionType or type(thread._function) is MethodType:
         value = vt_call(thread._function, thread._arguments, thread._keywords)
     else:
+        is_framed = True
         value = vt_call_in_a_frame(call_in_a_frame, thread._function, thread._arguments, thread._keywords)
-    return thread._fail() if value is NULL else thread._succeed(value)
+    return thread._fail(is_framed) if value is NULL else thread._succeed(value)
 
 
 cdef bint _end_quietly(Fiber thread, value) except -1:
@@ -1735,14 +1766,18 @@ cdef bint _end_quietly(Fiber thread, value) except -1:
     if ThreadGroup is None or type(thread.group) is not ThreadGroup or thread.innermost is not thread:
         return False
     group = <Roster>thread.group
-    if thread._children or thread._joiners is not None:
+    if thread._children or thread._joiners is not None or group._permits is not None:
+        return False
+    if thread.locals is not None:
+        # Their finalizers may do anything, as `end` expects.
         return False
     future = <Outcome>thread.future
-    if future._callbacks is not None or future._made_condition is not None or group._permits is not None:
-        return False
     thread._deferred += 1
-    thread.locals = None
     changing_futures._enter()
+    if future._callbacks is not None or future._made_condition is not None:
+        changing_futures._leave()
+        thread._deferred -= 1
+        return False
     future._result, future._state = value, FINISHED
     changing_futures._leave()
     if future._waiting is not None:
@@ -1846,12 +1881,15 @@ cdef object _waiter_here():
 cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
     """Park a waiter of `queue`, with a word on what for."""
     cdef Fiber fiber
+    cdef double deadline
     if not isinstance(waiter, Fiber):
         return queue.park(waiter, timeout)
     fiber = <Fiber>waiter
+    # Before the look: a clock may be readable code, and an interrupt come in the midst of it.
+    deadline = INF if timeout is None else fiber.scheduler.now() + <double>timeout
     fiber._waits_in, fiber._waits_on = name, of
     if not fiber.pending:
-        answer = fiber._stay(queue, INF if timeout is None else fiber.scheduler.now() + <double>timeout)
+        answer = fiber._stay(queue, deadline)
         if answer is ABORTED:
             fiber.raise_aborted()
         return answer
@@ -1881,7 +1919,7 @@ cdef class Lock:
     operating system for.
     """
 
-    cdef bint _taken, _checks
+    cdef bint _taken, _checks, _is_plain
     cdef readonly WaitQueue _waiting
     cdef object __weakref__
 
@@ -1890,6 +1928,8 @@ cdef class Lock:
     def __cinit__(self, *_, **__):
         self._waiting = WaitQueue.__new__(WaitQueue)
         self._checks = type(self)._always_checks
+        # Whether no subclass makes something else of them.
+        self._is_plain = type(self).acquire is Lock.acquire and type(self).release is Lock.release
 
     def __init__(self):
         pass
@@ -1955,10 +1995,13 @@ cdef class Lock:
         return self._taken
 
     def __enter__(self):
-        return self._acquire()
+        return self._acquire() if self._is_plain else self.acquire()
 
     def __exit__(self, kind, error, traceback):
-        self._release()
+        if self._is_plain:
+            self._release()
+        else:
+            self.release()
 
     @cython.binding(True)
     def statistics(self):
@@ -2002,7 +2045,7 @@ cdef class RLock:
 
     cdef unsigned long long _owner
     cdef int _count
-    cdef bint _checks
+    cdef bint _checks, _is_plain
     cdef readonly WaitQueue _waiting
     cdef object __weakref__
 
@@ -2011,6 +2054,8 @@ cdef class RLock:
     def __cinit__(self, *_, **__):
         self._waiting = WaitQueue.__new__(WaitQueue)
         self._checks = type(self)._always_checks
+        # Whether no subclass makes something else of them.
+        self._is_plain = type(self).acquire is RLock.acquire and type(self).release is RLock.release
 
     def __init__(self):
         pass
@@ -2090,10 +2135,13 @@ cdef class RLock:
         self._release()
 
     def __enter__(self):
-        return self._acquire(None, True)
+        return self._acquire(None, True) if self._is_plain else self.acquire()
 
     def __exit__(self, kind, error, traceback):
-        self._release()
+        if self._is_plain:
+            self._release()
+        else:
+            self.release()
 
     @cython.binding(True)
     def locked(self):
@@ -2168,7 +2216,7 @@ cdef class Semaphore:
         return _park_in(self._waiting, waiter, timeout, "Semaphore.acquire", self) is not TIMED_OUT
 
     def __enter__(self):
-        return self.acquire()
+        return Semaphore.acquire(self)
 
     def __exit__(self, *_):
         self.release()
@@ -2250,7 +2298,10 @@ cdef bint _may_wait(block, timeout) except -1:
 cdef class _Exchange:
     """What all queues share: items, getters, putters. See the readable class of this name."""
 
-    cdef public Py_ssize_t maxsize, unfinished_tasks
+    cdef public Py_ssize_t unfinished_tasks
+    # The size of a queue that is full, if there is one; as the user gave it.
+    cdef Py_ssize_t _limit
+    cdef object _maxsize
     cdef public object _items
     cdef public bint is_shutdown
     cdef readonly Section _changing
@@ -2270,6 +2321,16 @@ cdef class _Exchange:
     def __init__(self, maxsize=0):
         self.maxsize = maxsize
         self._items = self._new_items()
+
+    @property
+    def maxsize(self):
+        return self._maxsize
+
+    @maxsize.setter
+    def maxsize(self, maxsize):
+        # More than there is memory for is no limit.
+        self._limit = 0 if not 0 < maxsize < ssize_max else ceil(maxsize)
+        self._maxsize = maxsize
 
     @classmethod
     def __class_getitem__(cls, item):
@@ -2303,7 +2364,7 @@ cdef class _Exchange:
         return 0
 
     cdef bint _has_room(self) except -1:
-        return self.maxsize <= 0 or len(self._items) < self.maxsize
+        return self._limit <= 0 or len(self._items) < self._limit
 
     cpdef _put(self, item, block, timeout):
         cdef bint waits = _may_wait(block, timeout), missed
@@ -2312,7 +2373,7 @@ cdef class _Exchange:
         if waits:
             fiber = _here()
             if fiber is not None:
-                if self.maxsize > 0:
+                if self._limit > 0:
                     fiber.check()
                 else:
                     # An unbounded queue has room at once: a cancelled thread gives back what it has.
@@ -2416,28 +2477,36 @@ cdef class _Exchange:
 
 @cython.binding(True)
 def queue_put(self, item, block=True, timeout=None):
-    (<_Exchange>self)._put(item, block, timeout)
+    if not isinstance(self, _Exchange):
+        return readable_parts["vthreads.queues.Queue.put"](self, item, block, timeout)
+    return (<_Exchange>self)._put(item, block, timeout)
 
 
 @cython.binding(True)
 def queue_get(self, block=True, timeout=None):
+    if not isinstance(self, _Exchange):
+        return readable_parts["vthreads.queues.Queue.get"](self, block, timeout)
     return (<_Exchange>self)._get(block, timeout)
 
 
 @cython.binding(True)
 def simple_put(self, item, block=True, timeout=None):
-    (<_Exchange>self)._put(item, False, None)
+    if not isinstance(self, _Exchange):
+        return readable_parts["vthreads.queues.SimpleQueue.put"](self, item, block, timeout)
+    return (<_Exchange>self)._put(item, False, None)
 
 
 @cython.binding(True)
 def simple_get(self, block=True, timeout=None):
+    if not isinstance(self, _Exchange):
+        return readable_parts["vthreads.queues.SimpleQueue.get"](self, block, timeout)
     return (<_Exchange>self)._get(block, timeout)
 
 
 @cython.binding(True)
 def future_result(self, timeout=None):
-    cdef Outcome future = <Outcome>self
-    if future._state is not FINISHED or future._exception is not None:
+    cdef Outcome future = <Outcome>self if isinstance(self, Outcome) else None
+    if future is None or future._state is not FINISHED or future._exception is not None:
         return readable_parts["vthreads._core.future.Future.result"](self, timeout)
     if timeout is None or timeout > 0:
         _check()
@@ -2567,6 +2636,9 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
     if answer is not True:
         _raise_for(fiber, answer)
     fiber.check()
+    # Others ran since the edge came. If one of them closed the socket, its number may be that of another file by now.
+    if fileno(sock) != fd:
+        raise OSError(EBADF, os.strerror(EBADF))
     return entry
 
 
@@ -2797,7 +2869,7 @@ cdef bint _read_address(address, vt_address *read) except -1:
     host, port = <tuple>address
     if type(host) is not str or type(port) is not int or not 0 <= port <= 0xFFFF:
         return False
-    if not host or not "0" <= (<str>host)[0] <= "9" or not (<str>host).isascii():
+    if not host or not "0" <= (<str>host)[0] <= "9" or not (<str>host).isascii() or "\0" in <str>host:
         return False
     return vt_read_ipv4(read, (<str>host).encode(), port)
 
