@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import subprocess
@@ -14,6 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import vthreads.net.socket
+import vthreads.timeouts  # noqa: F401  # looked up by name
 from vthreads._core.clock import VirtualClock
 from vthreads._core.engine import engine_name, make_poller, reference
 from vthreads._core.order import FifoOrder, SeededOrder
@@ -38,6 +41,50 @@ def test_the_hot_path_is_compiled(name):
     assert not isinstance(compiled, FunctionType)
     assert not hasattr(compiled, "__code__")
     assert accelerated.__file__.endswith(tuple(EXTENSION_SUFFIXES))
+
+
+# What the compiled engine has of the layers above, by module and name.
+COMPILED_PARTS = [
+    "vthreads._core.current.checkpoint",
+    "vthreads._core.current.give_way",
+    "vthreads._core.future.Future.result",
+    "vthreads._core.group.ThreadGroup.spawn",
+    "vthreads._core.runtime.checkpoint",
+    "vthreads._core.semaphore.Semaphore",
+    "vthreads._core.thread.VirtualThread.run",
+    "vthreads._core.wait_queue.WaitQueue",
+    "vthreads.locks.Lock",
+    "vthreads.locks.RLock",
+    "vthreads.queues.Queue.get",
+    "vthreads.queues.Queue.put",
+    "vthreads.queues.SimpleQueue.get",
+    "vthreads.queues.SimpleQueue.put",
+    "vthreads.queues._Exchange",
+    "vthreads.timeouts.sleep",
+    "vthreads.timeouts.sleep_here",
+]
+COMPILED_SOCKET_CALLS = ["_accept", "recv", "recv_into", "recvfrom", "send", "sendall", "sendto"]
+
+
+def found(name):
+    """The module that `name` begins with, and what the rest of the name leads to."""
+    module = next(module for module in sorted(sys.modules, reverse=True) if name.startswith(f"{module}."))
+    return functools.reduce(getattr, name.removeprefix(f"{module}.").split("."), sys.modules[module])
+
+
+@needs_it
+@pytest.mark.skipif(engine_name != "accelerated", reason="the readable engine was asked for")
+@pytest.mark.parametrize("name", [*COMPILED_PARTS, *(f"vthreads.net.socket.{name}" for name in COMPILED_SOCKET_CALLS)])
+def test_what_is_hot_above_the_engine_is_compiled(name):
+    module, _, call = name.rpartition(".")
+    part = found(f"{module}.METHODS")[call] if call in COMPILED_SOCKET_CALLS else found(name)
+    assert not isinstance(part, FunctionType)
+    if isinstance(part, type):
+        # A class of the extension is not made by a class statement, and its methods are not functions.
+        assert not any(isinstance(method, FunctionType) for method in vars(part).values())
+        assert part.__module__ == accelerated.__name__
+    else:
+        assert type(part).__name__ in ("cython_function_or_method", "builtin_function_or_method")
 
 
 @needs_it

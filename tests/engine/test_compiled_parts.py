@@ -282,11 +282,26 @@ def test_an_interrupt_between_the_look_and_the_park_ends_the_wait(wait, calls):
 # --- what is not what it should be
 
 
-@pytest.mark.parametrize("call", ["Queue.get({})", "Queue.put({}, 1)", "SimpleQueue.get({})", "Future.result({})"])
+STRANGERS = [
+    "Queue.get({})",
+    "Queue.put({}, 1)",
+    "SimpleQueue.get({})",
+    "Future.result({})",
+    "ThreadGroup.spawn({}, int)",
+]
+
+
+@pytest.mark.parametrize("call", STRANGERS)
 def test_a_method_called_on_a_stranger_is_an_error(call):
-    told = run_elsewhere(
-        f"import vthreads\ntry: vthreads.{call.format('object()')}\nexcept AttributeError: print('refused')"
-    )
+    told = run_elsewhere(f"""
+import vthreads
+def root():
+    try:
+        vthreads.{call.format("object()")}
+    except AttributeError:
+        print("refused")
+vthreads.run(root)
+""")
     assert ("refused\n", "") == (told.stdout, told.stderr)
 
 

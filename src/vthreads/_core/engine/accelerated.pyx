@@ -70,17 +70,20 @@ cdef extern from *:
     /* The scheduler of this OS thread; the registry of carriers keeps it alive. */
     static VT_THREAD PyObject *vt_here = NULL;
 
-    #if defined(__linux__)
     #include <time.h>
-    /* What time.monotonic() reads, without making a float of it. */
+    #if defined(_WIN32)
+    static double vt_monotonic(void) { return (double)time(NULL); }
+    #else
     static double vt_monotonic(void) {
         struct timespec now;
         clock_gettime(CLOCK_MONOTONIC, &now);
         return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
     }
+    #endif
+    /* Whether that is what time.monotonic() reads, without making a float of it. */
+    #if defined(__linux__)
     #define VT_HAS_MONOTONIC 1
     #else
-    static double vt_monotonic(void) { return 0.0; }
     #define VT_HAS_MONOTONIC 0
     #endif
     """
@@ -1662,8 +1665,10 @@ cdef int _learn() except -1:
 def spawn(self, fn, /, *args, **kwargs):
     cdef Scheduler scheduler
     cdef Fiber caller, thread
-    cdef Roster group = <Roster>self
-    if vt_here is NULL or (<Scheduler>vt_here).running is None or group._body is None or group._permits is not None:
+    cdef Roster group = <Roster>self if isinstance(self, Roster) else None
+    if vt_here is NULL or (<Scheduler>vt_here).running is None or group is None:
+        return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
+    if group._body is None or group._permits is not None:
         return readable_parts["vthreads._core.group.ThreadGroup.spawn"](self, fn, *args, **kwargs)
     if ThreadGroup is None:
         _learn()
@@ -1883,9 +1888,9 @@ cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
     if not isinstance(waiter, Fiber):
         return queue.park(waiter, timeout)
     fiber = <Fiber>waiter
-    fiber._waits_in, fiber._waits_on = name, of
-    # Before the look: reading a clock may run Python code, which may interrupt.
+    # Before the look: a clock may be readable code, and an interrupt come in the midst of it.
     deadline = INF if timeout is None else fiber.scheduler.now() + <double>timeout
+    fiber._waits_in, fiber._waits_on = name, of
     if not fiber.pending:
         answer = fiber._stay(queue, deadline)
         if answer is ABORTED:
