@@ -59,6 +59,10 @@ class EventLog:
         self._places: dict[Any, int] = {}
         # Places are told apart by the address of their code, which must not be given out again.
         self._codes: list[CodeType | None] = []
+        # The last place, told without a key: the threads of a server mostly wait for the same.
+        self._last_code: CodeType | None = None
+        self._last_call: CodeType | None = None
+        self._last_instruction = self._last_place = -1
         # How many frames of this package stood above the user's when a thread parked last.
         self._depth = 0
 
@@ -123,8 +127,14 @@ class EventLog:
             call = _getframe(self._depth - 1).f_code if self._depth else None
         except ValueError:
             return self._find_place(thread, _innermost())
-        place = self._places.get((id(call), id(frame.f_code), frame.f_lasti))
-        return self._find_place(thread, _innermost()) if place is None else place
+        code, instruction = frame.f_code, frame.f_lasti
+        if code is self._last_code and instruction == self._last_instruction and call is self._last_call:
+            return self._last_place
+        place = self._places.get((id(call), id(code), instruction))
+        if place is None:
+            return self._find_place(thread, _innermost())
+        self._last_code, self._last_instruction, self._last_call, self._last_place = code, instruction, call, place
+        return place
 
     def _find_place(self, thread: Any, innermost: FrameType | None) -> int:
         call: CodeType | None = None
