@@ -6,6 +6,9 @@
         futures = {url: g.spawn(requests.get, url) for url in urls}
 
 Importing starts nothing and patches nothing.
+
+PYTEST_DONT_REWRITE: there is a plugin of pytest in this distribution, and this package may be imported long before pytest,
+which would warn that it comes too late to rewrite its asserts (`python -m vthreads run -m pytest`).
 """
 
 from __future__ import annotations
