@@ -7,8 +7,8 @@
 
 Importing starts nothing and patches nothing.
 
-PYTEST_DONT_REWRITE: there is a plugin of pytest in this distribution, and this package may be imported long before pytest,
-which would warn that it comes too late to rewrite its asserts (`python -m vthreads run -m pytest`).
+PYTEST_DONT_REWRITE: there is a plugin of pytest in this distribution, and this package may be imported long before
+pytest, which would warn that it comes too late to rewrite its asserts (`python -m vthreads run -m pytest`).
 """
 
 from __future__ import annotations
