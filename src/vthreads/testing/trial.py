@@ -210,7 +210,7 @@ def _undisturbed(trial: Trial) -> Iterator[None]:
     names = threading._counter  # type: ignore[attr-defined]  # not in the type stubs
     gc.disable()
     random.seed(0)
-    threading._counter = count(1).__next__  # type: ignore[attr-defined]
+    threading._counter = count(1).__next__  # type: ignore[attr-defined]  # not in the type stubs
 
     def excepthook(details: Any) -> None:
         (trial.thread_failed if trial.is_here() else hook)(details)
@@ -220,7 +220,7 @@ def _undisturbed(trial: Trial) -> Iterator[None]:
         yield
     finally:
         threading.excepthook = hook
-        threading._counter = names  # type: ignore[attr-defined]
+        threading._counter = names  # type: ignore[attr-defined]  # likewise
         random.setstate(state)
         if collects:
             gc.enable()
