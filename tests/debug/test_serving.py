@@ -188,6 +188,24 @@ def test_the_socket_of_a_killed_process_is_cleared_away(start, tmp_path, served)
     assert not place.exists()
 
 
+def test_whoever_finds_the_socket_can_connect_to_it(start):
+    program = start(
+        """
+        import os, socket, sys
+        from vthreads.debug import meeting, serve
+        def look(event, arguments):
+            if event == "os.rename":
+                print("found before:", meeting.socket_of(os.getpid()))
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.connect(str(arguments[0]))
+        sys.addaudithook(look)
+        serve()
+        print("found after:", meeting.socket_of(os.getpid()) is not None)
+        """
+    )
+    assert (0, "found before: None\nfound after: True\n", "") == program.finish()
+
+
 def test_the_child_of_a_fork_answers_for_itself_and_the_parent_goes_on(start, tmp_path):
     program = start(
         """

@@ -12,10 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["forget_dead", "leave", "own_socket", "pids", "socket_of"]
+__all__ = ["UNREADY", "forget_dead", "leave", "own_socket", "pids", "socket_of"]
 
 # Where the system keeps directories of users that are logged in, also if the environment does not say so.
 USER_DIRECTORIES = "/run/user"
+
+# What a socket is called, after the process, while nobody can connect to it yet, and then.
+UNREADY, READY = ".made", ".sock"
 
 
 def own_socket() -> Path:
@@ -31,7 +34,7 @@ def own_socket() -> Path:
             f"{str(directory)!r} has to be a directory of user {os.geteuid()} that nobody else may enter; "
             "remove it, or set XDG_RUNTIME_DIR to one that is"
         )
-    return directory / f"{os.getpid()}.sock"
+    return directory / f"{os.getpid()}{READY}"
 
 
 def socket_of(pid: int) -> Path | None:
@@ -41,7 +44,7 @@ def socket_of(pid: int) -> Path | None:
     except OSError:
         # No such process, or no such file system: then it is one of this user or of nobody.
         owner = os.geteuid()
-    places = [directory / f"{pid}.sock" for directory in _directories(owner) if _is_private(directory, owner)]
+    places = [directory / f"{pid}{READY}" for directory in _directories(owner) if _is_private(directory, owner)]
     return next((place for place in places if place.is_socket()), None)
 
 
@@ -49,7 +52,7 @@ def pids() -> Iterator[int]:
     """The processes of this user that listen."""
     for directory in _directories(os.geteuid()):
         if _is_private(directory, os.geteuid()):
-            yield from (int(place.stem) for place in directory.glob("*.sock") if place.stem.isdecimal())
+            yield from (int(place.stem) for place in directory.glob(f"*{READY}") if place.stem.isdecimal())
 
 
 def leave(place: Path) -> None:
@@ -65,8 +68,8 @@ def leave(place: Path) -> None:
 def forget_dead() -> None:
     """Remove what processes left behind that were killed."""
     for directory in _directories(os.geteuid()):
-        for place in directory.glob("*.sock") if _is_private(directory, os.geteuid()) else ():
-            if place.stem.isdecimal() and not _is_alive(int(place.stem)):
+        for place in directory.iterdir() if _is_private(directory, os.geteuid()) else ():
+            if place.suffix in (UNREADY, READY) and place.stem.isdecimal() and not _is_alive(int(place.stem)):
                 place.unlink(missing_ok=True)
 
 

@@ -22,7 +22,7 @@ from .._core.fork import watch_forks
 from .._core.originals import allocate_lock, get_ident
 from .._core.runtime import after_fork_hooks, own_os_threads
 from .loads import load
-from .meeting import forget_dead, leave, own_socket
+from .meeting import UNREADY, forget_dead, leave, own_socket
 from .snapshots import snapshot
 
 __all__ = ["is_serving", "serve", "stop_serving"]
@@ -43,10 +43,11 @@ class _Service:
         self._over = allocate_lock()
         self._over.acquire()
         try:
-            self.path = self._bound()
-            # Nobody can connect before it listens.
-            self.path.chmod(0o600)
+            made = self._bound()
+            made.chmod(0o600)
             self._listener.listen(8)
+            # Under the name that others look for only now: whoever finds it can connect.
+            self.path = made.rename(own_socket())
             start_new_thread(self._serve, ())
         except BaseException:
             self._listener.close()
@@ -54,7 +55,7 @@ class _Service:
 
     def _bound(self) -> Path:
         for tries_left in (2, 1, 0):
-            path = own_socket()
+            path = own_socket().with_suffix(UNREADY)
             # Of a process that had this number before.
             path.unlink(missing_ok=True)
             try:
