@@ -1,14 +1,20 @@
-"""Who runs on this OS thread: the registry of carriers, and the one question that every blocking call asks."""
+"""Who runs on this OS thread: the registry of carriers, and the one question that every blocking call asks.
+
+And where in the code that is, as a number: for those who ask it at every switch.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
 from .engine import carriers, compiled
 from .originals import get_ident
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from .thread import VirtualThread
 
     def running() -> VirtualThread | None:
@@ -21,6 +27,8 @@ __all__ = [
     "checkpoint",
     "current_ident",
     "give_way",
+    "instruction_here",
+    "instruction_number",
     "on_carrier",
     "running",
     "set_starter",
@@ -55,6 +63,22 @@ def current_ident() -> int:
     if thread is None:
         return get_ident()
     return thread.thread_ident
+
+
+@compiled
+def instruction_here(depth: int) -> int:
+    """The instruction that the caller is at, or `depth` calls above it, as a number; 0 if there is no such call."""
+    try:
+        frame = _getframe(depth + 1)
+    except ValueError:
+        return 0
+    return instruction_number(frame.f_code, frame.f_lasti)
+
+
+def instruction_number(code: CodeType, instruction: int) -> int:
+    """The same for the same instruction, as long as somebody keeps its code (of less than two MiB)."""
+    # CPython aligns its objects to 16 bytes.
+    return (id(code) << 17) + instruction
 
 
 def _no_starter() -> Any:

@@ -13,8 +13,8 @@ cdef class EventLog:
     cdef Py_ssize_t _count, _full
     cdef dict _places
     cdef Py_ssize_t _depth
-    cdef object _last_code, _last_call
-    cdef int _last_instruction, _last_place
+    cdef unsigned long long _last_here, _last_call
+    cdef int _last_place
 
     @cython.locals(count=Py_ssize_t)
     cpdef parked(self, thread)
@@ -24,7 +24,7 @@ cdef class EventLog:
     cpdef write(self)
     @cython.locals(count=Py_ssize_t, ident="long long")
     cdef _add(self, thread, int kind)
-    @cython.locals(instruction=int)
+    @cython.locals(here="unsigned long long", call="unsigned long long")
     cdef object _place_of(self, thread)
     cdef object _find_place(self, thread, innermost)
     cdef object _place_inside(self, thread)

@@ -11,6 +11,7 @@ from array import array
 from sys import _getframe
 from typing import TYPE_CHECKING, Any
 
+from .._core.current import instruction_here, instruction_number
 from .._core.deadlock import HOW_IT_WAITS
 from .._core.originals import write_fd
 from .._core.runtime import run
@@ -60,9 +61,8 @@ class EventLog:
         # Places are told apart by the address of their code, which must not be given out again.
         self._codes: list[CodeType | None] = []
         # The last place, told without a key: the threads of a server mostly wait for the same.
-        self._last_code: CodeType | None = None
-        self._last_call: CodeType | None = None
-        self._last_instruction = self._last_place = -1
+        self._last_here = self._last_call = 0
+        self._last_place = -1
         # How many frames of this package stood above the user's when a thread parked last.
         self._depth = 0
 
@@ -120,40 +120,35 @@ class EventLog:
 
     def _place_of(self, thread: Any) -> int:
         """The number of the place where the running `thread` parks."""
-        try:
-            # Most often as deep as the last one. Whoever asks for a frame has an object made for it, which costs more
-            # than all the rest: so it is not asked for those between.
-            frame = _getframe(self._depth)
-            call = _getframe(self._depth - 1).f_code if self._depth else None
-        except ValueError:
-            return self._find_place(thread, _innermost())
-        code, instruction = frame.f_code, frame.f_lasti
-        if code is self._last_code and instruction == self._last_instruction and call is self._last_call:
+        # Most often as deep as the last one.
+        here = instruction_here(self._depth)
+        call = instruction_here(self._depth - 1) if self._depth else 0
+        if here and here == self._last_here and call == self._last_call:
             return self._last_place
-        place = self._places.get((id(call), id(code), instruction))
+        place = self._places.get((call, here))
         if place is None:
             return self._find_place(thread, _innermost())
-        self._last_code, self._last_instruction, self._last_call, self._last_place = code, instruction, call, place
+        self._last_here, self._last_call, self._last_place = here, call, place
         return place
 
     def _find_place(self, thread: Any, innermost: FrameType | None) -> int:
-        call: CodeType | None = None
+        call: FrameType | None = None
         frame: FrameType | None = innermost
         # Where this is not compiled, the function that asked has a frame as well.
         self._depth = -1 if frame is not None and frame.f_code.co_name == "_innermost" else 0
         while frame is not None and frame.f_code.co_filename.startswith(OWN_FILES):
             # Neither says what is waited for: the function of the root, and several observers of one carrier.
             if frame.f_code is not run.__code__ and not frame.f_code.co_filename.startswith(WATCHING):
-                call = frame.f_code
+                call = frame
             frame = frame.f_back
             self._depth += 1
         if frame is None:
             return self._place_inside(thread)
-        key = id(call), id(frame.f_code), frame.f_lasti
+        key = _number(call), _number(frame)
         if key in self._places:
             return self._places[key]
-        self._codes += call, frame.f_code
-        what = call.co_qualname if call else thread.waits_for[0] if thread.waits_for else "park"
+        self._codes += None if call is None else call.f_code, frame.f_code
+        what = call.f_code.co_qualname if call else thread.waits_for[0] if thread.waits_for else "park"
         return self._add_place(key, what, str(SpawnSite(frame.f_code, frame.f_lasti)))
 
     def _place_inside(self, thread: Any) -> int:
@@ -178,6 +173,10 @@ def _innermost() -> FrameType | None:
         return _getframe(0)
     except ValueError:
         return None
+
+
+def _number(frame: FrameType | None) -> int:
+    return 0 if frame is None else instruction_number(frame.f_code, frame.f_lasti)
 
 
 def write_all(fd: int, content: Any) -> None:

@@ -1742,6 +1742,22 @@ cdef tuple _sites_here(Scheduler scheduler, Fiber caller):
 
 
 @cython.binding(True)
+def instruction_here(int depth):
+    cdef PyObject *code
+    cdef PyObject *globals
+    cdef int instruction
+    cdef unsigned long long number
+    if depth > 0:
+        return readable_parts["vthreads._core.current.instruction_here"](depth)
+    if not vt_place(&code, &globals, &instruction):
+        return 0
+    number = (<unsigned long long>code << 17) + instruction
+    Py_DECREF(<object>code)
+    Py_DECREF(<object>globals)
+    return number
+
+
+@cython.binding(True)
 def run_thread(self):
     _run(<Fiber?>self)
 
@@ -2525,6 +2541,7 @@ cdef dict PARTS = {
     "vthreads._core.wait_queue.WaitQueue": WaitQueue,
     "vthreads._core.current.checkpoint": check_here,
     "vthreads._core.current.give_way": give_way_here,
+    "vthreads._core.current.instruction_here": instruction_here,
     "vthreads._core.runtime.checkpoint": checkpoint,
     "vthreads._core.semaphore.Semaphore": Semaphore,
     "vthreads._core.future.Future.result": future_result,
