@@ -222,6 +222,37 @@ else:
     assert out.endswith("status 0\nparent ends\n")
 
 
+def test_a_child_is_not_held_up_by_what_another_os_thread_was_about():
+    """That may be in the midst of a future when the process forks, and is not in the child to come to its end."""
+    status, out, err = outcome(
+        FORKING
+        + """
+import threading
+from vthreads._core.future import changing_futures
+
+inside, go_on = threading.Event(), threading.Event()
+
+def other():
+    with changing_futures:
+        inside.set()
+        go_on.wait()
+
+thread = threading.Thread(target=other)
+thread.start()
+inside.wait()
+with ThreadGroup():
+    pid = os.fork()
+    if pid == 0:
+        print("child has", vthreads.spawn(lambda: "a future").result(timeout=30))
+    go_on.set()
+thread.join()
+if pid:
+    wait_for(pid)
+"""
+    )
+    assert (0, "child has a future\nstatus 0\n") == (status, out)
+
+
 @pytest.mark.parametrize(
     ("ending", "expected", "shown"),
     [

@@ -97,6 +97,17 @@ METHODS = [
 SAYS_WHETHER_IT_WAITS = ("checkpoint", "`spawn`", "`move_on_after`", "`fail_after`", "`lock`", "See `", "As `", "as `")
 
 
+@pytest.mark.parametrize("name", PROMISED)
+def test_every_public_name_tells_where_it_is_and_how_it_is_called(name):
+    """On the compiled engine as well."""
+    public = getattr(vthreads, name)
+    if not inspect.ismodule(public):
+        assert public is getattr(importlib.import_module(public.__module__), public.__name__)
+        # An exception without arguments of its own has no signature anywhere.
+        assert inspect.isclass(public) and issubclass(public, BaseException) or inspect.signature(public)
+
+
+
 def test_everything_promised_is_there_and_nothing_else():
     assert sorted([*PROMISED, "errors"]) == sorted(vthreads.__all__)
 

@@ -11,7 +11,7 @@ from typing import Any
 from .cancel import CancelNode, CancelScope
 from .deadlock import threads_below
 from .engine import Scheduler, carriers, cease_carrier
-from .future import CANCELLED
+from .future import CANCELLED, changing_futures
 from .order import FifoOrder
 from .originals import get_ident
 from .runtime import (
@@ -67,6 +67,8 @@ def _after_fork() -> None:
     cease_carrier()
     own_os_threads.clear()
     forking_os_threads.clear()
+    # Another OS thread may have been inside, and would be for ever.
+    changing_futures._at_fork_reinit()
     for hook in after_fork_hooks:
         hook()
     if old is None or old.running is None:

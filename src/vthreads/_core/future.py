@@ -28,7 +28,7 @@ T = TypeVar("T")
 RUNNING, FINISHED, CANCELLED = "RUNNING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
 # One for all futures: what it guards takes a few instructions. Reentrant, because a finalizer may run inside.
-_changing = Section()
+changing_futures = Section()
 
 logger = logging.getLogger("vthreads")
 
@@ -125,7 +125,7 @@ class Future(Outcome, concurrent.futures.Future[T]):
         if not at_once:
             checkpoint()
         waiter = waiter_here()
-        with _changing:
+        with changing_futures:
             if self._state is not RUNNING:
                 return
             if at_once:
@@ -153,7 +153,7 @@ class Future(Outcome, concurrent.futures.Future[T]):
 
         An exception of `fn` is logged to the logger "vthreads".
         """
-        with _changing:
+        with changing_futures:
             if self._state is RUNNING:
                 self._callbacks = self._callbacks or []
                 self._callbacks.append(fn)
@@ -162,7 +162,7 @@ class Future(Outcome, concurrent.futures.Future[T]):
 
     def remove_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Undo `add_done_callback`; no error if it was called already. Not a checkpoint; thread-safe."""
-        with _changing:
+        with changing_futures:
             if self._callbacks and fn in self._callbacks:
                 self._callbacks.remove(fn)
 
@@ -184,13 +184,13 @@ class Future(Outcome, concurrent.futures.Future[T]):
         """The outcome is there: wake those who wait and call those who asked for it."""
         condition = self._made_condition
         if condition is None:
-            with _changing:
+            with changing_futures:
                 condition = self._made_condition
                 if condition is None:
                     self._set(state, value, error)
         if condition is not None:
             with condition:
-                with _changing:
+                with changing_futures:
                     self._set(state, value, error)
                 self._tell_standard_waiters()
                 condition.notify_all()
@@ -217,14 +217,14 @@ class Future(Outcome, concurrent.futures.Future[T]):
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]  # made when asked for
-        with _changing:
+        with changing_futures:
             if self._made_condition is None:
                 self._made_condition = threading.Condition()
             return self._made_condition
 
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]  # made when asked for
-        with _changing:
+        with changing_futures:
             if self._made_waiters is None:
                 self._made_waiters = []
             return self._made_waiters

@@ -325,6 +325,12 @@ cdef extern from *:
     """
     bint vt_place(PyObject **code, PyObject **globals, int *instruction)
 
+cdef extern from "Python.h":
+    ctypedef struct PyTypeObject:
+        const char *tp_name
+        const char *tp_doc
+    void PyType_Modified(type changed)
+
 cdef extern from "pythread.h":
     ctypedef void *PyThread_type_lock
     PyThread_type_lock PyThread_allocate_lock()
@@ -1207,6 +1213,8 @@ cdef class Scheduler:
     cpdef start(self, Fiber fiber):
         """Run a new fiber at once, up to its first park; then the caller goes on, before anyone else."""
         cdef Fiber spawner = self.running
+        # As in `_take_next`: whatever comes before the switch is on no fiber. It could not park this one, which is chosen.
+        self.running = None
         spawner.state = READY
         spawner._greenlet = PyGreenlet_GetCurrent()
         self._spawners.append(spawner)
@@ -1521,6 +1529,14 @@ cdef class Section:
     def __exit__(self, kind, error, traceback):
         self._leave()
 
+    def _at_fork_reinit(self):
+        """In the child of a fork: whoever was inside is not in this process. As CPython's locks name it."""
+        # The old one may be taken, and is lost: it could not be destroyed.
+        self._lock = PyThread_allocate_lock()
+        if self._lock is NULL:
+            raise MemoryError
+        self._owner, self._count = 0, 0
+
 
 @cython.freelist(64)
 cdef class _Place:
@@ -1656,7 +1672,7 @@ cdef int _learn() except -1:
     OPEN, FINISHED = group["OPEN"], group["FINISHED"]
     idents = readable_parts["vthreads._core.thread.VirtualThread.run"].__globals__["idents"]
     future = Future.settle.__globals__
-    FUTURE_RUNNING, changing_futures = future["RUNNING"], future["_changing"]
+    FUTURE_RUNNING, changing_futures = future["RUNNING"], future["changing_futures"]
     ThreadGroup = group["ThreadGroup"]
     return 0
 
@@ -2573,12 +2589,30 @@ def compiled(part):
     return update_wrapper(PARTS[name], part)
 
 
+# The names and texts of compiled classes, which C holds by their addresses.
+cdef list descriptions = []
+
+
 cdef int _describe(type quick, type part) except -1:
-    """Give the methods of a compiled class the names and texts of the readable ones."""
-    for name, method in vars(part).items():
-        if hasattr(vars(quick).get(name), "__code__"):
-            update_wrapper(vars(quick)[name], method)
+    """Give a compiled class and its methods the names, texts and signatures of the readable ones."""
+    cdef bytes name = f"{part.__module__}.{part.__qualname__}".encode()
+    # As CPython has its own classes tell their signatures.
+    cdef bytes text = f"{part.__name__}({_parameters(part)})\n--\n\n{part.__doc__}".encode()
+    descriptions.append((name, text))
+    (<PyTypeObject *>quick).tp_name = name
+    (<PyTypeObject *>quick).tp_doc = text
+    PyType_Modified(quick)
+    for name_of_method, method in vars(part).items():
+        if hasattr(vars(quick).get(name_of_method), "__code__"):
+            update_wrapper(vars(quick)[name_of_method], method)
     return 0
+
+
+cdef str _parameters(type part):
+    code, defaults = part.__init__.__code__, part.__init__.__defaults__ or ()
+    names = code.co_varnames[1 : code.co_argcount]
+    required = len(names) - len(defaults)
+    return ", ".join([*names[:required], *(f"{name}={value!r}" for name, value in zip(names[required:], defaults))])
 
 
 # --- the calls of sockets

@@ -289,6 +289,8 @@ class Scheduler:
         To the others that is one run, like a call, and has one slice.
         """
         spawner: Fiber = self.running
+        # As in `_take_next`: whatever comes before the switch is on no fiber. It could not park this one, which is chosen.
+        self.running = None
         spawner.state = READY
         spawner._greenlet = getcurrent()
         self._spawners.append(spawner)
