@@ -197,6 +197,26 @@ cdef extern from *:
         address->size = sizeof *ipv4;
         return inet_pton(AF_INET, text, &ipv4->sin_addr) == 1;
     }
+    /* 0 or the error. Nobody else reads or writes a socket that is not connected yet, so the flag is not in their way. */
+    static int vt_connect(int fd, vt_address *to) {
+        int flags = fcntl(fd, F_GETFL), blocking = flags >= 0 && !(flags & O_NONBLOCK), error;
+        if (blocking) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+        error = connect(fd, (struct sockaddr *)&to->is, to->size) ? errno : 0;
+        if (blocking) fcntl(fd, F_SETFL, flags);
+        return error;
+    }
+    static int vt_has_peer(int fd) {
+        vt_address peer;
+        peer.size = sizeof peer.is;
+        return getpeername(fd, (struct sockaddr *)&peer.is, &peer.size) == 0 || errno != ENOTCONN;
+    }
+    /* The error that the socket keeps. */
+    static int vt_kept_error(int fd) {
+        int error = 0;
+        socklen_t size = sizeof error;
+        return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) ? errno : error;
+    }
+    #define VT_IS_CONNECTING(error) ((error) == EINPROGRESS || (error) == EALREADY || VT_WOULD_BLOCK(error))
     #else
     #define VT_HAS_SOCKETS 0
     typedef struct { int size; } vt_address;
@@ -205,6 +225,10 @@ cdef extern from *:
     static Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *from) { return -1; }
     static Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *to) { return -1; }
     static int vt_accept(int fd, vt_address *from) { return -1; }
+    static int vt_connect(int fd, vt_address *to) { return -1; }
+    static int vt_has_peer(int fd) { return 0; }
+    static int vt_kept_error(int fd) { return -1; }
+    #define VT_IS_CONNECTING(error) 0
     static int vt_close(int fd) { return -1; }
     static int vt_is_stream(int fd) { return 0; }
     static int vt_tell_ipv4(vt_address *address, char *text, int *port) { return 0; }
@@ -241,6 +265,10 @@ cdef extern from *:
     Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *sender)
     Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *receiver)
     int vt_accept(int fd, vt_address *peer)
+    int vt_connect(int fd, vt_address *to)
+    bint vt_has_peer(int fd)
+    int vt_kept_error(int fd)
+    bint VT_IS_CONNECTING(int error)
     int vt_close(int fd)
     bint vt_is_stream(int fd)
     bint vt_tell_ipv4(vt_address *address, char *text, int *port)
@@ -2636,7 +2664,7 @@ def quick_socket_calls(readable, managed_sockets):
     """The calls of sockets that are compiled, by name; see the contract."""
     global readable_calls, managed
     readable_calls, managed = readable, managed_sockets
-    calls = (recv, recv_into, recvfrom, send, sendall, sendto, _accept) if VT_HAS_SOCKETS else ()
+    calls = (recv, recv_into, recvfrom, send, sendall, sendto, connect, _accept) if VT_HAS_SOCKETS else ()
     for call in calls:
         call.__qualname__ = f"socket.{call.__name__}"
     return {call.__name__: call for call in calls}
@@ -2926,6 +2954,34 @@ cdef bint _read_address(address, vt_address *read) except -1:
     if not host or not "0" <= (<str>host)[0] <= "9" or not (<str>host).isascii() or "\0" in <str>host:
         return False
     return vt_read_ipv4(read, (<str>host).encode(), port)
+
+
+@cython.binding(True)
+def connect(self, address, /):
+    """`socket.connect`, which parks a virtual thread."""
+    cdef int fd = -1, error
+    cdef double timeout = 0, deadline
+    cdef vt_address peer
+    cdef Fiber fiber = None
+    if family(self) == AF_INET and _read_address(address, &peer):
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["connect"](self, address)
+    deadline = _deadline(fiber, timeout)
+    PySys_Audit("socket.connect", "OO", <PyObject *>self, <PyObject *>address)
+    while True:
+        error = vt_connect(fd, &peer)
+        if VT_IS_CONNECTING(error) or error == EINTR:
+            # On the same machine the connection is there by now, as a rule.
+            if not vt_has_peer(fd):
+                _wait(fiber, self, fd, WRITE, deadline, "socket.connect")
+            error = vt_kept_error(fd)
+            # A fresh socket is reported as writable once before it is connecting: only a peer proves the connection.
+            if not error and not vt_has_peer(fd):
+                continue
+        if error:
+            raise OSError(error, os.strerror(error))
+        return None
 
 
 @cython.binding(True)
