@@ -230,7 +230,7 @@ def test_an_import_is_not_preempted(tmp_path, monkeypatch):
 
 def test_what_gives_something_back_is_not_preempted():
     def inside(fn):
-        with vthreads._core.thread.deferred_delivery():
+        with vthreads._core.delivery.deferred_delivery():
             fn()
 
     assert [0] == not_preempted(inside)

@@ -107,7 +107,6 @@ def test_every_public_name_tells_where_it_is_and_how_it_is_called(name):
         assert inspect.isclass(public) and issubclass(public, BaseException) or inspect.signature(public)
 
 
-
 def test_everything_promised_is_there_and_nothing_else():
     assert sorted([*PROMISED, "errors"]) == sorted(vthreads.__all__)
 

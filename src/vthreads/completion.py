@@ -11,9 +11,9 @@ from math import inf
 from typing import Any, TypeVar
 
 from ._core.current import checkpoint
+from ._core.delivery import deferred_delivery
 from ._core.future import Future
 from ._core.runtime import now
-from ._core.thread import deferred_delivery
 from ._core.wait_queue import WaitQueue, waiter_here
 
 __all__ = ["as_completed", "wait"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._core.current import checkpoint
+from ._core.delivery import deferred_delivery
 from ._core.engine import TIMED_OUT
 from ._core.runtime import now
-from ._core.thread import deferred_delivery
 from ._core.wait_queue import WaitQueue, waiter_here
 from .locks import RLock
 

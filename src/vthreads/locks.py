@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from ._core.current import checkpoint, current_ident
+from ._core.delivery import deferred_delivery
 from ._core.engine import TIMED_OUT, compiled
 from ._core.originals import allocate_lock
-from ._core.thread import deferred_delivery
 from ._core.wait_queue import Waiter, WaitQueue, waiter_here
 
 __all__ = ["Lock", "LockStatistics", "RLock", "checked_timeout"]

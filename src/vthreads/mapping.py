@@ -15,12 +15,13 @@ from weakref import WeakSet
 
 from ._core.cancel import CancelNode, CancelScope
 from ._core.current import checkpoint, on_carrier, running, started_here
+from ._core.delivery import deferred_delivery
 from ._core.engine import Scheduler
 from ._core.future import Future
 from ._core.group import Phase, ThreadGroup, current_group
 from ._core.runtime import after_fork_hooks
 from ._core.semaphore import Semaphore
-from ._core.thread import VirtualThread, deferred_delivery
+from ._core.thread import VirtualThread
 from ._core.wait_queue import WaitQueue, waiter_here
 from .errors import GroupClosed
 

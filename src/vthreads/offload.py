@@ -14,8 +14,9 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from ._core.cancel import CancelNode, CancelScope
 from ._core.current import started_here
+from ._core.delivery import deferred_delivery
 from ._core.runtime import after_fork_hooks
-from ._core.thread import VirtualThread, deferred_delivery
+from ._core.thread import VirtualThread
 from .errors import Cancelled
 from .os_calls import Call, Limiter, name_of, no_more_os_threads
 

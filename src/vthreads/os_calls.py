@@ -23,11 +23,12 @@ from weakref import WeakSet
 
 from ._core.clock import Clock
 from ._core.current import carriers, on_carrier
+from ._core.delivery import deferred_delivery
 from ._core.engine import Scheduler
 from ._core.originals import RLock, allocate_lock, get_ident
 from ._core.runtime import after_fork_hooks, outside_sources, own_os_threads
 from ._core.semaphore import Semaphore
-from ._core.thread import VirtualThread, deferred_delivery
+from ._core.thread import VirtualThread
 from ._core.wait_queue import WaitQueue
 
 __all__ = ["Call", "CallUnderWay", "Limiter", "calls_under_way", "name_of", "no_more_os_threads"]

@@ -10,7 +10,7 @@ import pytest
 
 import vthreads
 from vthreads import CancelScope, ThreadGroup, checkpoint, fail_after, move_on_after, remaining, shield, sleep
-from vthreads._core.thread import deferred_delivery
+from vthreads._core.delivery import deferred_delivery
 from vthreads._core.wait_queue import WaitQueue
 from vthreads.errors import Cancelled, Interrupted, ScopeMisuse
 

@@ -68,7 +68,7 @@ def _after_fork() -> None:
     own_os_threads.clear()
     forking_os_threads.clear()
     # Another OS thread may have been inside, and would be for ever.
-    changing_futures._at_fork_reinit()
+    changing_futures._at_fork_reinit()  # type: ignore[attr-defined]  # not in the type stubs
     for hook in after_fork_hooks:
         hook()
     if old is None or old.running is None:

@@ -6,8 +6,8 @@ import io
 import os
 
 from .._core.current import running
+from .._core.delivery import deferred_delivery
 from .._core.engine import Scheduler
-from .._core.thread import deferred_delivery
 from ..offload import offload
 from .observers import Observation, observe
 from .recorder import Recorder

@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from .._core.current import running
+from .._core.delivery import deferred_delivery
 from .._core.fork import begin_anew
-from .._core.thread import deferred_delivery
 from ..checkpoints import never_raising, shielded
 from ..local import local
 from ..net.readiness import READ, WRITE

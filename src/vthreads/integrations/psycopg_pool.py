@@ -11,7 +11,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
-from .._core.thread import deferred_delivery
+from .._core.delivery import deferred_delivery
 from ..errors import Cancelled, Interrupted
 
 __all__ = ["fit"]

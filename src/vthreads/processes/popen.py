@@ -11,7 +11,8 @@ from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 from .._core.current import running
-from .._core.thread import VirtualThread, deferred_delivery
+from .._core.delivery import deferred_delivery
+from .._core.thread import VirtualThread
 from ..timeouts import shield
 from .children import Changes, ChildWait, has_changed
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from .._core.current import current_ident, running
 from .._core.deadlock import threads_below
-from .._core.thread import VirtualThread, resumed_delivery
+from .._core.delivery import resumed_delivery
+from .._core.thread import VirtualThread
 from .._core.wait_queue import WaitQueue
 from ..pauses import Pauses
 

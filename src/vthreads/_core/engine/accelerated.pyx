@@ -1241,7 +1241,7 @@ cdef class Scheduler:
     cpdef start(self, Fiber fiber):
         """Run a new fiber at once, up to its first park; then the caller goes on, before anyone else."""
         cdef Fiber spawner = self.running
-        # As in `_take_next`: whatever comes before the switch is on no fiber. It could not park this one, which is chosen.
+        # As in `_take_next`, whatever comes before the switch is on no fiber: it must not park this one.
         self.running = None
         spawner.state = READY
         spawner._greenlet = PyGreenlet_GetCurrent()
@@ -2232,7 +2232,7 @@ cdef class RLock:
 
     def _acquire_restore(self, state):
         count, owner = state
-        with modules["vthreads._core.thread"].deferred_delivery():
+        with modules["vthreads._core.delivery"].deferred_delivery():
             if not self._take(owner, count):
                 self._wait(owner, count, None)
 

@@ -289,7 +289,7 @@ class Scheduler:
         To the others that is one run, like a call, and has one slice.
         """
         spawner: Fiber = self.running
-        # As in `_take_next`: whatever comes before the switch is on no fiber. It could not park this one, which is chosen.
+        # As in `_take_next`, whatever comes before the switch is on no fiber: it must not park this one.
         self.running = None
         spawner.state = READY
         spawner._greenlet = getcurrent()
