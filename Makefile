@@ -104,7 +104,9 @@ $(MADE):
 	@touch $@
 
 # What is compiled at installation is installed again when its source has changed.
-$(INSTALLED)-%: $(MADE) pyproject.toml setup.py src/vthreads/_core/engine/accelerated.pyx
+COMPILED := src/vthreads/_core/engine/accelerated.pyx $(addprefix src/vthreads/debug/event_log.,py pxd)
+
+$(INSTALLED)-%: $(MADE) pyproject.toml setup.py $(COMPILED)
 	@echo 'Installing vthreads[$*] into $(VENV) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@

@@ -16,14 +16,12 @@ cdef class EventLog:
     cdef unsigned long long _last_here, _last_call
     cdef int _last_place
 
-    @cython.locals(count=Py_ssize_t)
     cpdef parked(self, thread)
     cpdef readied(self, thread)
     cpdef runs(self, thread)
     cpdef ended(self, thread)
     cpdef write(self)
-    @cython.locals(count=Py_ssize_t, ident="long long")
-    cdef _add(self, thread, int kind)
+    cdef _add(self, long long ident, int kind)
     @cython.locals(here="unsigned long long", call="unsigned long long")
     cdef object _place_of(self, thread)
     cdef object _find_place(self, thread, innermost)

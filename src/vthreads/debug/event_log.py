@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from .._core.engine import Scheduler
 
-__all__ = ["ENDED", "KINDS", "PARKED", "READIED", "RUNS", "EventLog", "write_all"]
+__all__ = ["COUNTED", "ENDED", "KINDS", "PARKED", "READIED", "RUNS", "EventLog", "write_all"]
 
-PARKED, READIED, RUNS, ENDED = KINDS = range(4)
+# The last one is not of a thread: in the place of its ident stands how many waits for descriptors there were.
+PARKED, READIED, RUNS, ENDED, COUNTED = KINDS = range(5)
 
 # Numbers of 8 bytes that are kept in memory before they are written.
 BLOCK = 16_384
@@ -35,7 +36,7 @@ WATCHING = os.path.join(os.path.dirname(__file__), "")
 
 
 class EventLog:
-    """The time of each event, and ident and kind in one number; of a park also its place and who waits for descriptors.
+    """The time of each event, and ident and kind in one number; of a park also its place.
 
     Args:
         scheduler: of the carrier.
@@ -52,7 +53,7 @@ class EventLog:
         self._numbers = array("d", bytes(8 * BLOCK))
         self._count = 0
         # Where the next event might have no room.
-        self._full = BLOCK - 4
+        self._full = BLOCK - 3
         # The time of the last event, who runs, and whether nobody does and that time is when a poll returned.
         self._at = self._now()
         self._running = scheduler.running
@@ -73,11 +74,9 @@ class EventLog:
         self._at = thread.parked_at
         self._running = None
         self._is_polled = False
-        self._add(thread, 0)
-        count = self._count
-        self._numbers[count] = place
-        self._numbers[count + 1] = self._descriptors.waiting
-        self._count = count + 2
+        self._add(thread.thread_ident, 0)
+        self._numbers[self._count] = place
+        self._count += 1
 
     def readied(self, thread: Any) -> None:
         # Those that one poll unparks become ready at one time.
@@ -86,7 +85,10 @@ class EventLog:
             if self._running is thread:
                 self._running = None
             self._is_polled = self._running is None
-        self._add(thread, 1)
+            if self._is_polled:
+                # Those that the poll has found still count.
+                self._add(self._descriptors.waiting, 4)
+        self._add(thread.thread_ident, 1)
 
     def runs(self, thread: Any) -> None:
         # Whoever was queued runs as soon as the one before parks, or the poll returns. Not so a thread that is spawned,
@@ -95,21 +97,20 @@ class EventLog:
             self._at = self._now()
         self._running = thread
         self._is_polled = False
-        self._add(thread, 2)
+        self._add(thread.thread_ident, 2)
 
     def ended(self, thread: Any) -> None:
         self._at = self._now()
         self._running = None
         self._is_polled = False
-        self._add(thread, 3)
+        self._add(thread.thread_ident, 3)
 
-    def _add(self, thread: Any, kind: int) -> None:
+    def _add(self, ident: int, kind: int) -> None:
         if self._count > self._full:
             self.write()
-        count, ident = self._count, thread.thread_ident
-        self._numbers[count] = self._at
-        self._numbers[count + 1] = ident * 4 + kind
-        self._count = count + 2
+        self._numbers[self._count] = self._at
+        self._numbers[self._count + 1] = ident * 5 + kind
+        self._count += 2
 
     def write(self) -> None:
         """Let the file have what is kept in memory."""

@@ -17,22 +17,21 @@ from .._core.deadlock import threads_below
 from .._core.engine import Scheduler, State
 from .._core.originals import close_fd
 from .._core.spawn_site import SpawnSite
-from .event_log import ENDED, KINDS, PARKED, READIED, RUNS, EventLog, write_all
+from .event_log import COUNTED, ENDED, KINDS, PARKED, READIED, RUNS, EventLog, write_all
 
-__all__ = ["ENDED", "PARKED", "READIED", "RUNS", "Event", "Recorder", "Track"]
+__all__ = ["COUNTED", "ENDED", "PARKED", "READIED", "RUNS", "Event", "Recorder", "Track"]
 
 # Numbers in an event, by its kind: see `EventLog`.
-LENGTHS = (4, 2, 2, 2)
+LENGTHS = (3, 2, 2, 2, 2)
 
 
 class Event(NamedTuple):
-    """One thing that happened to a thread. `place` and `descriptors` are told of parks alone."""
+    """One thing that happened to a thread. `place` is told of parks alone; for what COUNTED has as `ident` see there."""
 
     time: float
     kind: int
     ident: int
     place: int = -1
-    descriptors: int = -1
 
 
 class Track(NamedTuple):
@@ -112,7 +111,7 @@ class Recorder(EventLog):
                 if LENGTHS[kind] == 2:
                     yield Event(time, kind, ident)
                 else:
-                    yield Event(time, kind, ident, *map(int, array("d", file.read(16))))
+                    yield Event(time, kind, ident, int(array("d", file.read(8))[0]))
 
     def discard(self) -> None:
         """Drop what was recorded, unread."""

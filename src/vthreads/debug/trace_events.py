@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable
 
 from .._core.engine import State
-from .recorder import ENDED, PARKED, READIED, RUNS, Event, Recorder, Track
+from .recorder import COUNTED, ENDED, PARKED, READIED, RUNS, Event, Recorder, Track
 
 __all__ = ["render"]
 
@@ -98,7 +98,13 @@ class _Rendering:
         self._place_lines = [json.dumps({"at": line}) for _, line in recorder.places]
 
     def run(self) -> None:
-        handlers = {PARKED: self._parked, READIED: self._readied, RUNS: self._runs, ENDED: self._ended}
+        handlers = {
+            PARKED: self._parked,
+            READIED: self._readied,
+            RUNS: self._runs,
+            ENDED: self._ended,
+            COUNTED: self._counted,
+        }
         for event in self._recorder.read_events():
             handlers[event.kind](event, self._microseconds(event.time))
         end = self._microseconds(self._recorder.ended_at)
@@ -121,7 +127,6 @@ class _Rendering:
         self._leave_slice(event.ident, at)
         self._slices[event.ident] = f'{self._place_names[event.place]},"args":{self._place_lines[event.place]}', at
         self._running = None
-        self._descriptors.set(at, event.descriptors)
 
     def _readied(self, event: Event, at: float) -> None:
         if event.ident == self._running:
@@ -149,6 +154,9 @@ class _Rendering:
     def _ended(self, event: Event, at: float) -> None:
         self._leave_slice(event.ident, at)
         self._running = None
+
+    def _counted(self, event: Event, at: float) -> None:
+        self._descriptors.set(at, event.ident)
 
     # --- what is written
 
