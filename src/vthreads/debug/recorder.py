@@ -26,7 +26,7 @@ LENGTHS = (3, 2, 2, 2, 2)
 
 
 class Event(NamedTuple):
-    """One thing that happened to a thread. `place` is told of parks alone; for what COUNTED has as `ident` see there."""
+    """One thing that happened to a thread. `place` is told of parks alone; what COUNTED has for `ident`: see there."""
 
     time: float
     kind: int
