@@ -1,5 +1,5 @@
 # make demo | test | test-stdlib | test-stdlib-quick | test-drivers | test-downstream | test-downstream-quick | soak
-# make bench | bench-macro | test-benchmarks | test-wheel
+# make bench | bench-macro | test-benchmarks | test-perfetto | test-wheel
 # make lint | types | layers | check | clean
 #
 # Nothing has to be prepared but Python with its venv module. Everything is installed into $(VENV), once,
@@ -21,7 +21,7 @@ MADE := $(VENV)/.made-with-$(VERSION)
 INSTALLED := $(VENV)/.installed
 
 .PHONY: help demo test test-stdlib test-stdlib-quick test-drivers test-downstream test-downstream-quick soak
-.PHONY: bench bench-macro test-benchmarks test-wheel
+.PHONY: bench bench-macro test-benchmarks test-perfetto test-wheel
 .PHONY: lint types layers check clean
 
 # Two installations into one environment at a time would trip over each other.
@@ -69,6 +69,10 @@ bench-macro: $(INSTALLED)-bench
 # Every benchmark once with every peer; `make test` leaves out the peers that it does not install.
 test-benchmarks: $(INSTALLED)-test $(INSTALLED)-bench
 	VTHREADS_REQUIRE_PEERS=1 $(BIN)/python -m pytest tests/test_benchmarks.py $(ARGS)
+
+# What Perfetto's trace processor finds in a trace.
+test-perfetto: $(INSTALLED)-perfetto
+	VTHREADS_REQUIRE_PERFETTO=1 $(BIN)/python -m pytest tests/debug/test_trace_in_perfetto.py $(ARGS)
 
 # A wheel is built and installed into an environment of its own, in a folder that has nothing of the checkout, and the
 # tests of both engines run against it.

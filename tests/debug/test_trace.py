@@ -46,31 +46,36 @@ FIELDS = {
     "s": {"tid": int, "ts": NUMBER, "id": int, "cat": str, "bp": str},
     "f": {"tid": int, "ts": NUMBER, "id": int, "cat": str, "bp": str},
     "C": {"ts": NUMBER, "args": dict},
+    "i": {"tid": int, "ts": NUMBER, "s": str, "args": dict},
 }
 
 
 def check_format(events):
-    """Fields, types, slices that do not overlap, arrows that begin and end in a slice, curves of numbers."""
+    """Fields, types, slices that follow each other, arrows that begin and end in a slice, curves of numbers."""
     for event in events:
         fields = COMMON | FIELDS[event["ph"]]
         assert set(fields) <= set(event) <= set(fields) | {"args"}, event
         assert all(isinstance(event[field], types) for field, types in fields.items()), event
         assert 0 <= event.get("ts", 0)
-        assert 0 <= event.get("dur", 0)
+        # A slice without length would be nested in the next one, as `test_trace_in_perfetto.py` sees it.
+        assert 0 < event.get("dur", 1)
         assert 0 <= event.get("tid", 0) < 2**31
         assert all(isinstance(value, int) for value in event["args"].values()) if event["ph"] == "C" else True
     slices = defaultdict(list)
     for event in events:
         if event["ph"] == "X":
-            slices[event["tid"]].append((event["ts"], event["ts"] + event["dur"]))
+            slices[event["tid"]].append((nanoseconds(event["ts"]), nanoseconds(event["ts"] + event["dur"])))
     for track in slices.values():
         track.sort()
-        # Times have three digits after the point, so a sum of two may be off by one in the last.
-        assert all(before[1] <= after[0] + 0.002 for before, after in pairwise(track))
+        assert all(before[1] == after[0] for before, after in pairwise(track))
     check_arrows(events, slices)
     named = [event["tid"] for event in events if event["name"] == "thread_name"]
     assert set(slices) == set(named)
     assert len(named) == len(set(named))
+
+
+def nanoseconds(ts):
+    return round(ts * 1000)
 
 
 def check_arrows(events, slices):
@@ -78,7 +83,7 @@ def check_arrows(events, slices):
     for event in events:
         if event["ph"] in "sf":
             arrows[event["id"]].append(event)
-            assert any(start - 0.002 <= event["ts"] <= end + 0.002 for start, end in slices[event["tid"]]), event
+            assert any(start <= nanoseconds(event["ts"]) < end for start, end in slices[event["tid"]]), event
     for ends in arrows.values():
         begin, *end = ends
         assert "s" == begin["ph"]
@@ -93,13 +98,16 @@ def names(events):
 
 
 def tracks(events):
-    """The slices of each track in order: name, beginning and length in seconds."""
+    """The slices of each track in order: name, beginning and length in seconds.
+
+    In microseconds they are what the clock told: no slice has no length, so on the virtual clock each has a nanosecond.
+    """
     tids, slices = names(events), defaultdict(list)
     for event in events:
         if event["ph"] == "X":
-            slices[tids[event["tid"]]].append((event["ts"] / 1e6, event["name"], event["dur"] / 1e6))
+            slices[tids[event["tid"]]].append((event["ts"], event["name"], event["dur"]))
     return {
-        name: [(what, at, length) for at, what, length in sorted(found, key=lambda entry: entry[0])]
+        name: [(what, round(at / 1e6, 6), round(length / 1e6, 6)) for at, what, length in sorted(found)]
         for name, found in slices.items()
     }
 
@@ -115,7 +123,7 @@ def arrows(events):
 
 def curve(events, name):
     return [
-        (event["ts"] / 1e6, *event["args"].values())
+        (round(event["ts"] / 1e6, 6), *event["args"].values())
         for event in events
         if event["ph"] == "C" and event["name"].startswith(name)
     ]
@@ -246,9 +254,28 @@ def test_a_name_that_was_given_late_is_the_name_of_the_track(traced):
         with ThreadGroup(name="workers") as group:
             group.spawn(sleep, 1).thread.name = "late"
 
-    [named] = [event for event in traced(root) if event.get("args", {}).get("name") == "late"]
-    assert "workers" == named["args"]["group"]
-    assert f'File "{__file__}", line {root.__code__.co_firstlineno + 2}, in ' in named["args"]["spawned at"]
+    assert "late" in names(traced(root)).values()
+
+
+def test_a_mark_tells_how_a_track_ends_and_where_its_thread_came_from(virtual, path):
+    def root():
+        with ThreadGroup(name="workers") as group:
+            spawn_named(group, "longer", sleep, 2)
+            with vthreads.trace(path):
+                spawn_named(group, "shorter", sleep, 1).result()
+
+    virtual(root)
+    events = read(path)
+    tids = names(events)
+    marks = {tids[event["tid"]]: (event["name"], event["args"]) for event in events if event["ph"] == "i"}
+    assert {"longer": "not ended", "shorter": "ended", "MainThread": "not ended"} == {
+        name: mark for name, (mark, _) in marks.items()
+    }
+    assert {} == marks["MainThread"][1]
+    for name in ("longer", "shorter"):
+        assert "workers" == marks[name][1]["group"]
+        number = spawn_named.__code__.co_firstlineno + 5
+        assert f'File "{__file__}", line {number}, in spawn_named' == marks[name][1]["spawned at"]
 
 
 def test_threads_that_were_there_before_and_stay_after_have_tracks(virtual, path):

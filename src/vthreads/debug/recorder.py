@@ -66,9 +66,9 @@ class Recorder(EventLog):
         self._lines: dict[tuple[int, int], tuple[SpawnSite, str]] = {}
 
     def ended(self, thread: Any) -> None:
-        super().ended(thread)
-        # Its name will not change any more.
+        # Its name will not change any more. Before the event, whose reader takes the next track.
         self._add_track(thread)
+        super().ended(thread)
 
     def close(self) -> None:
         self.ended_at = self.clock.now()

@@ -1,8 +1,8 @@
 """A recording as Trace Event Format, the JSON that Perfetto and Chrome's tracing page open: the slow half of a trace.
 
 Each virtual thread has a track, on which it is always in one slice: running, spawning (its child runs first), parked or
-ready. Arrows go from a running thread to whom it spawned or unparked; curves tell how many were ready, and how many
-descriptors were waited for.
+ready; a mark at its end tells where the thread came from. Arrows go from a running thread to whom it spawned or
+unparked; curves tell how many were ready, and how many descriptors were waited for.
 
 Memory is taken by the threads that are alive at a time, and not by those that have ended.
 """
@@ -18,8 +18,8 @@ from .recorder import COUNTED, ENDED, PARKED, READIED, RUNS, Event, Recorder, Tr
 
 __all__ = ["render"]
 
-# A curve is not drawn finer, in microseconds: one point for each switch would double the file.
-CURVE_STEP = 100.0
+# A curve is not drawn finer, in nanoseconds: one point for each switch would double the file.
+CURVE_STEP = 100_000
 
 # Names of slices, as JSON.
 RUNNING, SPAWNING, READY = '"running"', '"spawning"', '"ready"'
@@ -54,10 +54,10 @@ class _Curve:
     def __init__(self, write: Write, pid: int, name: str, unit: str) -> None:
         self._write = write
         self._head = f',\n{{"ph":"C","pid":{pid},"name":{json.dumps(name)},"args":{{{json.dumps(unit)}:'
-        self._at: float | None = None
+        self._at: int | None = None
         self._value = self._drawn = -1
 
-    def set(self, at: float, value: int) -> None:
+    def set(self, at: int, value: int) -> None:
         if value == self._value:
             return
         if self._at is not None and at - self._at >= CURVE_STEP:
@@ -69,7 +69,7 @@ class _Curve:
     def draw(self) -> None:
         """Write the point that is held back."""
         if self._at is not None and self._value != self._drawn:
-            self._write(f'{self._head}{self._value}}},"ts":{self._at:.3f}}}')
+            self._write(f'{self._head}{self._value}}},"ts":{self._at / 1000:.3f}}}')
             self._drawn = self._value
         self._at = None
 
@@ -83,7 +83,9 @@ class _Rendering:
         self._pid = pid
         self._began_at = began_at
         self._root_track = root_track
-        first = self._microseconds(recorder.began_at)
+        self._tracks = recorder.read_tracks()
+        # The time of the last event, in nanoseconds since the first recording of this clock began.
+        self._now = first = self._nanoseconds(recorder.began_at)
         # The slice that each living thread is in: its name, and since when.
         self._slices = {ident: (AT_FIRST[state], first) for ident, state in recorder.at_first}
         self._running = next((ident for ident, state in recorder.at_first if state is State.RUNNING), None)
@@ -106,29 +108,37 @@ class _Rendering:
             COUNTED: self._counted,
         }
         for event in self._recorder.read_events():
-            handlers[event.kind](event, self._microseconds(event.time))
-        end = self._microseconds(self._recorder.ended_at)
+            handlers[event.kind](event, self._advance(event.time))
+        end = self._advance(self._recorder.ended_at)
         for ident in list(self._slices):
             self._leave_slice(ident, end)
+        for track in self._tracks:
+            self._finish_track(track, "not ended", end)
         self._run_queue.draw()
         self._descriptors.draw()
-        for track in self._recorder.read_tracks():
-            self._name_track(track)
 
-    def _microseconds(self, time: float) -> float:
-        return (time - self._began_at) * 1e6
+    def _nanoseconds(self, time: float) -> int:
+        return round((time - self._began_at) * 1e9)
+
+    def _advance(self, time: float) -> int:
+        """`time` in whole nanoseconds, the finest that the format has, and later than the event before.
+
+        A slice without length is nested by Perfetto in the one that begins where it ends, and takes its arrows.
+        """
+        self._now = max(self._nanoseconds(time), self._now + 1)
+        return self._now
 
     def _track(self, ident: int) -> int:
         return ident if ident < LARGEST_TRACK >> 1 else self._root_track
 
     # --- events
 
-    def _parked(self, event: Event, at: float) -> None:
+    def _parked(self, event: Event, at: int) -> None:
         self._leave_slice(event.ident, at)
         self._slices[event.ident] = f'{self._place_names[event.place]},"args":{self._place_lines[event.place]}', at
         self._running = None
 
-    def _readied(self, event: Event, at: float) -> None:
+    def _readied(self, event: Event, at: int) -> None:
         if event.ident == self._running:
             self._running = None
         elif self._running is not None:
@@ -138,7 +148,7 @@ class _Rendering:
         self._ready += 1
         self._run_queue.set(at, self._ready)
 
-    def _runs(self, event: Event, at: float) -> None:
+    def _runs(self, event: Event, at: int) -> None:
         if self._running is not None and self._running != event.ident:
             self._leave_slice(self._running, at)
             self._slices[self._running] = SPAWNING, at
@@ -151,46 +161,54 @@ class _Rendering:
         self._running = event.ident
         self._end_arrow(event.ident, at)
 
-    def _ended(self, event: Event, at: float) -> None:
+    def _ended(self, event: Event, at: int) -> None:
         self._leave_slice(event.ident, at)
         self._running = None
+        # The tracks of ended threads are recorded in the order in which they end.
+        self._finish_track(next(self._tracks), "ended", at)
 
     def _counted(self, event: Event, at: float) -> None:
         self._descriptors.set(at, event.ident)
 
     # --- what is written
 
-    def _leave_slice(self, ident: int, at: float) -> str | None:
+    def _leave_slice(self, ident: int, at: int) -> str | None:
         """Write the slice that the thread was in until now; its name."""
         slice_ = self._slices.pop(ident, None)
         if slice_ is None:
             return None
         name, since = slice_
         self._write(
-            f',\n{{"ph":"X","pid":{self._pid},"tid":{self._track(ident)},"ts":{since:.3f},"dur":{at - since:.3f},'
-            f'"name":{name}}}'
+            f',\n{{"ph":"X","pid":{self._pid},"tid":{self._track(ident)},"ts":{since / 1000:.3f},'
+            f'"dur":{(at - since) / 1000:.3f},"name":{name}}}'
         )
         return name
 
-    def _begin_arrow(self, name: str, ident: int, at: float) -> None:
+    def _begin_arrow(self, name: str, ident: int, at: int) -> None:
         assert self._running is not None
         self._arrow_number += 1
         self._arrows[ident] = name, self._arrow_number
         self._write_arrow("s", name, self._arrow_number, self._running, at)
 
-    def _end_arrow(self, ident: int, at: float) -> None:
+    def _end_arrow(self, ident: int, at: int) -> None:
         arrow = self._arrows.pop(ident, None)
         if arrow is not None:
             self._write_arrow("f", *arrow, ident, at)
 
-    def _write_arrow(self, phase: str, name: str, number: int, ident: int, at: float) -> None:
+    def _write_arrow(self, phase: str, name: str, number: int, ident: int, at: int) -> None:
         # `bp`: to the slice that is there at the time, and not to the next one.
         self._write(
-            f',\n{{"ph":"{phase}","pid":{self._pid},"tid":{self._track(ident)},"ts":{at:.3f},"id":{number},'
-            f'"cat":"{name}","name":"{name}","bp":"e"}}'
+            f',\n{{"ph":"{phase}","pid":{self._pid},"tid":{self._track(ident)},"ts":{at / 1000:.3f},'
+            f'"id":{number},"cat":"{name}","name":"{name}","bp":"e"}}'
         )
 
-    def _name_track(self, track: Track) -> None:
-        known = {"name": track.name, "group": track.group, "spawned at": track.spawned_at}
-        arguments = {key: value for key, value in known.items() if value}
-        self._write(",\n" + _metadata(self._pid, self._track(track.ident), "thread_name", arguments))
+    def _finish_track(self, track: Track, mark: str, at: int) -> None:
+        # The viewers show nothing of a track but its name. What else is known of the thread is told by a mark.
+        tid = self._track(track.ident)
+        self._write(",\n" + _metadata(self._pid, tid, "thread_name", {"name": track.name}))
+        known = {"group": track.group, "spawned at": track.spawned_at}
+        arguments = json.dumps({key: value for key, value in known.items() if value})
+        self._write(
+            f',\n{{"ph":"i","pid":{self._pid},"tid":{tid},"ts":{at / 1000:.3f},"s":"t","name":"{mark}",'
+            f'"args":{arguments}}}'
+        )
