@@ -167,7 +167,7 @@ class _Rendering:
         # The tracks of ended threads are recorded in the order in which they end.
         self._finish_track(next(self._tracks), "ended", at)
 
-    def _counted(self, event: Event, at: float) -> None:
+    def _counted(self, event: Event, at: int) -> None:
         self._descriptors.set(at, event.ident)
 
     # --- what is written
