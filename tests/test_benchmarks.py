@@ -317,8 +317,8 @@ def test_results_are_read_as_they_were_written(three_rounds, tmp_path):
 def test_the_page_is_whole_and_opens_without_network(three_rounds):
     page = page_of(three_rounds)
 
-    # Every tag is closed, but for the two that have no end.
-    body = ElementTree.fromstring(page.removeprefix("<!doctype html>").replace('<meta charset="utf-8">', ""))
+    # Every tag is closed.
+    body = ElementTree.fromstring(page.removeprefix("<!doctype html>"))
     assert 4 == len(body.findall(".//{*}svg"))  # one for each size, and one for how the figure grows with it
     assert 3 == len(body.findall(".//{*}polyline"))
     assert "it is not <here>" in "".join(body.itertext())

@@ -8,7 +8,9 @@ from html import escape
 
 __all__ = ["bars", "lines"]
 
-OURS, OTHERS, WHISKER, GRID = "#0b6e4f", "#9fb3c8", "#1c2330", "#d9dee5"
+OURS, WHISKER, GRID = "#0b6e4f", "#1c2330", "#d9dee5"
+# Bars are light enough for the whisker to be seen on them.
+OUR_BAR, OTHER_BAR = "#5fb091", "#9fb3c8"
 # Far enough apart for eyes that see few colours; vthreads has its own.
 COLOURS = ("#d1495b", "#edae49", "#30638e", "#8d6a9f", "#66a182", "#7f4f24", "#5f6c7b", "#00a6a6", "#c17c74", "#3d405b")
 
@@ -39,7 +41,7 @@ def _bar(bar: Bar, top: float, scale: float) -> str:
 
 
 def _shade(name: str) -> str:
-    return OURS if name.startswith("vthreads") else OTHERS
+    return OUR_BAR if name.startswith("vthreads") else OTHER_BAR
 
 
 def lines(series: dict[str, list[Point]], x_name: str) -> str:

@@ -19,7 +19,9 @@ table { border-collapse: collapse; margin: .5rem 0 1rem; }
 td, th { padding: .15rem .8rem .15rem 0; text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child, th:first-child { text-align: left; }
 tr.ours { font-weight: 600; }
-svg { max-width: 100%; height: auto; }
+/* A narrow window scrolls a plot rather than shrink its text beyond reading. */
+figure { margin: 0; overflow-x: auto; }
+svg { max-width: 100%; min-width: 45rem; height: auto; }
 code { font-size: .9em; }
 """
 
@@ -43,8 +45,10 @@ def page_of(results: Results) -> str:
         body += [_section(results, rows) for (name, _, _), rows in tables.items() if name == workload]
     body += [_without("Left out", results.left_out), _without("Failed", results.failed)]
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>vthreads: what an operation costs</title>'
-        f"<style>{STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"/>'
+        '<meta name="viewport" content="width=device-width"/>'
+        f"<title>vthreads: what an operation costs</title><style>{STYLE}</style></head>"
+        f"<body>{''.join(body)}</body></html>\n"
     )
 
 
@@ -68,7 +72,7 @@ def _section(results: Results, rows: list[Row]) -> str:
     chart = bars([(named(row), results.median(row), *results.spread(row)) for row in rows])
     lines_of_table = "".join(_table_line(results, row) for row in rows)
     head = "<tr><th>peer</th><th>median</th><th>least</th><th>most</th><th>÷ vthreads</th></tr>"
-    return f"{title}{chart}<table>{head}{lines_of_table}</table>"
+    return f"{title}<figure>{chart}</figure><table>{head}{lines_of_table}</table>"
 
 
 def _table_line(results: Results, row: Row) -> str:
@@ -88,7 +92,7 @@ def _curves(results: Results, workload: str) -> list[str]:
             points = curves.setdefault((row.unit, row.size_word), {}).setdefault(row.peer, [])
             points.append((row.size, results.median(row)))
     return [
-        f"<h3>{escape(unit)}, by {escape(size_word)}</h3>{lines(peers, size_word)}"
+        f"<h3>{escape(unit)}, by {escape(size_word)}</h3><figure>{lines(peers, size_word)}</figure>"
         for (unit, size_word), peers in curves.items()
         if max(map(len, peers.values())) >= CURVE
     ]
