@@ -10,11 +10,15 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import integrations
 from .._core.engine import Scheduler
 from .._core.runtime import start_hooks
+from ..errors import Empty
+from ..integrations.imports import watch_imports
+from ..queues import SimpleQueue
 from .instances import exchange_instances
 from .references import Undo, mend
 from .stand_in import stand_in
@@ -62,6 +66,7 @@ def patch(*, threads: bool = False) -> None:
         _replace_functions(functions(), state.undo)
         exchange_instances()
         _exchange_standard_input()
+        state.undo.append(watch_imports({"_queue"}, _queue_imported_again))
         state.undo += integrations.activate()
     if threads and not state.threads:
         from .table import thread_functions
@@ -77,6 +82,11 @@ def _exchange_standard_input() -> None:
     new = successor_of(sys.stdin)
     if new is not None:
         mend([(sys.stdin, new)])
+
+
+def _queue_imported_again(copy: ModuleType) -> None:
+    """C code makes new types for each import. Like locks, those that are found here are not put back."""
+    vars(copy).update(SimpleQueue=SimpleQueue, Empty=Empty)
 
 
 def _replace_functions(replacements: Iterable[Replacement], undo: list[Undo]) -> None:
