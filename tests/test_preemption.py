@@ -481,6 +481,18 @@ def test_a_time_that_is_none_is_an_error():
         run(checkpoint, preempt=0)
 
 
+def test_the_time_may_be_changed():
+    def root():
+        vthreads.patch(preempt=SECONDS)
+        flags = []
+        with ThreadGroup() as group:
+            group.spawn(computes, lambda: flags)
+            flags.append(1)
+
+    run(root, preempt=3600)
+    vthreads.run(root)
+
+
 def test_another_os_thread_cannot_be_preempted():
     errors = []
 

@@ -1,4 +1,4 @@
-"""Fairness on request: `run(preempt=seconds)` makes a virtual thread that computes for longer yield.
+"""Fairness on request: with `run(preempt=seconds)`, or `patch`, a virtual thread that computes for longer yields.
 
 An OS thread of the runtime's own watches the main carrier. It simulates a signal, whose Python handler CPython calls
 between two bytecodes of whatever runs there, and the handler yields; that SIGURG serves this is Go's idea. A thread is
@@ -27,7 +27,7 @@ from ._core.spawn_site import INSIDE, PACKAGE
 from .signals import original_getsignal, original_signal
 from .ticker import Ticker
 
-__all__: list[str] = []
+__all__ = ["preempt"]
 
 # Absent where there are no signals of this kind, and then there is no preemption.
 SIGURG: signal.Signals | None = getattr(signal, "SIGURG", None)
@@ -40,6 +40,10 @@ ENTRIES = {
     ("vthreads._core.runtime", "run"),
     ("vthreads.combinators", "contend"),
     ("vthreads.patching.threads", "_live"),
+    ("vthreads.cli", "main"),
+    ("vthreads.cli.run", "main"),
+    ("vthreads.cli.run", "execute"),
+    ("vthreads.cli.run", "_root"),
 }
 # Python code that runs in the midst of other code, since weak references call it, or while the interpreter's lock of
 # imports is held, which knows OS threads only.
@@ -65,7 +69,8 @@ class _Preemption:
 state = _Preemption()
 
 
-def _begin(scheduler: Scheduler, seconds: float) -> None:
+def preempt(scheduler: Scheduler, seconds: float) -> None:
+    """Let nobody run on `scheduler` for much longer than `seconds` while others are ready; see `run` for errors."""
     if not 0 < seconds < inf:
         raise ValueError(f"preempt={seconds!r}: it takes a number of seconds above 0")
     if SIGURG is None or not is_main_carrier(scheduler):
@@ -73,6 +78,8 @@ def _begin(scheduler: Scheduler, seconds: float) -> None:
             f"preempt={seconds!r}: only the main OS thread of a POSIX system can be preempted; "
             "call run() there, or leave preempt out"
         )
+    # It may have another time already.
+    _stopping(scheduler)
     handler = original_getsignal(SIGURG)
     if callable(handler):
         raise RuntimeError(f"preempt={seconds!r}: SIGURG serves to preempt, and has the handler {handler!r} already")
@@ -115,7 +122,7 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
         _take(scheduler)
 
 
-preempt_hooks.append(_begin)
+preempt_hooks.append(preempt)
 start_hooks.append(_started)
 stop_hooks.append(_stopping)
 after_fork_hooks.append(_forked)
