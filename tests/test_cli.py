@@ -202,6 +202,47 @@ print("done")
     assert ("ONE\ndone\n", "", 0) == (ended.stdout, ended.stderr, ended.returncode)
 
 
+WITH_BUSY_THREADS = """
+import threading
+
+go_on, gone = [], []
+
+def child():
+    while not go_on:
+        pass
+    gone.append(True)
+
+threading.Thread(target=child).start()
+go_on.append(True)
+while not gone:
+    pass
+print("done")
+"""
+
+
+def test_threads_that_wait_busily_are_preempted(tmp_path):
+    (tmp_path / "program.py").write_text(WITH_BUSY_THREADS)
+    ended = vthreads("run", "--threads", "--preempt", 0.005, "program.py", cwd=tmp_path)
+
+    assert ("done\n", "", 0) == (ended.stdout, ended.stderr, ended.returncode)
+
+
+def test_a_program_without_threads_of_the_standard_library_is_preempted(tmp_path):
+    program = WITH_BUSY_THREADS.replace("threading.Thread(target=child).start()", "vthreads.spawn(child)")
+    (tmp_path / "program.py").write_text(program.replace("import threading", "import vthreads"))
+    ended = vthreads("run", "--preempt", 0.005, "program.py", cwd=tmp_path)
+
+    assert ("done\n", "", 0) == (ended.stdout, ended.stderr, ended.returncode)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
+def test_a_time_to_preempt_after_is_above_0(seconds):
+    ended = vthreads("run", f"--preempt={seconds}", "-c", "pass")
+
+    assert (2, "") == (ended.returncode, ended.stdout)
+    assert "argument --preempt: " in ended.stderr
+
+
 WITH_A_CHILD = """
 import sys, time
 import vthreads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import copy
+import importlib
 import inspect
 import os
 import pickle
@@ -187,6 +188,23 @@ def test_two_virtual_threads_never_own_one_rlock():
         return inside
 
     assert [0, 1, 2] == virtual(root)
+
+
+def test_a_queue_that_is_imported_again_parks_as_well(monkeypatch):
+    def root():
+        monkeypatch.delitem(sys.modules, "queue")
+        monkeypatch.delitem(sys.modules, "_queue")
+        again = importlib.import_module("queue")
+        assert again is not queue
+        items = again.SimpleQueue()
+        with ThreadGroup() as group:
+            taken = group.spawn(items.get)
+            items.put("item")
+        with pytest.raises(again.Empty):
+            items.get(timeout=1)
+        return taken.result()
+
+    assert "item" == virtual(root)
 
 
 # --- taking it back

@@ -145,6 +145,38 @@ def test_thunks_and_standard_threads_are_preempted():
         patching.state.refused = False
 
 
+def test_who_calls_c_code_all_the_time_is_preempted_right_after_a_call():
+    def once():
+        go_on, late = [], ticks(50)
+
+        def asks():
+            while not go_on:
+                # It lets go of the GIL, so that the watch comes at this call most of the time.
+                os.stat(".")
+
+        with ThreadGroup() as group:
+            group.spawn(asks)
+            go_on.append(1)
+        return late()
+
+    assert [False] * 5 == run(lambda: [once() for _ in range(5)])
+
+
+def test_who_runs_handlers_of_signals_all_the_time_is_preempted():
+    def root():
+        go_on = []
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        with ThreadGroup() as group:
+            group.spawn(computes, lambda: signal.raise_signal(signal.SIGUSR1) or go_on)
+            go_on.append(1)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        run(root)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_nobody_is_preempted_unless_asked_for():
     before = signal.getsignal(signal.SIGURG)
 
@@ -234,6 +266,24 @@ def test_what_gives_something_back_is_not_preempted():
             fn()
 
     assert [0] == not_preempted(inside)
+
+
+def test_c_code_that_looks_for_signals_is_not_preempted(tmp_path):
+    with open(tmp_path / "file", "wb") as file:
+
+        def writes(until):
+            while not until():
+                file.write(b"x")
+                # It looks while it holds the lock of `file`, which refuses another call on the same OS thread.
+                file.flush()
+
+        def root():
+            end = ticks(30)
+            with ThreadGroup() as group:
+                for _ in range(3):
+                    group.spawn(writes, end)
+
+        run(root)
 
 
 def test_what_is_computed_outside_of_all_that_is_preempted():
@@ -429,6 +479,18 @@ def test_an_exception_in_flight_stays_with_its_thread():
 def test_a_time_that_is_none_is_an_error():
     with pytest.raises(ValueError, match="above 0"):
         run(checkpoint, preempt=0)
+
+
+def test_the_time_may_be_changed():
+    def root():
+        vthreads.patch(preempt=SECONDS)
+        flags = []
+        with ThreadGroup() as group:
+            group.spawn(computes, lambda: flags)
+            flags.append(1)
+
+    run(root, preempt=3600)
+    vthreads.run(root)
 
 
 def test_another_os_thread_cannot_be_preempted():

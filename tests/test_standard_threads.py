@@ -270,6 +270,51 @@ def test_threads_wait_for_each_other_by_locks_events_and_barriers(threaded):
     threaded(root)
 
 
+# --- those that compute
+
+
+def test_threads_that_wait_busily_are_preempted_if_the_patch_is_told_so():
+    status, out, err = run_python(
+        """
+        import threading
+        import vthreads
+
+        vthreads.patch(threads=True, preempt=0.005)
+        go_on, gone = [], []
+
+        def child():
+            while not go_on:
+                pass
+            gone.append(True)
+
+        threading.Thread(target=child).start()
+        go_on.append(True)
+        while not gone:
+            pass
+        print("done")
+        """
+    )
+    assert (0, "done\n", "") == (status, out, err)
+
+
+def test_a_daemon_that_never_waits_does_not_hold_up_the_end():
+    status, out, err = run_python(
+        """
+        import threading
+        import vthreads
+
+        def child():
+            while True:
+                pass
+
+        vthreads.patch(threads=True, preempt=0.005)
+        threading.Thread(target=child, daemon=True).start()
+        print("done")
+        """
+    )
+    assert (0, "done\n", "") == (status, out, err)
+
+
 # --- ends
 
 

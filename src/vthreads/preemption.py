@@ -1,9 +1,11 @@
-"""Fairness on request: `run(preempt=seconds)` makes a virtual thread that computes for longer yield.
+"""Fairness on request: with `run(preempt=seconds)`, or `patch`, a virtual thread that computes for longer yields.
 
 An OS thread of the runtime's own watches the main carrier. It simulates a signal, whose Python handler CPython calls
 between two bytecodes of whatever runs there, and the handler yields; that SIGURG serves this is Go's idea. A thread is
 left alone in the midst of the runtime's own code, of a finalizer, of an import, and of whatever gives something back,
-and is asked again a little later. Nothing is raised in it: cancellation still comes at checkpoints.
+and is asked again a little later. CPython calls handlers inside some C functions, too, which may hold a lock of their
+own there, as a flush does: a thread yields where a function begins or a loop goes round, since nothing is called there.
+Nothing is raised in it: cancellation still comes at checkpoints.
 
 What cannot be preempted: a C function, and carriers other than the main one. What can:
 code that is held together only by the fact that virtual threads switch at checkpoints.
@@ -12,7 +14,9 @@ code that is held together only by the fact that virtual threads switch at check
 from __future__ import annotations
 
 import signal
-from math import inf
+from functools import partial
+from math import inf, nan
+from opcode import opmap
 from types import FrameType
 from typing import Any
 
@@ -23,7 +27,7 @@ from ._core.spawn_site import INSIDE, PACKAGE
 from .signals import original_getsignal, original_signal
 from .ticker import Ticker
 
-__all__: list[str] = []
+__all__ = ["preempt"]
 
 # Absent where there are no signals of this kind, and then there is no preemption.
 SIGURG: signal.Signals | None = getattr(signal, "SIGURG", None)
@@ -36,10 +40,17 @@ ENTRIES = {
     ("vthreads._core.runtime", "run"),
     ("vthreads.combinators", "contend"),
     ("vthreads.patching.threads", "_live"),
+    ("vthreads.cli", "main"),
+    ("vthreads.cli.run", "main"),
+    ("vthreads.cli.run", "execute"),
+    ("vthreads.cli.run", "_root"),
 }
 # Python code that runs in the midst of other code, since weak references call it, or while the interpreter's lock of
 # imports is held, which knows OS threads only.
 LEFT_ALONE = ("weakref", "_weakrefset", "importlib._bootstrap", "importlib._bootstrap_external")
+# The instructions at which CPython looks for signals, and that call nothing. At a call it looks when that has returned,
+# and C code may look in the midst of it.
+BETWEEN_CALLS = {code for name, code in opmap.items() if name == "RESUME" or "JUMP_BACKWARD" in name}
 
 
 class _Preemption:
@@ -50,14 +61,16 @@ class _Preemption:
         self.ticker: Ticker | None = None
         # What the user had for SIGURG.
         self.previous: Any = None
-        # The number of switches at the last look, and at which the one who runs has had its time.
-        self.seen = self.due = -1
+        # The end of the slice at the last look, and of the one that has had its time. Switches would not do: who is
+        # called by the running thread, as its children and the handlers of signals are, runs in the same slice.
+        self.seen = self.due = nan
 
 
 state = _Preemption()
 
 
-def _begin(scheduler: Scheduler, seconds: float) -> None:
+def preempt(scheduler: Scheduler, seconds: float) -> None:
+    """Let nobody run on `scheduler` for much longer than `seconds` while others are ready; see `run` for errors."""
     if not 0 < seconds < inf:
         raise ValueError(f"preempt={seconds!r}: it takes a number of seconds above 0")
     if SIGURG is None or not is_main_carrier(scheduler):
@@ -65,6 +78,8 @@ def _begin(scheduler: Scheduler, seconds: float) -> None:
             f"preempt={seconds!r}: only the main OS thread of a POSIX system can be preempted; "
             "call run() there, or leave preempt out"
         )
+    # It may have another time already.
+    _stopping(scheduler)
     handler = original_getsignal(SIGURG)
     if callable(handler):
         raise RuntimeError(f"preempt={seconds!r}: SIGURG serves to preempt, and has the handler {handler!r} already")
@@ -77,7 +92,7 @@ def _begin(scheduler: Scheduler, seconds: float) -> None:
 def _take(scheduler: Scheduler) -> None:
     assert SIGURG is not None
     state.scheduler = scheduler
-    state.seen = state.due = -1
+    state.seen = state.due = nan
     original_signal(SIGURG, _handler)
 
 
@@ -107,7 +122,7 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
         _take(scheduler)
 
 
-preempt_hooks.append(_begin)
+preempt_hooks.append(preempt)
 start_hooks.append(_started)
 stop_hooks.append(_stopping)
 after_fork_hooks.append(_forked)
@@ -117,16 +132,16 @@ after_fork_hooks.append(_forked)
 
 
 def _look() -> None:
-    """Interrupt the main carrier if it has not switched since the last look but one."""
+    """Interrupt the main carrier if nobody's turn has begun since the last look but one."""
     scheduler = state.scheduler
     if scheduler is None or scheduler.running is None:
-        state.seen = -1
+        state.seen = nan
         return
-    switches = scheduler.switches
-    if state.seen != switches:
-        state.seen = switches
+    slice_end = scheduler.slice_end
+    if state.seen != slice_end:
+        state.seen = slice_end
         return
-    state.due = switches
+    state.due = slice_end
     if SIGURG is not None and original_getsignal(SIGURG) is _handler:
         interrupt_main(SIGURG)
 
@@ -136,18 +151,27 @@ def _look() -> None:
 
 def _handler(signalnum: int, frame: FrameType | None) -> None:
     scheduler = state.scheduler
-    if scheduler is None or get_ident() != scheduler.ident or scheduler.switches != state.due:
-        # It is over, or has switched by itself meanwhile.
+    if scheduler is None or get_ident() != scheduler.ident or scheduler.slice_end != state.due:
+        # It is over, or somebody else's turn has begun meanwhile.
         return
     thread = scheduler.running
     if thread is None or thread.state is not State.RUNNING or thread._deferred:
         return
-    if _may_yield(frame):
+    if frame is None or not _may_yield(frame):
+        return
+    if frame.f_code.co_code[frame.f_lasti] in BETWEEN_CALLS:
         scheduler.yield_now()
+        return
+    # Ask again at once: the watch comes at a call each time, if that lets go of the GIL. Not by a call in here, after
+    # which CPython would look, and find the runtime's own code.
+    assert SIGURG is not None
+    for _ in iter(partial(interrupt_main, SIGURG), None):
+        pass
 
 
-def _may_yield(frame: FrameType | None) -> bool:
-    """Whether all that runs from `frame` on is the user's, with nothing of others half done."""
+def _may_yield(innermost: FrameType) -> bool:
+    """Whether all that runs from `innermost` on is the user's, with nothing of others half done."""
+    frame: FrameType | None = innermost
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         name = frame.f_code.co_name

@@ -176,7 +176,8 @@ def threads(options):
     from vthreads import patch, run
 
     patch(threads=True)
-    run(run_module, options)
+    # Some tests wait busily, as threads of an operating system may.
+    run(run_module, options, preempt=0.01)
 
 
 def gevent(options):

@@ -26,7 +26,6 @@ class Known:
         return column in self.columns and self.since <= now < self.before and fnmatchcase(name, self.tests)
 
 
-NOT_PREEMPTED = "a virtual thread runs until it waits: one that loops without a blocking call keeps the others waiting"
 ONE_OS_THREAD = "C code asks for the OS thread, which is the same for all virtual threads of a carrier"
 
 KNOWN: tuple[Known, ...] = (
@@ -47,37 +46,10 @@ KNOWN: tuple[Known, ...] = (
         sometimes=True,
     ),
     # --- with patch(threads=True)
-    Known("test.test_threading.InterruptMainTests.test_can_interrupt_tight_loops", NOT_PREEMPTED, ("threads",)),
-    Known("test.test_signal.StressTest.test_stress_modifying_handlers", NOT_PREEMPTED, ("threads",)),
     Known(
-        "test.test_logging.ConfigDictTest.test_config_queue_handler",
-        f"{NOT_PREEMPTED}; here by `while` over a generator that is never advanced, and so never sleeps",
+        "test.test_threading.ThreadJoinOnShutdown.test_clear_threads_states_after_fork",
+        "in the child of a fork, too, an OS thread looks who has computed for too long: `preempt`",
         ("threads",),
-        since=(3, 13),
-    ),
-    Known(
-        "test.test_asyncio.test_base_events.BaseEventLoopTests.test_check_thread",
-        f"{NOT_PREEMPTED}; here an event loop over a mock",
-        ("threads",),
-    ),
-    Known(
-        "test.test_asyncio.test_selector_events.BaseSelectorEventLoopTests.*",
-        f"{NOT_PREEMPTED}; here an event loop over a mock",
-        ("threads",),
-        sometimes=True,
-    ),
-    Known(
-        "test.test_asyncio.test_base_events.BaseEventLoopTests.test_shutdown_default_executor_timeout",
-        f"{NOT_PREEMPTED}; here an event loop over a mock",
-        ("threads",),
-        since=(3, 12),
-        sometimes=True,
-    ),
-    Known(
-        "test.test_queue.*.test_shutdown_*all_methods_in_many_threads",
-        f"{NOT_PREEMPTED}; here by get(False) again and again, which is no checkpoint",
-        ("threads",),
-        since=(3, 13),
     ),
     Known("test.test_threading.ThreadTests.test_PyThreadState_SetAsyncExc", ONE_OS_THREAD, ("threads",)),
     Known("test.test_threading.ThreadTests.test_various_ops*", f"{ONE_OS_THREAD} (native_id)", ("threads",)),
@@ -95,11 +67,6 @@ KNOWN: tuple[Known, ...] = (
     Known(
         "test.test_thread.ThreadRunningTests.test_unraisable_exception",
         "the failure of a thread that _thread itself started is told by threading.excepthook, with its spawn site",
-        ("threads",),
-    ),
-    Known(
-        "test.test_queue.CSimpleQueueTest.*",
-        "imports the C module of queue a second time, whose SimpleQueue is another type that nobody has replaced",
         ("threads",),
     ),
 )

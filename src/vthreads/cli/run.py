@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.machinery import ModuleSpec
+from math import inf
 from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
@@ -44,10 +45,13 @@ def main(arguments: Sequence[str]) -> int:
     """Run the program that `arguments` name; its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m vthreads run",
-        usage="%(prog)s [--threads] [--debug] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]",
+        usage="%(prog)s [--threads] [--preempt SECONDS] [--debug] (SCRIPT | -m MODULE | -c CODE) [ARGUMENTS ...]",
         description="Run blocking Python code on virtual threads. Everything after the program is given to it.",
     )
     parser.add_argument("--threads", action="store_true", help="threading.Thread starts virtual threads, too")
+    parser.add_argument(
+        "--preempt", type=_seconds, metavar="SECONDS", help="let others run when one has computed for so long (0.01)"
+    )
     parser.add_argument(
         "--debug",
         action="store_true",
@@ -62,11 +66,20 @@ def main(arguments: Sequence[str]) -> int:
         serve()
     for load, given in ((module, options.module), (code, options.code), (script, options.script)):
         if given:
-            return execute(partial(load, given[0]), given[1:], threads=options.threads)
+            return execute(partial(load, given[0]), given[1:], threads=options.threads, preempt=options.preempt)
     return parser.error("name a script, a module after -m or code after -c")
 
 
-def execute(load: Callable[[], Program], arguments: Sequence[str], *, threads: bool = False) -> int:
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return seconds
+
+
+def execute(
+    load: Callable[[], Program], arguments: Sequence[str], *, threads: bool = False, preempt: float | None = None
+) -> int:
     """Run the program that `load` finds as the root virtual thread; the exit status. `SystemExit` is let through.
 
     Args:
@@ -74,11 +87,12 @@ def execute(load: Callable[[], Program], arguments: Sequence[str], *, threads: b
         arguments: what the program is given.
         threads: as for `patch`. The runtime then lasts until the interpreter's exit has told the pools to end, whose
             threads would never end otherwise.
+        preempt: as for `run`.
     """
     try:
         if not threads:
-            return run(_root, load, arguments)
-        patch(threads=True)
+            return run(_root, load, arguments, preempt=preempt)
+        patch(threads=True, preempt=preempt)
         current_thread()
         return _root(load, arguments)
     except SystemExit:

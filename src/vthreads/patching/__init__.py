@@ -10,11 +10,17 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import integrations
+from .._core.current import started_here
 from .._core.engine import Scheduler
 from .._core.runtime import start_hooks
+from ..errors import Empty
+from ..integrations.imports import watch_imports
+from ..preemption import preempt as preempt_carrier
+from ..queues import SimpleQueue
 from .instances import exchange_instances
 from .references import Undo, mend
 from .stand_in import stand_in
@@ -40,7 +46,7 @@ class _Patch:
 state = _Patch()
 
 
-def patch(*, threads: bool = False) -> None:
+def patch(*, threads: bool = False, preempt: float | None = None) -> None:
     """Make blocking calls of the standard library virtual-thread-aware. Idempotent; not a checkpoint.
 
     Names captured before (`from time import sleep`) are mended. To be called from the main thread, best before other
@@ -50,6 +56,12 @@ def patch(*, threads: bool = False) -> None:
         threads: `threading.Thread` starts virtual threads, too, when it is started by one or by the main thread. Left
             out, a thread stays an OS thread, and shares locks, queues and futures with virtual threads. Once on, it
             stays so until `unpatch`.
+        preempt: seconds, as for `run`, for programs that do not call it: the main thread becomes a carrier here, unless
+            it is one, and who computes on it for longer lets others run, as long as that carrier lasts; None: as it is.
+
+    Raises:
+        RuntimeError: the caller cannot be preempted.
+        ValueError: the seconds are out of their range.
     """
     state.refused = False
     if not state.active:
@@ -62,12 +74,15 @@ def patch(*, threads: bool = False) -> None:
         _replace_functions(functions(), state.undo)
         exchange_instances()
         _exchange_standard_input()
+        state.undo.append(watch_imports({"_queue"}, _queue_imported_again))
         state.undo += integrations.activate()
     if threads and not state.threads:
         from .table import thread_functions
 
         state.threads = True
         _replace_functions(thread_functions(), state.undo_threads)
+    if preempt is not None:
+        preempt_carrier(started_here().scheduler, preempt)
 
 
 def _exchange_standard_input() -> None:
@@ -77,6 +92,11 @@ def _exchange_standard_input() -> None:
     new = successor_of(sys.stdin)
     if new is not None:
         mend([(sys.stdin, new)])
+
+
+def _queue_imported_again(copy: ModuleType) -> None:
+    """C code makes new types for each import. Like locks, those that are found here are not put back."""
+    vars(copy).update(SimpleQueue=SimpleQueue, Empty=Empty)
 
 
 def _replace_functions(replacements: Iterable[Replacement], undo: list[Undo]) -> None:
