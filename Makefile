@@ -107,10 +107,12 @@ $(MADE):
 		{ echo '$(VENV) exists and is not of Python $(VERSION); remove it, or name another: make VENV=.venv-other' >&2; exit 1; }
 	@touch $@
 
-# What is compiled at installation is installed again when its source has changed.
+# What is compiled at installation is installed again when its source has changed. Several extras, with a comma between
+# them, are installed at once.
+comma := ,
 COMPILED := src/vthreads/_core/engine/accelerated.pyx $(addprefix src/vthreads/debug/event_log.,py pxd)
 
 $(INSTALLED)-%: $(MADE) pyproject.toml setup.py $(COMPILED)
 	@echo 'Installing vthreads[$*] into $(VENV) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
-	@touch $@
+	@touch $(addprefix $(INSTALLED)-,$(subst $(comma), ,$*))
