@@ -7,6 +7,7 @@ import queue
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import get_args, get_origin
 
 import pytest
 
@@ -29,6 +30,17 @@ def drained(items):
     while not items.empty():
         result.append(items.get_nowait())
     return result
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_queue_of_something_is_a_type_and_a_base(kind):
+    class Mine(kind[int]):
+        pass
+
+    assert (kind, (int,)) == (get_origin(kind[int]), get_args(kind[int]))
+    items = Mine()
+    items.put(1)
+    assert 1 == items.get()
 
 
 # --- items

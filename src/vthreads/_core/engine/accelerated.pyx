@@ -17,7 +17,7 @@ from errno import EBADF
 from functools import update_wrapper
 from math import ceil, inf
 from sys import _getframe, maxsize as ssize_max, modules
-from types import FunctionType, MethodType
+from types import FunctionType, GenericAlias, MethodType
 from weakref import ref
 
 cimport cython
@@ -2397,7 +2397,7 @@ cdef class _Exchange:
 
     @classmethod
     def __class_getitem__(cls, item):
-        return cls
+        return GenericAlias(cls, item)
 
     def __repr__(self):
         waiters = f"getters={len(self._getting)} putters={len(self._putting)}"
