@@ -1,6 +1,8 @@
 """gRPC: its core blocks in C, so its calls are waited for by futures, or offloaded with what cancels them."""
 
+import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -64,6 +66,7 @@ def service():
 @pytest.fixture
 def call(service):
     """Make a callable for a method of the service, on a channel that is closed afterwards."""
+    before = set(os.listdir("/proc/self/fd"))
     pool = ThreadPoolExecutor(40)
     server = grpc.server(pool, handlers=[service])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -73,6 +76,10 @@ def call(service):
     service.finish()
     server.stop(0).wait()
     pool.shutdown()
+    # The core closes its sockets in OS threads of its own, which nobody can wait for.
+    patience = time.monotonic() + 20
+    while set(os.listdir("/proc/self/fd")) - before and time.monotonic() < patience:
+        time.sleep(0.01)
 
 
 def test_many_futures_are_waited_for_at_once(run, service, call):

@@ -308,11 +308,11 @@ print(type(psycopg.connection.__loader__).__name__, len([f for f in sys.meta_pat
 @pytest.mark.parametrize(
     ("steps", "fitted", "finders"),
     [
-        (["vthreads.patch()", "import psycopg"], True, 1),
-        (["import psycopg", "vthreads.patch()"], True, 1),
+        (["vthreads.patch()", "import psycopg"], True, 2),
+        (["import psycopg", "vthreads.patch()"], True, 2),
         (["vthreads.patch()", "import psycopg", "vthreads.unpatch()"], False, 0),
         (["vthreads.patch()", "vthreads.unpatch()", "import psycopg"], False, 0),
-        (["import psycopg", "vthreads.patch()", "vthreads.unpatch()", "vthreads.patch()"], True, 1),
+        (["import psycopg", "vthreads.patch()", "vthreads.unpatch()", "vthreads.patch()"], True, 2),
     ],
 )
 def test_the_order_of_import_and_patch_does_not_matter(steps, fitted, finders):
