@@ -1128,7 +1128,9 @@ cdef class Scheduler:
     cdef int _epoll, _wakeup
     cdef vt_event *_events
     cdef char *_scratch
-    cdef public object running, observer
+    cdef public object running
+    # The observer, and what it is told by: looked up once.
+    cdef object _observer, _tell_parked, _tell_readied, _tell_runs, _tell_ended
     cdef public Py_ssize_t outside
     cdef public double slice_end
     cdef readonly bint closed
@@ -1207,6 +1209,18 @@ cdef class Scheduler:
     cdef double now(self) except? -1:
         return vt_monotonic() if self._real_time else self._clock_now()
 
+    @property
+    def observer(self):
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer):
+        told = (None,) * 4
+        if observer is not None:
+            told = observer.parked, observer.readied, observer.runs, observer.ended
+        self._tell_parked, self._tell_readied, self._tell_runs, self._tell_ended = told
+        self._observer = observer
+
     # --- from any OS thread
 
     def post(self, function, *args):
@@ -1225,8 +1239,8 @@ cdef class Scheduler:
 
     cpdef make_ready(self, Fiber fiber):
         """Queue a parked or new fiber."""
-        if self.observer is not None:
-            self.observer.readied(fiber)
+        if self._observer is not None:
+            self._tell_readied(fiber)
         fiber.state = READY
         if self._fifo is not None:
             self._fifo.append(fiber)
@@ -1260,8 +1274,8 @@ cdef class Scheduler:
             fiber._greenlet = PyGreenlet_GetCurrent()
             fiber.parked_at = now
             fiber.state = PARKED
-            if self.observer is not None:
-                self.observer.parked(fiber)
+            if self._observer is not None:
+                self._tell_parked(fiber)
             if deadline < INF:
                 timer = self.timers.add(deadline, fiber)
             self._take_next(now)
@@ -1325,8 +1339,8 @@ cdef class Scheduler:
         cdef Fiber fiber = self._chosen
         cdef greenlet target = fiber._greenlet
         cdef bint is_new = False
-        if self.observer is not None:
-            self.observer.runs(fiber)
+        if self._observer is not None:
+            self._tell_runs(fiber)
         self._chosen = None
         if target is None:
             is_new = not self._pool
@@ -1364,8 +1378,8 @@ cdef class Scheduler:
             else:
                 fiber.run()
             fiber.state = ENDED
-            if self.observer is not None:
-                self.observer.ended(fiber)
+            if self._observer is not None:
+                self._tell_ended(fiber)
             fiber._greenlet = None
             fiber = None
             self._pool.append(me)
