@@ -350,7 +350,17 @@ cdef extern from *:
         *instruction = PyFrame_GetLasti(frame);
         return 1;
     }
+    /* Its instruction as a number; see `instruction_number` of the module that asks. */
+    static unsigned long long vt_instruction(void) {
+        PyFrameObject *frame = PyEval_GetFrame();
+        if (frame == NULL) return 0;
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        unsigned long long number = ((unsigned long long)(uintptr_t)code << 17) + (unsigned)PyFrame_GetLasti(frame);
+        Py_DECREF(code);
+        return number;
+    }
     """
+    unsigned long long vt_instruction()
     bint vt_place(PyObject **code, PyObject **globals, int *instruction)
 
 cdef extern from "Python.h":
@@ -1801,18 +1811,9 @@ cdef tuple _sites_here(Scheduler scheduler, Fiber caller):
 
 @cython.binding(True)
 def instruction_here(int depth):
-    cdef PyObject *code
-    cdef PyObject *globals
-    cdef int instruction
-    cdef unsigned long long number
     if depth > 0:
         return readable_parts["vthreads._core.current.instruction_here"](depth)
-    if not vt_place(&code, &globals, &instruction):
-        return 0
-    number = (<unsigned long long>code << 17) + instruction
-    Py_DECREF(<object>code)
-    Py_DECREF(<object>globals)
-    return number
+    return vt_instruction()
 
 
 @cython.binding(True)
