@@ -13,7 +13,7 @@ An engine defines
 - `Scheduler.switches`: how often somebody was chosen to run next. From any OS thread, like `slice_end`: when the one
   who runs has had its share of time.
 - `Scheduler.observer`: None, or somebody who is told, on the carrier, of a fiber that `parked`, is `readied` (queued),
-  `runs` (next) or has `ended`. It must not raise.
+  `runs` (next) or has `ended`. It must not raise. Its methods may be looked up once, when it is set.
 - `Section`: a reentrant lock for a few instructions. `_at_fork_reinit()`, in the child of a fork, frees it.
 - `compiled(part)`: a decorator of classes and functions in the layers above. An engine that has the same compiled gives
   that in its place; the readable one is its specification. Such an engine may also have places of its own, in `Fiber`,
