@@ -230,6 +230,99 @@ def test_an_end_that_came_with_the_data_is_seen(virtual, pair):
     assert (b"all", b"") == virtual(root)
 
 
+# (family, where a listener or a receiver binds, where its peer binds); an empty name leaves a Unix socket unnamed.
+LOOPBACK = ("127.0.0.1", 0)
+LOOPBACK_6 = ("::1", 0)
+NAMES = [
+    pytest.param(socket.AF_INET, LOOPBACK, LOOPBACK, id="IPv4"),
+    pytest.param(socket.AF_INET6, LOOPBACK_6, LOOPBACK_6, id="IPv6"),
+    pytest.param(socket.AF_UNIX, "receiver", "", id="Unix, unnamed"),
+    pytest.param(socket.AF_UNIX, "receiver", "päer", id="Unix"),
+    pytest.param(socket.AF_UNIX, "receiver", "p" * 107, id="Unix, as long as can be"),
+    pytest.param(socket.AF_UNIX, "\0vthreads-receiver", b"\0vthreads\0\xff", id="Unix, abstract"),
+]
+
+
+@pytest.fixture
+def bound(tmp_path, monkeypatch):
+    """Make a socket that is bound."""
+    # The names of Unix sockets have little room: they are of this directory.
+    monkeypatch.chdir(tmp_path)
+    opened = []
+
+    def make(family, kind, name):
+        sock = socket.socket(family, kind)
+        opened.append(sock)
+        if name:
+            sock.bind(name)
+        return sock
+
+    yield make
+    for sock in opened:
+        sock.close()
+
+
+@pytest.mark.parametrize(("family", "name", "name_of_peer"), NAMES)
+def test_a_connection_is_accepted_with_the_address_of_its_peer(virtual, bound, family, name, name_of_peer):
+    def root():
+        listener = bound(family, socket.SOCK_STREAM, name)
+        listener.listen()
+        peer = bound(family, socket.SOCK_STREAM, name_of_peer)
+        with ThreadGroup() as group:
+            accepting = group.spawn(listener.accept)
+            vthreads.checkpoint()
+            peer.connect(listener.getsockname())
+        connection, address = accepting.result()
+        with connection:
+            return address, peer.getsockname(), connection.getpeername(), peer.getpeername() == listener.getsockname()
+
+    address, own, told, is_connected = virtual(root)
+    assert own == address == told
+    assert is_connected
+
+
+@pytest.mark.parametrize(("family", "name", "name_of_peer"), NAMES)
+def test_a_datagram_is_received_with_the_address_of_its_sender(virtual, bound, family, name, name_of_peer):
+    def root():
+        receiver = bound(family, socket.SOCK_DGRAM, name)
+        sender = bound(family, socket.SOCK_DGRAM, name_of_peer)
+        with ThreadGroup() as group:
+            receiving = group.spawn(receiver.recvfrom, 10)
+            vthreads.checkpoint()
+            sender.sendto(b"hello", receiver.getsockname())
+        # Of an unnamed socket the original tells no address.
+        return receiving.result(), (b"hello", sender.getsockname() or None)
+
+    received, expected = virtual(root)
+    assert expected == received
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        ("::1", 9, 0, 0, 0),
+        ("::1", 9, 1 << 20),
+        ("::1", -1),
+        ("::1", 1 << 16),
+        ("::1",),
+        "::1",
+        (1, 9),
+    ],
+)
+def test_an_address_of_ipv6_that_is_none_gets_the_error_of_the_original(virtual, bound, address):
+    sock = bound(socket.AF_INET6, socket.SOCK_DGRAM, None)
+
+    def failure(call, *args):
+        with pytest.raises((TypeError, OverflowError)) as caught:
+            call(*args)
+        # `connect` is made of the other.
+        return type(caught.value), str(caught.value).replace("connect_ex()", "connect()")
+
+    expected = [failure(sock.sendto, b"x", address), failure(sock.connect, address)]
+    told = virtual(lambda: [failure(sock.sendto, b"x", address), failure(sock.connect, address)])
+    assert expected == told
+
+
 def test_peeking_takes_nothing(virtual, pair):
     one, two = pair
 

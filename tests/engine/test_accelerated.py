@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import socket
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES
 from math import inf
 from types import FunctionType
@@ -16,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vthreads.net.socket
-import vthreads.timeouts  # noqa: F401  # looked up by name
+import vthreads.timeouts  # looked up by name
 from vthreads._core.clock import VirtualClock
 from vthreads._core.engine import engine_name, make_poller, reference
 from vthreads._core.order import FifoOrder, SeededOrder
@@ -89,6 +91,64 @@ def test_what_is_hot_above_the_engine_is_compiled(name):
         assert not part.__flags__ & HEAP_TYPE
     else:
         assert type(part).__name__ in ("cython_function_or_method", "builtin_function_or_method")
+
+
+def fill(sock):
+    """Send until it would block."""
+    with suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(1 << 16), socket.MSG_DONTWAIT)
+
+
+# The call that would block, the kind of socket, and the Python of the standard library that makes it.
+WOULD_BLOCK = [
+    ("recv", socket.SOCK_STREAM, []),
+    ("recv_into", socket.SOCK_STREAM, []),
+    ("recvfrom", socket.SOCK_DGRAM, []),
+    ("sendall", socket.SOCK_STREAM, []),
+    ("accept", socket.SOCK_STREAM, [("call", "socket.accept")]),
+]
+ARGUMENTS = {"recv": (10,), "recv_into": (bytearray(10),), "recvfrom": (10,), "sendall": (b"x",), "accept": ()}
+
+
+@needs_it
+@pytest.mark.skipif(engine_name != "accelerated", reason="the readable engine was asked for")
+@pytest.mark.real
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6, socket.AF_UNIX])
+@pytest.mark.parametrize(("call", "kind", "expected"), WOULD_BLOCK)
+def test_no_python_runs_and_nothing_is_raised_between_would_block_and_the_next_thread(
+    call, kind, expected, family, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    name = {socket.AF_INET: ("127.0.0.1", 0), socket.AF_INET6: ("::1", 0), socket.AF_UNIX: "bound"}[family]
+    events = []
+
+    def wait(sock):
+        method, arguments = getattr(sock, call), ARGUMENTS[call]
+        sys.setprofile(lambda frame, event, _: events.append((event, frame.f_code.co_qualname)))
+        method(*arguments)
+
+    def next_one():
+        sys.setprofile(None)
+
+    def root():
+        with vthreads.ThreadGroup() as group, socket.socket(family, kind) as bound, socket.socket(family, kind) as peer:
+            bound.bind(name)
+            sock = bound
+            if kind == socket.SOCK_STREAM:
+                bound.listen()
+                if call != "accept":
+                    sock = peer
+                    peer.connect(bound.getsockname())
+            if call == "sendall":
+                fill(peer)
+            waiting = group.spawn(wait, sock)
+            group.spawn(next_one).result()
+            waiting.cancel()
+
+    vthreads.run(root)
+    del events[events.index(("call", next_one.__qualname__)) :]
+    assert expected == events
 
 
 @needs_it

@@ -13,7 +13,7 @@ import os
 import socket
 from collections import deque
 from contextvars import Context
-from errno import EBADF
+from errno import EBADF, EPERM
 from functools import update_wrapper
 from math import ceil, inf
 from sys import _getframe, maxsize as ssize_max, modules
@@ -102,6 +102,14 @@ cdef extern from *:
     static int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) {
         return epoll_wait(epoll, events, room, milliseconds);
     }
+    /* Ask for both edges of `fd` once and for all, as the readable poller does; 0 or the error. */
+    static int vt_epoll_add(int epoll, int fd) {
+        struct epoll_event interest = {EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, {0}};
+        interest.data.fd = fd;
+        if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &interest) == 0) return 0;
+        /* The same open file under the same number, left by an owner who gave the number away. */
+        return errno == EEXIST && epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &interest) == 0 ? 0 : errno;
+    }
     static int vt_event_fd(vt_event *event) { return event->data.fd; }
     /* The sum of READ 1, WRITE 2 and HANGUP 4. */
     static int vt_event_ready(vt_event *event) {
@@ -114,6 +122,7 @@ cdef extern from *:
     #define VT_HAS_EPOLL 0
     typedef struct { int fd; } vt_event;
     static int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) { return 0; }
+    static int vt_epoll_add(int epoll, int fd) { return -1; }
     static int vt_event_fd(vt_event *event) { return -1; }
     static int vt_event_ready(vt_event *event) { return 0; }
     #endif
@@ -124,6 +133,7 @@ cdef extern from *:
     #if !defined(_WIN32)
     #include <sys/types.h>
     #include <sys/socket.h>
+    #include <sys/un.h>
     #include <netinet/in.h>
     #include <arpa/inet.h>
     #include <fcntl.h>
@@ -182,20 +192,52 @@ cdef extern from *:
         socklen_t size = sizeof type;
         return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
     }
-    /* "host" into `text`, and the port; 0 if the address is of another family than IPv4. */
-    static int vt_tell_ipv4(vt_address *address, char *text, int *port) {
-        struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
-        if (address->size < sizeof *ipv4 || ipv4->sin_family != AF_INET) return 0;
-        *port = ntohs(ipv4->sin_port);
-        return inet_ntop(AF_INET, &ipv4->sin_addr, text, INET_ADDRSTRLEN) != NULL;
+    /* The address as CPython tells it, or None if there is none: of a peer in IPv4, IPv6, or a Unix socket. */
+    static PyObject *vt_tell(vt_address *address) {
+        char text[INET6_ADDRSTRLEN] = "";
+        if (address->size == 0) Py_RETURN_NONE;
+        if (address->is.ss_family == AF_INET) {
+            struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
+            inet_ntop(AF_INET, &ipv4->sin_addr, text, sizeof text);
+            return Py_BuildValue("(si)", text, (int)ntohs(ipv4->sin_port));
+        }
+        if (address->is.ss_family == AF_INET6) {
+            struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address->is;
+            inet_ntop(AF_INET6, &ipv6->sin6_addr, text, sizeof text);
+            return Py_BuildValue("(siII)", text, (int)ntohs(ipv6->sin6_port),
+                                 (unsigned)ntohl(ipv6->sin6_flowinfo), (unsigned)ipv6->sin6_scope_id);
+        }
+        if (address->is.ss_family == AF_UNIX) {
+            char *path = ((struct sockaddr_un *)&address->is)->sun_path;
+            Py_ssize_t size = (char *)&address->is + address->size - path;
+    #if defined(__linux__)
+            /* Of the abstract kind, which may have zeros in it. */
+            if (size > 0 && path[0] == 0) return PyBytes_FromStringAndSize(path, size);
+    #endif
+            /* Other programs may leave out the zero at the end; there is room for it. */
+            path[size > 0 ? size : 0] = 0;
+            return PyUnicode_DecodeFSDefault(path);
+        }
+        Py_RETURN_NONE;
     }
-    static int vt_read_ipv4(vt_address *address, const char *text, int port) {
-        struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
-        memset(ipv4, 0, sizeof *ipv4);
-        ipv4->sin_family = AF_INET;
-        ipv4->sin_port = htons((unsigned short)port);
-        address->size = sizeof *ipv4;
-        return inet_pton(AF_INET, text, &ipv4->sin_addr) == 1;
+    /* Whether `text` is a number of the family, IPv4 or IPv6; then it is in `address`. */
+    static int vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope) {
+        memset(&address->is, 0, sizeof address->is);
+        if (family == AF_INET) {
+            struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
+            ipv4->sin_family = AF_INET;
+            ipv4->sin_port = htons((unsigned short)port);
+            address->size = sizeof *ipv4;
+            return inet_pton(AF_INET, text, &ipv4->sin_addr) == 1;
+        } else {
+            struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address->is;
+            ipv6->sin6_family = AF_INET6;
+            ipv6->sin6_port = htons((unsigned short)port);
+            ipv6->sin6_flowinfo = htonl(flow);
+            ipv6->sin6_scope_id = scope;
+            address->size = sizeof *ipv6;
+            return inet_pton(AF_INET6, text, &ipv6->sin6_addr) == 1;
+        }
     }
     /* 0 or the error. Nobody else reads or writes a socket that is not connected yet, so the flag is not in their way. */
     static int vt_connect(int fd, vt_address *to) {
@@ -231,8 +273,10 @@ cdef extern from *:
     #define VT_IS_CONNECTING(error) 0
     static int vt_close(int fd) { return -1; }
     static int vt_is_stream(int fd) { return 0; }
-    static int vt_tell_ipv4(vt_address *address, char *text, int *port) { return 0; }
-    static int vt_read_ipv4(vt_address *address, const char *text, int port) { return 0; }
+    static PyObject *vt_tell(vt_address *address) { Py_RETURN_NONE; }
+    static int vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope) {
+        return 0;
+    }
     #endif
     #if EAGAIN == EWOULDBLOCK
     #define VT_WOULD_BLOCK(error) ((error) == EAGAIN)
@@ -258,6 +302,7 @@ cdef extern from *:
     ctypedef struct vt_address:
         pass
     int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) nogil
+    int vt_epoll_add(int epoll, int fd)
     int vt_event_fd(vt_event *event)
     int vt_event_ready(vt_event *event)
     Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room)
@@ -271,8 +316,8 @@ cdef extern from *:
     bint VT_IS_CONNECTING(int error)
     int vt_close(int fd)
     bint vt_is_stream(int fd)
-    bint vt_tell_ipv4(vt_address *address, char *text, int *port)
-    bint vt_read_ipv4(vt_address *address, const char *text, int port)
+    object vt_tell(vt_address *address)
+    bint vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope)
     bint VT_WOULD_BLOCK(int error)
     bint vt_owns(object owner, object owned)
     int errno
@@ -789,15 +834,15 @@ cdef class Descriptors:
     cdef dict _entries
     cdef PyObject **_places
     cdef Py_ssize_t _room
-    cdef bint _armed_for_good
+    # Of epoll, whose registration stands: nothing has to be said again before each wait. -1 with another poller.
+    cdef int _epoll
 
     def __cinit__(self):
         self._entries = {}
 
     def __init__(self, poller):
         self._poller = poller
-        # An epoll registration stands: nothing has to be said again before each wait.
-        self._armed_for_good = poller.name == "epoll"
+        self._epoll = poller.fileno() if VT_HAS_EPOLL and poller.name == "epoll" else -1
 
     def __dealloc__(self):
         PyMem_Free(self._places)
@@ -842,10 +887,18 @@ cdef class Descriptors:
         return self._register(Descriptor(fd, None)) if entry is None else entry
 
     cdef Descriptor _register(self, Descriptor entry):
-        try:
-            self._poller.register(entry.fd)
-        except PermissionError:
-            entry.always_ready = True
+        cdef int error
+        if self._epoll >= 0:
+            error = vt_epoll_add(self._epoll, entry.fd)
+            # A regular file, for example.
+            entry.always_ready = error == EPERM
+            if error and error != EPERM:
+                raise OSError(error, os.strerror(error))
+        else:
+            try:
+                self._poller.register(entry.fd)
+            except PermissionError:
+                entry.always_ready = True
         self._place(entry.fd, entry)
         return entry
 
@@ -853,7 +906,7 @@ cdef class Descriptors:
         """Queue `waiter` for `direction` (READ or WRITE); see the reference engine."""
         if by_number:
             self._poller.rearm(entry.fd, direction)
-        elif not self._armed_for_good:
+        elif self._epoll < 0:
             self._poller.arm(entry.fd, direction)
         entry.enlist(direction, waiter)
         self.waiting += 1
@@ -1185,7 +1238,7 @@ cdef class Scheduler:
         self.poller = poller
         self.timers = Timers()
         self.descriptors = Descriptors(poller)
-        self._epoll = poller.fileno() if VT_HAS_EPOLL and poller.name == "epoll" else -1
+        self._epoll = self.descriptors._epoll
         self._wakeup = poller.wakeup_fd if self._epoll >= 0 else -1
         self.running = None
         self.outside = 0
@@ -1427,23 +1480,30 @@ cdef class Scheduler:
         """Nobody is ready: wait for a timer, a descriptor or a message."""
         cdef double due = self.timers.due()
         cdef bint outside = self.outside > 0 or self.descriptors.waiting > 0
+        cdef double patience
         cdef bint heard
         if due == INF and not outside and not self._inbox and self._is_stuck():
             # An OS thread may be about to start, which nobody can see yet.
             if not self._look_outside(STUCK_AGAIN_AFTER) and self._nobody_is_ready() and self._is_stuck():
                 self._when_stuck()
             return 0
-        patience = self.clock.patience(due, outside)
+        patience = self._patience(due, outside)
         if len(self._pool) > self._pool_size or vt_many_warm():
             # Woken for nothing if it must be, until what the last rush needed is given back.
-            until_then = max(0.0, self._shrink_at - vt_monotonic())
-            patience = until_then if patience is None else min(patience, until_then)
-        heard = self._look_outside(-1.0 if patience is None else patience)
+            patience = min(patience, max(0.0, self._shrink_at - vt_monotonic()))
+        heard = self._look_outside(-1.0 if patience == INF else patience)
         # Without a timer the wait may still end for nothing: a late byte in the wakeup pipe, a signal.
         if not heard and self._nobody_is_ready() and due < INF:
             self.clock.jump(due)
             self.timers.expire(self.now())
         return 0
+
+    cdef double _patience(self, double due, bint outside) except -1:
+        """How many seconds the clock lets the outside world have, until `due`."""
+        if self._real_time:
+            return max(0.0, due - vt_monotonic())
+        seconds = self.clock.patience(due, outside)
+        return INF if seconds is None else seconds
 
     cdef bint _look_outside(self, double seconds) except -1:
         """Poll for up to `seconds` (negative: until something comes), then see to timers and messages."""
@@ -2669,6 +2729,9 @@ cdef object family = Original.family.__get__
 cdef object original_recv = Original.recv, original_recv_into = Original.recv_into
 cdef object original_send = Original.send, original_sendall = Original.sendall
 cdef int AF_INET = socket.AF_INET
+# Those whose addresses `vt_read` reads, and those whose addresses `vt_tell` tells.
+cdef frozenset NUMERIC = frozenset([socket.AF_INET, socket.AF_INET6])
+cdef frozenset TOLD = NUMERIC | {getattr(socket, "AF_UNIX", socket.AF_INET)}
 
 # The same calls in readable Python, and the timeouts that are kept for CPython, by id of the socket.
 cdef dict readable_calls = {}
@@ -2723,7 +2786,7 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
     entry = descriptors.find(fd, sock)
     if entry is None:
         entry = descriptors.claim(fd, ref(sock))
-    if not descriptors._armed_for_good:
+    if descriptors._epoll < 0:
         descriptors._poller.arm(fd, direction)
     entry._waiting(direction).append(fiber)
     descriptors.waiting += 1
@@ -2840,13 +2903,12 @@ def recv_into(self, buffer, nbytes=0, flags=0):
 @cython.binding(True)
 def recvfrom(self, bufsize, flags=0, /):
     """`socket.recvfrom`, which parks a virtual thread."""
-    cdef int fd = -1, port = 0
+    cdef int fd = -1
     cdef double timeout = 0, deadline
     cdef Py_ssize_t room, count
-    cdef char[16] host
     cdef vt_address sender
     cdef Fiber fiber = None
-    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and family(self) == AF_INET:
+    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and family(self) in TOLD:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return readable_calls["recvfrom"](self, bufsize, flags)
@@ -2856,7 +2918,7 @@ def recvfrom(self, bufsize, flags=0, /):
         count = vt_recvfrom(fd, fiber.scheduler._scratch, room, &sender)
         if count >= 0:
             data = PyBytes_FromStringAndSize(fiber.scheduler._scratch, count)
-            return data, (host.decode(), port) if vt_tell_ipv4(&sender, host, &port) else None
+            return data, vt_tell(&sender)
         if _would_block(errno):
             _wait(fiber, self, fd, READ, deadline, "socket.recvfrom")
 
@@ -2938,7 +3000,7 @@ def sendto(self, data, *flags_and_address):
     cdef Py_buffer view
     cdef vt_address receiver
     cdef Fiber fiber = None
-    if len(flags_and_address) == 1 and family(self) == AF_INET and _read_address(flags_and_address[0], &receiver):
+    if len(flags_and_address) == 1 and _read_address(self, flags_and_address[0], &receiver):
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return readable_calls["sendto"](self, data, *flags_and_address)
@@ -2959,16 +3021,26 @@ def sendto(self, data, *flags_and_address):
         PyBuffer_Release(&view)
 
 
-cdef bint _read_address(address, vt_address *read) except -1:
-    """Whether `address` is a number of IPv4 and a port, which need no look-up."""
-    if type(address) is not tuple or len(<tuple>address) != 2:
+cdef bint _read_address(sock, address, vt_address *read) except -1:
+    """Whether `address` is a number of IPv4 or IPv6 and a port, as the family of `sock` asks, and needs no look-up."""
+    cdef unsigned flow = 0, scope = 0
+    if type(address) is not tuple:
         return False
-    host, port = <tuple>address
-    if type(host) is not str or type(port) is not int or not 0 <= port <= 0xFFFF:
+    kind = family(sock)
+    count = len(<tuple>address)
+    if kind not in NUMERIC or count != 2 and (kind == AF_INET or count != 4):
         return False
-    if not host or not "0" <= (<str>host)[0] <= "9" or not (<str>host).isascii() or "\0" in <str>host:
+    for number in (<tuple>address)[1:]:
+        if type(number) is not int or number < 0:
+            return False
+    host, port = (<tuple>address)[:2]
+    if port > 0xFFFF or type(host) is not str or not (<str>host).isascii() or "\0" in <str>host:
         return False
-    return vt_read_ipv4(read, (<str>host).encode(), port)
+    if count == 4:
+        if (<tuple>address)[2] > 0xFFFFF or (<tuple>address)[3] > 0xFFFFFFFF:
+            return False
+        flow, scope = (<tuple>address)[2:]
+    return vt_read(read, kind, (<str>host).encode(), port, flow, scope)
 
 
 @cython.binding(True)
@@ -2978,7 +3050,7 @@ def connect(self, address, /):
     cdef double timeout = 0, deadline
     cdef vt_address peer
     cdef Fiber fiber = None
-    if family(self) == AF_INET and _read_address(address, &peer):
+    if _read_address(self, address, &peer):
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return readable_calls["connect"](self, address)
@@ -3002,11 +3074,10 @@ def connect(self, address, /):
 @cython.binding(True)
 def _accept(self, /):
     """`socket._accept`, which parks a virtual thread."""
-    cdef int fd = -1, accepted, port = 0
+    cdef int fd = -1, accepted
     cdef double timeout = 0, deadline
-    cdef char[16] host
     cdef vt_address peer
-    cdef Fiber fiber = _caller(self, &fd, &timeout) if family(self) == AF_INET else None
+    cdef Fiber fiber = _caller(self, &fd, &timeout) if family(self) in TOLD else None
     if fiber is None:
         return readable_calls["_accept"](self)
     deadline = _deadline(fiber, timeout)
@@ -3015,7 +3086,7 @@ def _accept(self, /):
         accepted = vt_accept(fd, &peer)
         if accepted >= 0:
             try:
-                return accepted, (host.decode(), port) if vt_tell_ipv4(&peer, host, &port) else None
+                return accepted, vt_tell(&peer)
             except BaseException:
                 vt_close(accepted)
                 raise
