@@ -48,10 +48,10 @@ test-drivers: $(INSTALLED)-drivers
 	$(BIN)/python -m pytest tests/drivers $(ARGS)
 
 # The test suites of other projects, from their source distributions, plainly and on virtual threads.
-test-downstream: $(MADE)
+test-downstream: $(INSTALLED)-test
 	$(BIN)/python -m tests.downstream $(ARGS)
 
-test-downstream-quick: $(MADE)
+test-downstream-quick: $(INSTALLED)-test
 	$(BIN)/python -m tests.downstream --quick $(ARGS)
 
 # A minute of everything at once, under random cancellation.

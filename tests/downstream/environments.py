@@ -48,7 +48,9 @@ class Place:
         project = str(self.source) + "[" + suite.project.partition("[")[2] if "[" in suite.project else str(self.source)
         wanted = suite.project if suite.in_checkout_only else project
         self._pip("install", wanted, "pytest", "pytest-timeout", *suite.requirements)
-        self._pip("install", "--editable", ROOT)
+        self._pip("install", "greenlet")
+        # This checkout, with the engine that is compiled already for the Python that makes this environment.
+        self._site_packages().joinpath("vthreads.pth").write_text(f"{ROOT / 'src'}\n")
         done.write_text(state)
 
     def _unpack(self, project: str) -> None:
@@ -59,6 +61,10 @@ class Place:
         with tarfile.open(archive) as tar:
             tar.extractall(target, filter="data")
         archive.unlink()
+
+    def _site_packages(self) -> Path:
+        command = [self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
     def _pip(self, *arguments: str | Path) -> None:
         # Outside the tree, where a package of the same name would come first.
