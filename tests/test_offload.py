@@ -513,6 +513,7 @@ def test_a_result_that_nobody_was_told_of_before_the_cancellation_is_disposed_of
 
     limiter.permits = SlowSemaphore(1)
     run(root)
+    wait_for_real(lambda: calls_under_way() == [])
     assert ["result"] == disposed
 
 
