@@ -100,7 +100,7 @@ def test_a_loop_set_by_the_policy_belongs_to_its_virtual_thread():
             asyncio.set_event_loop(loop)
             for _ in range(5):
                 checkpoint()
-                assert asyncio.get_event_loop_policy().get_event_loop() is loop
+                assert asyncio.get_event_loop() is loop
             asyncio.set_event_loop(None)
         finally:
             loop.close()

@@ -2,11 +2,13 @@
 
 asyncio keeps the running loop per OS thread, in C, where its tasks and futures look it up. While any virtual thread of
 a carrier has one, the switches of that OS thread are traced (`greenlet.settrace`), and the loop of whoever runs is put
-there. Without loops nothing is traced. What an event loop waits in is a patched `select` object, and parks.
+there, since Python 3.14 with the task that it executes. Without loops nothing is traced. What an event loop waits in is
+a patched `select` object, and parks.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -21,6 +23,9 @@ from ..local import local
 
 __all__ = ["fit"]
 
+# Before, the current task is kept by its loop.
+TASK_IS_OF_OS_THREAD = sys.version_info >= (3, 14)
+
 
 class _Loops:
     """The running loops of one carrier's virtual threads."""
@@ -31,6 +36,8 @@ class _Loops:
         # The one that asyncio sees.
         self._shown: Any = None
         self._traced_before: Any = None
+        # What those that are not shown were executing when their virtual threads parked.
+        self._tasks: dict[Any, Any] = {}
 
     def run(self, thread: VirtualThread, loop: Any) -> None:
         """`loop` runs in `thread` from now on; None: none does."""
@@ -50,10 +57,28 @@ class _Loops:
         # A greenlet of the program's own, inside a virtual thread, is that thread as well.
         loop = None if thread is None else self._by_thread.get(thread)
         if loop is not self._shown:
+            if TASK_IS_OF_OS_THREAD:
+                self._put_task_away()
             self._set(loop)
             self._shown = loop
+            if loop in self._tasks:
+                _swap_task(loop, self._tasks.pop(loop))
         if self._traced_before is not None:
             self._traced_before(event, ends)
+
+    def _put_task_away(self) -> None:
+        if self._shown is not None:
+            task = _swap_task(self._shown, None)
+            if task is not None:
+                self._tasks[self._shown] = task
+
+
+def _swap_task(loop: Any, task: Any) -> Any:
+    """Make `task` what `loop`, which asyncio sees, is executing; what it was before."""
+    # Not imported with this module, which is imported for programs without asyncio, too.
+    from asyncio.tasks import _swap_current_task  # type: ignore[attr-defined]  # of Python 3.12 and newer
+
+    return _swap_current_task(loop, task)
 
 
 def fit(events: ModuleType) -> list[Callable[[], None]]:
