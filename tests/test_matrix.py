@@ -906,7 +906,8 @@ OPERATIONS["file.flush"] = writing_a_file(flush)
 @operation
 def write_of_more_than_the_buffer_takes():
     reader, writer = os.pipe()
-    with open(writer, "wb") as file:
+    # What stays in the buffer has room in the pipe.
+    with open(writer, "wb", buffering=8_192) as file:
         taken = []
 
         def write():
