@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -150,6 +151,28 @@ def test_a_process_that_does_not_serve_is_told_how_to(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "version_info", (3, 13))
     with pytest.raises(NotServing, match="VTHREADS_DEBUG=1"):
         ask_process(os.getppid(), "dump")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="sys.remote_exec is new in Python 3.14")
+def test_a_process_that_was_not_told_to_serve_is_made_to(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    # It is looked into at its next instruction: it wakes up now and then, as services do.
+    program = start(WAITS.replace("    sleep(600)", "    while True:\n        sleep(0.05)"))
+    assert "ready" == program.line()
+    tree = ask_process(program.pid, "dump")
+    assert {"worker-0", "worker-1", "worker-2", "[getter]"} <= set(re.findall(r'"name": "([^"]+)"', json.dumps(tree)))
+    assert program.pid == ask_process(program.pid, "dump")["pid"]
+    assert (0, "", "") == program.finish()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="sys.remote_exec is new in Python 3.14")
+def test_a_process_that_refuses_to_be_debugged_is_told(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    program = start(WAITS, PYTHON_DISABLE_REMOTE_DEBUG="1")
+    assert "ready" == program.line()
+    with pytest.raises(NotServing, match=f"process {program.pid} could not be made to answer: "):
+        ask_process(program.pid, "dump")
+    program.finish()
 
 
 # --- the life of the process
