@@ -33,6 +33,9 @@ original_set_sentinel: Any = getattr(_thread, "_set_sentinel", None)
 original_start_joinable_thread: Any = getattr(_thread, "start_joinable_thread", None)
 OriginalHandle: Any = getattr(_thread, "_ThreadHandle", None)
 
+# Where a Thread keeps it.
+HANDLE = "_os_thread_handle" if sys.version_info >= (3, 14) else "_handle"
+
 # Modules whose helper threads are joined by functions of `atexit`, when the carrier has ended; they stay OS threads.
 JOINED_BY_ATEXIT = frozenset({"multiprocessing.pool", "multiprocessing.queues"})
 
@@ -54,9 +57,10 @@ def start_new_thread(function: Callable[..., Any], args: tuple[Any, ...], /, *kw
 def start_joinable_thread(function: Callable[[], Any], handle: Any = None, daemon: bool = True) -> Any:
     """`_thread.start_joinable_thread`, of Python 3.13 and later. Not a checkpoint."""
     owner = _owner_of(function)
-    if type(handle) is OriginalHandle and owner is not None and vars(owner).get("_handle") is handle:
+    if type(handle) is OriginalHandle and owner is not None and vars(owner).get(HANDLE) is handle:
         # Made before the patch.
-        owner._handle = handle = ThreadHandle()  # type: ignore[attr-defined]  # not in the type stubs
+        handle = ThreadHandle()
+        setattr(owner, HANDLE, handle)
     if handle is None:
         handle = ThreadHandle()
     if not callable(function) or not isinstance(handle, ThreadHandle):
@@ -139,7 +143,7 @@ class ThreadHandle:
 
 def is_virtual(thread: threading.Thread) -> bool:
     """Whether `thread` was started as a virtual thread."""
-    handle = vars(thread).get("_handle")
+    handle = vars(thread).get(HANDLE)
     if handle is not None:
         return isinstance(handle, ThreadHandle) and handle.is_virtual
     return isinstance(vars(thread).get("_tstate_lock"), StandardLock)
