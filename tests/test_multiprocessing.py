@@ -708,3 +708,27 @@ def test_a_signal_handler_can_end_a_child_that_was_forked_on_a_virtual_thread():
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=40, check=False
     )
     assert ("7\n", 0) == (ended.stdout, ended.returncode)
+
+
+# --- helpers of its own
+
+
+def test_the_thread_that_shares_descriptors_blocks_signals_for_itself_alone():
+    told = script("""
+        import os, signal
+        from multiprocessing import resource_sharer
+        import vthreads
+
+        def root():
+            reader, writer = os.pipe()
+            shared = resource_sharer.DupFd(reader)
+            received = shared.detach()
+            os.write(writer, b"x")
+            assert b"x" == os.read(received, 1)
+            print(*signal.pthread_sigmask(signal.SIG_BLOCK, []))
+            resource_sharer.stop(timeout=20)
+
+        vthreads.patch(threads=True)
+        vthreads.run(root)
+        """)
+    assert "\n" == told

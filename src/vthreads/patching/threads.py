@@ -36,8 +36,9 @@ OriginalHandle: Any = getattr(_thread, "_ThreadHandle", None)
 # Where a Thread keeps it.
 HANDLE = "_os_thread_handle" if sys.version_info >= (3, 14) else "_handle"
 
-# Modules whose helper threads are joined by functions of `atexit`, when the carrier has ended; they stay OS threads.
-JOINED_BY_ATEXIT = frozenset({"multiprocessing.pool", "multiprocessing.queues"})
+# Modules whose helper threads stay OS threads. Those of the first two are joined by functions of `atexit`, when the
+# carrier has ended; that of the last blocks all signals, and would do so for its whole carrier and all children.
+WITH_OS_THREADS = frozenset({"multiprocessing.pool", "multiprocessing.queues", "multiprocessing.resource_sharer"})
 
 # Those started here that have not ended, each with its sentinel once there is one.
 alive: dict[VirtualThread, StandardLock | None] = {}
@@ -155,14 +156,14 @@ def _owner_of(function: Any) -> threading.Thread | None:
     return owner if isinstance(owner, threading.Thread) else None
 
 
-def _outlives_the_carrier(owner: threading.Thread | None) -> bool:
+def _stays_an_os_thread(owner: threading.Thread | None) -> bool:
     target = getattr(owner, "_target", None)
-    return type(owner) is threading.Thread and getattr(target, "__module__", None) in JOINED_BY_ATEXIT
+    return type(owner) is threading.Thread and getattr(target, "__module__", None) in WITH_OS_THREADS
 
 
 def _spawns_here(function: Callable[..., Any]) -> bool:
     """Whether a thread that is started here is to be a virtual one; the main thread becomes a carrier by asking."""
-    if _outlives_the_carrier(_owner_of(function)):
+    if _stays_an_os_thread(_owner_of(function)):
         return False
     if running() is not None:
         return True
