@@ -117,11 +117,16 @@ def test_offloads_under_way_are_counted():
 
 @pytest.mark.real
 def test_another_os_thread_may_ask():
+    def when_all_wait():
+        while (figures := debug.metrics()).carriers[0].threads["parked"] < 5:
+            pass
+        return figures
+
     def root():
         with ThreadGroup() as group:
             for _ in range(4):
                 group.spawn(sleep, 60)
-            figures = offload(debug.metrics)
+            figures = offload(when_all_wait)
             group.cancel()
         return figures
 
