@@ -76,7 +76,7 @@ class _Loops:
 def _swap_task(loop: Any, task: Any) -> Any:
     """Make `task` what `loop`, which asyncio sees, is executing; what it was before."""
     # Not imported with this module, which is imported for programs without asyncio, too.
-    from asyncio.tasks import _swap_current_task  # type: ignore[attr-defined]  # of Python 3.12 and newer
+    from asyncio.tasks import _swap_current_task  # type: ignore[attr-defined]  # Python 3.11, which mypy takes, has none
 
     return _swap_current_task(loop, task)
 
