@@ -70,3 +70,10 @@ def test_each_test_has_its_outcome(tmp_path):
     } == deviating
     # The end of the process counts like a test.
     assert {"passed": 3, "expected": 6} == told["totals"]["vthreads"]
+
+
+def test_a_module_that_is_not_there_is_named():
+    command = [sys.executable, "-m", "tests.stdlib", "test_of_the_day_after", "test_select"]
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert 2 == done.returncode
+    assert "this Python has no test module test_of_the_day_after" in done.stderr

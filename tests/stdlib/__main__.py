@@ -47,6 +47,10 @@ def arguments_of(command_line):
     unknown = set(options.columns) - set(all_columns.COLUMNS)
     if unknown:
         parser.error(f"no such column: {', '.join(unknown)}")
+    sys.path += options.path
+    absent = [name for name in options.modules if not expanded([name])]
+    if absent:
+        parser.error(f"this Python has no test module {', '.join(absent)}")
     options.logs = options.logs or all_columns.ROOT / "build" / "stdlib-{}.{}".format(*sys.version_info)
     return options
 
@@ -104,7 +108,6 @@ def main(command_line):
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, end_with_everything)
     options = arguments_of(command_line)
-    sys.path += options.path
     columns = list(options.columns)
     for column in options.columns:
         reason = all_columns.missing(column)
