@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import threading
+from functools import cache
 
 import pytest
 
@@ -13,6 +15,22 @@ from vthreads.testing import SeededOrder, VirtualClock
 
 # What a shell without job control starts in the background ignores it, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@cache
+def has_ipv6():
+    """Whether something can be bound to ::1 here."""
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("ipv6") and not has_ipv6():
+        pytest.skip("this machine has no ::1")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -235,7 +235,7 @@ LOOPBACK = ("127.0.0.1", 0)
 LOOPBACK_6 = ("::1", 0)
 NAMES = [
     pytest.param(socket.AF_INET, LOOPBACK, LOOPBACK, id="IPv4"),
-    pytest.param(socket.AF_INET6, LOOPBACK_6, LOOPBACK_6, id="IPv6"),
+    pytest.param(socket.AF_INET6, LOOPBACK_6, LOOPBACK_6, id="IPv6", marks=pytest.mark.ipv6),
     pytest.param(socket.AF_UNIX, "receiver", "", id="Unix, unnamed"),
     pytest.param(socket.AF_UNIX, "receiver", "päer", id="Unix"),
     pytest.param(socket.AF_UNIX, "receiver", "p" * 107, id="Unix, as long as can be"),
