@@ -90,7 +90,9 @@ def _os_threads(stacks: bool) -> Iterator[Data]:
 def name_of_os_thread(ident: int) -> str:
     """Name the OS thread `ident` as `threading` does."""
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
-    return known[ident].name if ident in known else f"OS thread {ident}"
+    # It may end between two looks.
+    os_thread = known.get(ident)
+    return f"OS thread {ident}" if os_thread is None else os_thread.name
 
 
 # --- asking a carrier
