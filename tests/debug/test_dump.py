@@ -520,6 +520,21 @@ def test_a_pinned_carrier_is_read_from_outside_and_shows_the_stack_that_pins_it(
 
 
 @pytest.mark.real
+def test_an_os_thread_that_has_only_just_begun_is_shown_by_its_name(monkeypatch):
+    end = threading.Event()
+    os_thread = threading.Thread(target=end.wait, name="early")
+    os_thread.start()
+    with monkeypatch.context() as earlier:
+        # Where `threading` keeps it until a moment after `start` has returned.
+        earlier.delitem(threading._active, os_thread.ident)
+        earlier.setitem(threading._limbo, os_thread, os_thread)
+        data = look()
+    end.set()
+    os_thread.join()
+    assert "early" in {os_thread["name"] for os_thread in data["os_threads"]}
+
+
+@pytest.mark.real
 def test_all_carriers_and_the_other_os_threads_are_shown():
     def root():
         begun, end = threading.Event(), threading.Event()

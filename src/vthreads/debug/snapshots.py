@@ -90,8 +90,9 @@ def _os_threads(stacks: bool) -> Iterator[Data]:
 def name_of_os_thread(ident: int) -> str:
     """Name the OS thread `ident` as `threading` does."""
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
-    # It may end between two looks.
-    os_thread = known.get(ident)
+    starting: dict[threading.Thread, Any] = threading._limbo  # type: ignore[attr-defined]  # likewise
+    # `Thread.start` returns before the new thread has moved from one to the other.
+    os_thread = known.get(ident) or next((one for one in list(starting) if one.ident == ident), None)
     return f"OS thread {ident}" if os_thread is None else os_thread.name
 
 
