@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from .._core.current import running
 from .._core.thread import VirtualThread
 from ..errors import Cancelled, Interrupted
-from ..net.readiness import WRITE, park_for_library
+from ..net.readiness import READ, WRITE, park_for_library, ready_now
 
 __all__ = ["fit"]
 
@@ -59,6 +59,8 @@ class _Wait:
         if thread is None:
             # Older versions know nothing of a timeout, and give none.
             return self._original(gen, fileno, interval, *(() if timeout is None else (timeout,)))
+        if interval is None:
+            raise ValueError("psycopg looks after its connection once an interval of some seconds, and got None for it")
         thread.check()
         try:
             return self._drive(thread, gen, fileno, interval, timeout)
@@ -70,16 +72,16 @@ class _Wait:
     def _drive(self, thread: VirtualThread, gen: Any, fileno: int, interval: float, timeout: float | None) -> NoReturn:
         """Run `gen`, which yields directions to wait for and is sent those that are ready, in the numbers used here."""
         wanted = next(gen)
-        if wanted & WRITE:
-            # A socket nearly always is; where libpq finds that it is not, `gen` asks again.
-            wanted = gen.send(WRITE)
+        # A socket nearly always takes what is sent: nobody has to park for it.
+        ready = ready_now(fileno, WRITE) if wanted & WRITE else 0
+        if ready:
+            wanted = gen.send(ready)
         now = thread.scheduler.clock.now
         deadline = inf if timeout is None else now() + timeout
         while True:
             patience = interval if deadline == inf else max(0.0, min(interval, deadline - now()))
             if park_for_library(thread, fileno, wanted, patience):
-                # libpq tries without blocking, so it may be told of more than there is.
-                wanted = gen.send(wanted)
+                wanted = gen.send(ready_now(fileno, wanted) if wanted == READ | WRITE else wanted)
             else:
                 # Once an interval, as psycopg does: nobody else tells that libpq has closed the descriptor.
                 os.fstat(fileno)

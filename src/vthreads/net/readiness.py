@@ -28,6 +28,7 @@ __all__ = [
     "park_for_fds",
     "park_for_library",
     "park_for_owned",
+    "ready_now",
     "wait_blocking",
 ]
 
@@ -99,6 +100,11 @@ def wait_blocking(fd: int, direction: int, timeout: float | None) -> bool:
     # poll(2) has its own numbers for the directions: POLLIN 1, POLLOUT 4.
     interest.register(fd, 1 if direction & READ else 4)
     return bool(interest.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000)))
+
+
+def ready_now(fd: int, directions: int) -> int:
+    """Those of `directions` (READ, WRITE or their sum) that `fd` is ready for, found without waiting."""
+    return sum(direction for direction in (READ, WRITE) if directions & direction and wait_blocking(fd, direction, 0))
 
 
 def forget_fd(fd: int) -> None:
