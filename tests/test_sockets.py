@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
+import selectors
 import socket
 import ssl
 import tempfile
@@ -938,6 +940,105 @@ def test_pipes_and_regular_files_can_be_selected(virtual):
             os.close(writing)
 
     virtual(root)
+
+
+def poll_for(file, mask, seconds):
+    poll = select.poll()
+    poll.register(file, mask)
+    return poll.poll(1000 * seconds)
+
+
+def selector_for(kind, sock, seconds):
+    with kind() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        return selector.select(seconds)
+
+
+# What is asked of a socket that has data to be read and takes none, whose peer will send no more, or of a file; none of
+# it is there.
+NEVER = {
+    "select for urgent data": lambda sock, file, seconds: select.select([], [], [sock], seconds),
+    "select for urgent data or to write": lambda sock, file, seconds: select.select([], [sock], [sock], seconds),
+    "select to write": lambda sock, file, seconds: select.select([], [sock], [], seconds),
+    "select for urgent data of a file": lambda sock, file, seconds: select.select([], [], [file], seconds),
+    "poll for urgent data": lambda sock, file, seconds: poll_for(sock, select.POLLPRI, seconds),
+    "poll for a hangup": lambda sock, file, seconds: poll_for(sock, select.POLLHUP, seconds),
+    "poll for nothing": lambda sock, file, seconds: poll_for(sock, 0, seconds),
+    "poll to write": lambda sock, file, seconds: poll_for(sock, select.POLLOUT, seconds),
+    "poll for urgent data of a file": lambda sock, file, seconds: poll_for(file, select.POLLPRI, seconds),
+    "SelectSelector": lambda sock, file, seconds: selector_for(selectors.SelectSelector, sock, seconds),
+    "PollSelector": lambda sock, file, seconds: selector_for(selectors.PollSelector, sock, seconds),
+    "EpollSelector": lambda sock, file, seconds: selector_for(selectors.EpollSelector, sock, seconds),
+}
+
+
+@pytest.fixture
+def half_closed():
+    """A socket that takes no more, with data to be read, and nothing to come."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()) as peer, listener.accept()[0] as sock:
+        peer.send(b"request")
+        peer.shutdown(socket.SHUT_WR)
+        sock.setblocking(False)
+        # What was taken is on its way for a while before it fills the other end.
+        for _ in range(100):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    sock.send(bytes(100_000))
+            if not select.select([], [sock], [], 0.01)[1]:
+                break
+        sock.setblocking(True)
+        yield sock
+
+
+@pytest.mark.parametrize("wait", NEVER.values(), ids=NEVER.keys())
+def test_a_readiness_that_nobody_asked_for_does_not_end_the_wait_nor_outlast_it(virtual, half_closed, wait):
+    def root():
+        scheduler = vthreads.current_thread().scheduler
+        with tempfile.TemporaryFile() as file:
+            start, switches = vthreads.now(), scheduler.switches
+            nothing = wait(half_closed, file, 5)
+            return any(nothing), vthreads.now() - start, scheduler.switches - switches < 20
+
+    assert (False, 5.0, True) == virtual(root)
+
+
+def test_urgent_data_ends_the_wait_for_it(virtual):
+    def root():
+        listener = socket.create_server(("127.0.0.1", 0))
+        with listener, socket.create_connection(listener.getsockname()) as peer, listener.accept()[0] as sock:
+            peer.send(b"data")
+            first, second = vthreads.spawn(select.select, [], [], [sock]), vthreads.spawn(poll_for, sock, 2, 60)
+            vthreads.sleep(1)
+            assert not first.done()
+            assert not second.done()
+            peer.send(b"!", socket.MSG_OOB)
+            return first.result() == ([], [], [sock]), second.result() == [(sock.fileno(), select.POLLPRI)]
+
+    assert (True, True) == virtual(root)
+
+
+SENDS = {
+    "sendall": lambda sock, file: sock.sendall(bytes(1000)),
+    "send": lambda sock, file: sock.send(bytes(1000)),
+    "sendmsg": lambda sock, file: sock.sendmsg([bytes(1000)]),
+    "sendfile": lambda sock, file: sock.sendfile(file),
+}
+
+
+@pytest.mark.parametrize("send", SENDS.values(), ids=SENDS.keys())
+def test_a_peer_that_sends_no_more_does_not_make_the_sender_spin(virtual, half_closed, send):
+    def root():
+        scheduler = vthreads.current_thread().scheduler
+        half_closed.settimeout(5)
+        with tempfile.TemporaryFile() as file:
+            file.truncate(1_000)
+            start, switches = vthreads.now(), scheduler.switches
+            with pytest.raises(TimeoutError):
+                send(half_closed, file)
+            return vthreads.now() - start, scheduler.switches - switches < 20
+
+    assert (5.0, True) == virtual(root)
 
 
 def test_time_sleep_keeps_the_original_errors(virtual):

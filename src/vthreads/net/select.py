@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select as _select
 from collections.abc import Iterable
+from errno import EBADF, EPERM
 from math import inf
 from typing import Any
 
@@ -25,6 +26,10 @@ original_kqueue: Any = getattr(_select, "kqueue", None)
 
 # The most milliseconds that poll(2) takes.
 INT_MAX = 2**31 - 1
+# The numbers of poll(2), which epoll shares.
+POLLIN, POLLPRI, POLLOUT = 1, 2, 4
+# Seconds between two looks where readiness does not tell.
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 
 
 class _Patience:
@@ -36,6 +41,59 @@ class _Patience:
 
     def left(self) -> float | None:
         return None if self._deadline == inf else max(0.0, self._deadline - self._now())
+
+    def at_most(self, seconds: float) -> float:
+        return min(seconds, max(0.0, self._deadline - self._now()))
+
+
+class _Wait:
+    """Parks until one of the descriptors, numbers with a mask of poll(2), has something; as often as need be.
+
+    What a poller tells of a descriptor is less exact: that it is urgent data, and no other, is not told, for instance.
+    So if the first wake-up was in vain, a set of the kernel's with just these masks is waited for. It tells of hangups
+    that nobody asked for; where these are no reason to end, as in `select` for writing, only pauses are left.
+    """
+
+    def __init__(self, thread: VirtualThread, masks: dict[int, int], patience: _Patience) -> None:
+        self._thread = thread
+        self._masks = masks
+        self._patience = patience
+        self._woken = 0
+        self._pause = FIRST_PAUSE
+
+    def __call__(self) -> bool:
+        """Park; false if the time is over. A checkpoint."""
+        if self._woken > 2 and (original_epoll is None or not any(mask & POLLIN for mask in self._masks.values())):
+            self._thread.park(None, self._patience.at_most(self._pause))
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        left = self._patience.left()
+        if left == 0:
+            return False
+        if self._woken == 0 or original_epoll is None:
+            woken = park_for_fds(self._thread, self._directions(), left)
+        else:
+            woken = self._park_exactly(left)
+        self._woken += 1
+        self._thread.check()
+        return woken
+
+    def _directions(self) -> list[tuple[int, int]]:
+        wanted = [(fd, READ) for fd, mask in self._masks.items() if mask != POLLOUT]
+        return wanted + [(fd, WRITE) for fd, mask in self._masks.items() if mask & POLLOUT]
+
+    def _park_exactly(self, left: float | None) -> bool:
+        with original_epoll() as exact:
+            for fd, mask in self._masks.items():
+                try:
+                    exact.register(fd, mask)
+                except OSError as error:
+                    if error.errno == EBADF:
+                        # Closed meanwhile: the original tells.
+                        return True
+                    if error.errno != EPERM:
+                        raise
+                    # A regular file is ready at once, or never for what is asked of it.
+            return park_for_fd(self._thread, exact.fileno(), READ, left)
 
 
 def _fd_of(file: Any) -> int:
@@ -55,9 +113,12 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
     if any(ready):
         return ready
     fds = [[_fd_of(file) for file in some] for some in files]
-    wanted = [(fd, READ) for fd in fds[0] + fds[2]] + [(fd, WRITE) for fd in fds[1]]
-    while park_for_fds(thread, wanted, patience.left()):
-        thread.check()
+    masks: dict[int, int] = {}
+    for some, mask in zip(fds, (POLLIN, POLLOUT, POLLPRI), strict=True):
+        for fd in some:
+            masks[fd] = masks.get(fd, 0) | mask
+    wait = _Wait(thread, masks, patience)
+    while wait():
         ready = original_select(*fds, 0)
         if any(ready):
             return tuple(map(_files_of, files, fds, ready))
@@ -115,24 +176,15 @@ class Poll:
             raise RuntimeError("concurrent poll() invocation")
         # Negative means no limit, as None does.
         patience = _Patience(thread, None if timeout is None or timeout < 0 else timeout / 1000)
+        wait = _Wait(thread, self._masks, patience)
         self._under_way = True
         try:
             while True:
                 ready: list[tuple[int, int]] = self._poll.poll(0)
-                if ready or not park_for_fds(thread, self._wanted(), patience.left()):
+                if ready or not wait():
                     return ready
-                thread.check()
         finally:
             self._under_way = False
-
-    def _wanted(self) -> list[tuple[int, int]]:
-        wanted = []
-        for fd, mask in self._masks.items():
-            if mask & ~_select.POLLOUT or not mask:
-                wanted.append((fd, READ))
-            if mask & _select.POLLOUT:
-                wanted.append((fd, WRITE))
-        return wanted
 
 
 # What error messages and pickles call it.

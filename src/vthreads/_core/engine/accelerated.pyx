@@ -796,7 +796,7 @@ cdef class Descriptor:
             self.readable = True
             if self._readers:
                 _unpark_all(self._readers, True)
-        if events & (WRITE | HANGUP):
+        if events & WRITE:
             self.writable = True
             if self._writers:
                 _unpark_all(self._writers, True)

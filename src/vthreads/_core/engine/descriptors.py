@@ -73,7 +73,8 @@ class Descriptor:
         if events & (READ | HANGUP):
             self.readable = True
             _unpark_all(self._readers, True)
-        if events & (WRITE | HANGUP):
+        # The end of what comes in says nothing of what goes out: where that is over as well, it is reported as such.
+        if events & WRITE:
             self.writable = True
             _unpark_all(self._writers, True)
 

@@ -7,6 +7,7 @@ A poller defines
 - `rearm(fd, direction)`: the same, when it is not known whether `fd` is still the file it was when it was registered.
 - `unregister(fd)`: forget it; no error if it is closed already.
 - `wait(seconds)`: block up to that long (None: for ever); a list of `(fd, events)`, a sum of READ, WRITE and HANGUP.
+  HANGUP means that nothing more will come in; what has ended in both directions is reported as READ and WRITE as well.
 - `interrupt()`: make the current or next `wait` return, from any OS thread. A byte written to `interrupt_fd` does so,
   too.
 - `close()`.
