@@ -283,3 +283,53 @@ def test_a_pause_that_was_given_up_waits_no_more(came):
         return vthreads.now()
 
     assert 5 == virtual(root)
+
+
+# What starts an OS thread of the runtime's own, before the program blocks the signal.
+STARTERS = {
+    "a look-up": "import socket; socket.getaddrinfo('localhost', 80)",
+    "a call of the user's": "vthreads.offload(int)",
+    "waiting for any child": "import subprocess; child = subprocess.Popen(['true']); os.wait()",
+    "a ticker": "stalls = vthreads.debug.watch_stalls()",
+    "the service for who looks from outside": "vthreads.debug.serve()",
+}
+
+
+@pytest.mark.parametrize("start", STARTERS.values(), ids=STARTERS.keys())
+def test_a_blocked_signal_does_not_reach_the_os_threads_of_the_runtime(start, tmp_path, monkeypatch):
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    script = f"""
+        import os, signal, vthreads, vthreads.debug
+
+        def main():
+            {start}
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+            os.kill(os.getpid(), signal.SIGTERM)
+            vthreads.checkpoint()
+            print(signal.sigwait([signal.SIGTERM]))
+
+        vthreads.run(main)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (0, "15\n", "") == (done.returncode, done.stdout, done.stderr)
+
+
+@pytest.mark.usefixtures("blocked")
+def test_an_offloaded_call_has_the_mask_of_its_caller_and_so_have_its_children():
+    show = "import signal; print(sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))))"
+
+    def root():
+        own = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        of_call = vthreads.offload(signal.pthread_sigmask, signal.SIG_BLOCK, [])
+        child = vthreads.offload(
+            subprocess.run, [sys.executable, "-c", show], check=True, capture_output=True, text=True
+        )
+        return own, of_call, child.stdout
+
+    own, of_call, of_child = virtual(root)
+    assert {ONE, TWO} <= own
+    assert own == of_call
+    assert f"{sorted(map(int, own))}\n" == of_child

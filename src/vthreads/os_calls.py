@@ -13,7 +13,6 @@ import atexit
 import logging
 import sys
 import threading
-from _thread import start_new_thread
 from collections.abc import Callable
 from contextvars import Context
 from enum import Enum
@@ -26,6 +25,7 @@ from ._core.current import carriers, on_carrier
 from ._core.delivery import deferred_delivery
 from ._core.engine import Scheduler
 from ._core.originals import RLock, allocate_lock, get_ident
+from ._core.own_os_thread import signal_mask, start_own_os_thread, with_signal_mask
 from ._core.runtime import after_fork_hooks, outside_sources, own_os_threads
 from ._core.semaphore import Semaphore
 from ._core.thread import VirtualThread
@@ -133,6 +133,8 @@ class Call:
         self._arguments = arguments
         self._keywords = keywords or {}
         self._context = context
+        # The user's code is called with the mask of the thread that asked for it, as in a thread that it starts.
+        self._signal_mask = signal_mask() if self.users_own else ()
         self._dispose = dispose
         self._when_over = when_over
         self._phase = Phase.QUEUED
@@ -227,7 +229,8 @@ class Call:
         try:
             if self._context is None:
                 return self.function(*self._arguments, **self._keywords), None
-            return self._context.run(self.function, *self._arguments, **self._keywords), None
+            with with_signal_mask(self._signal_mask):
+                return self._context.run(self.function, *self._arguments, **self._keywords), None
         except BaseException as error:  # noqa: BLE001  # carried to whoever waits for the result
             # This frame would only be noise in the user's traceback.
             return None, error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
@@ -401,8 +404,8 @@ class _Pool:
             self._closes_at_exit = True
             atexit.register(self.close)
         try:
-            start_new_thread(_Worker(self, call).live, ())
-        except BaseException:
+            start_own_os_thread(_Worker(self, call).live)
+        except Exception:
             self.calls_under_way.pop(call, None)
             raise
 

@@ -6,13 +6,13 @@ Nothing here knows what is looked at.
 
 from __future__ import annotations
 
-from _thread import start_new_thread
 from collections.abc import Callable
 from typing import Any
 
 from ._core.current import carriers
 from ._core.engine import Scheduler
 from ._core.originals import LockType, allocate_lock, get_ident
+from ._core.own_os_thread import start_own_os_thread
 from ._core.runtime import after_fork_hooks, ending_os_threads, own_os_threads, start_hooks, stop_hooks
 
 __all__ = ["Ticker"]
@@ -52,7 +52,7 @@ class Ticker:
         self._end.acquire()
         is_known = allocate_lock()
         is_known.acquire()
-        start_new_thread(self._live, (self._end, is_known))
+        start_own_os_thread(self._live, (self._end, is_known))
         # A carrier that saw an unknown OS thread would wait for it instead of seeing a deadlock.
         is_known.acquire()
 

@@ -13,10 +13,10 @@ import ctypes
 import faulthandler
 import os
 import signal
-from _thread import start_new_thread
 
 from .._core.fork import watch_forks
 from .._core.originals import allocate_lock, get_ident, write_fd
+from .._core.own_os_thread import start_own_os_thread
 from .._core.runtime import after_fork_hooks, own_os_threads
 from .dumps import dump
 
@@ -45,7 +45,7 @@ class _Writer:
         self._asked.acquire()
         self._written = allocate_lock()
         self._written.acquire()
-        start_new_thread(self._live, ())
+        start_own_os_thread(self._live)
 
     def _live(self) -> None:
         own_os_threads.add(get_ident())

@@ -13,13 +13,13 @@ import json
 import os
 import socket
 import struct
-from _thread import start_new_thread
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .._core.fork import watch_forks
 from .._core.originals import allocate_lock, get_ident
+from .._core.own_os_thread import start_own_os_thread
 from .._core.runtime import after_fork_hooks, own_os_threads
 from .loads import load
 from .meeting import UNREADY, forget_dead, leave, own_socket
@@ -48,7 +48,7 @@ class _Service:
             self._listener.listen(8)
             # Under the name that others look for only now: whoever finds it can connect.
             self.path = made.rename(own_socket())
-            start_new_thread(self._serve, ())
+            start_own_os_thread(self._serve)
         except BaseException:
             self._listener.close()
             raise
