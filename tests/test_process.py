@@ -284,6 +284,46 @@ print("parent ends")
     assert shown in err
 
 
+def test_the_child_of_a_plain_os_thread_has_nothing_of_the_carriers():
+    status, out, err = outcome(
+        FORKING
+        + """
+import socket, threading
+
+def files():
+    numbers = os.listdir("/proc/self/fd")
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in numbers if os.path.islink(f"/proc/self/fd/{fd}")]
+
+def forker():
+    pid = os.fork()
+    if pid == 0:
+        print("the child has", [file for file in files() if "eventpoll" in file], future, flush=True)
+        future.result(timeout=30)
+    wait_for(pid)
+
+def never_ended_here():
+    try:
+        ours.recv(1)
+    finally:
+        print("the wait ended in the", "parent" if os.getpid() == parent else "child", flush=True)
+
+parent = os.getpid()
+ours, theirs = socket.socketpair()
+with vthreads.ThreadGroup() as group:
+    future = group.spawn(never_ended_here)
+    os_thread = threading.Thread(target=forker)
+    os_thread.start()
+    os_thread.join()
+    theirs.send(b"x")
+"""
+    )
+    assert 0 == status
+    the_child, *rest = out.splitlines()
+    assert the_child.startswith("the child has [] <Future of")
+    assert ["status 0", "the wait ended in the parent"] == rest
+    assert "CancelledError" in err
+
+
 def test_multiprocessing_by_fork_works_from_a_virtual_thread():
     status, out, err = outcome(
         """

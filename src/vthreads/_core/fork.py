@@ -60,7 +60,7 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork() -> None:
-    """The child keeps the forking virtual thread, as the root of a fresh runtime, and nothing else."""
+    """The child keeps the forking virtual thread, if it was one, as the root of a fresh runtime, and nothing else."""
     old = carriers.get(get_ident())
     everyone = list(carriers.values())
     carriers.clear()
@@ -71,9 +71,7 @@ def _after_fork() -> None:
     changing_futures._at_fork_reinit()  # type: ignore[attr-defined]  # not in the type stubs
     for hook in after_fork_hooks:
         hook()
-    if old is None or old.running is None:
-        return
-    survivor: VirtualThread = old.running
+    survivor: VirtualThread | None = None if old is None else old.running
     for scheduler in everyone:
         for thread in threads_below(scheduler):
             if thread is not survivor and thread.future is not None and not thread.future.done():
@@ -83,7 +81,8 @@ def _after_fork() -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(scheduler))
         for thread in threads_below(scheduler):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(thread))
-    _adopt_survivor(survivor, old)
+    if old is not None and survivor is not None:
+        _adopt_survivor(survivor, old)
 
 
 def _adopt_survivor(survivor: VirtualThread, old: Scheduler) -> None:
