@@ -92,6 +92,29 @@ def test_a_cancelled_import_leaves_no_half_module_behind(module, virtual):
     virtual(root, patch=True)
 
 
+def test_who_waits_in_an_import_statement_is_told_that_the_import_was_cancelled(module, virtual):
+    module("parks_in_its_body", PARKS)
+
+    def imports():
+        import parks_in_its_body
+
+        return parks_in_its_body.whole
+
+    def root():
+        with ThreadGroup(on_failure="continue") as group:
+            importer = group.spawn(imports)
+            sleep(1)
+            waiters = [group.spawn(imports) for _ in range(2)]
+            sleep(1)
+            importer.cancel()
+            told = [type(waiter.exception()) for waiter in waiters]
+        return told, imports()
+
+    told, whole = virtual(root, patch=True)
+    assert [ImportError, ImportError] == told
+    assert whole
+
+
 def test_who_waits_for_the_import_of_another_can_be_cancelled(module, virtual):
     module("parks_in_its_body", PARKS)
 

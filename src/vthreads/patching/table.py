@@ -35,7 +35,7 @@ from ..processes import popen, starting, waiting
 from ..queues import SimpleQueue
 from ..standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
 from ..timeouts import sleep_here
-from . import identity, threads
+from . import identity, imports, threads
 
 __all__ = ["Replacement", "functions", "methods", "thread_functions"]
 
@@ -127,6 +127,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (fcntl, "fcntl", file_locks.fcntl),
     # What a traceback is shown by reads source files: a failure is shown in a cancelled thread as well.
     (linecache, "updatecache", never_raising(linecache.updatecache)),
+    (imports.importing, "_lock_unlock_module", imports.lock_unlock_module),
     # signals
     (signal, "signal", signals.set_handler),
     (signal, "getsignal", signals.get_handler),
