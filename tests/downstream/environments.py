@@ -84,4 +84,6 @@ def prepare(name: str, suite: Suite, cache: Path, checkout: Path | None) -> Plac
     """The place of suite `name`, ready to run."""
     place = Place(cache / name, checkout)
     place.make(suite)
+    if suite.before:
+        subprocess.run([place.python, "-c", suite.before], check=True)
     return place

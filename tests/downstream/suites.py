@@ -26,6 +26,7 @@ class Suite:
         in_checkout_only: the tests are in the project's repository alone, and run from a checkout.
         port: of the server that they need on 127.0.0.1.
         environment: variables that they need.
+        before: Python code that prepares the server, run with what is installed for the suite.
     """
 
     project: str
@@ -38,6 +39,7 @@ class Suite:
     in_checkout_only: bool = False
     port: int | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    before: str = ""
 
 
 SUITES: dict[str, Suite] = {
@@ -120,5 +122,11 @@ SUITES: dict[str, Suite] = {
         ["pymysql/tests"],
         in_checkout_only=True,
         port=3306,
+        before="""
+import pymysql
+with pymysql.connect(host="127.0.0.1", user="root") as connection, connection.cursor() as cursor:
+    for name in "test1", "test2":
+        cursor.execute(f"create database if not exists {name} default character set utf8mb4")
+""",
     ),
 }
