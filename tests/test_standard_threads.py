@@ -377,6 +377,61 @@ def test_the_interpreter_ends_after_pools_and_threads_but_not_daemons():
     assert (0, "main 1\nbackground\nthread\nTrue\n", "") == (status, out, err)
 
 
+WATCHES_MAIN = """
+    import sys, threading, time, vthreads
+    vthreads.patch(threads=True)
+
+    def watch():
+        while threading.main_thread().is_alive():
+            time.sleep(0.01)
+        threading.main_thread().join()
+        print("watched")
+
+    def join():
+        threading.main_thread().join(60)
+        print("joined", threading.main_thread().is_alive())
+
+    threading.Thread(target=join).start()
+    time.sleep(0.01)
+    threading.Thread(target=watch).start()
+    print("main", threading.main_thread().is_alive())
+"""
+
+
+@pytest.mark.parametrize(("end", "status"), [("", 0), ("sys.exit(3)", 3), ("raise SystemError", 1)])
+@pytest.mark.parametrize("arguments", [(), ("-m", "vthreads", "run", "--threads")])
+def test_threads_that_are_left_at_exit_see_that_the_main_thread_is_over(tmp_path, arguments, end, status):
+    script = tmp_path / "program.py"
+    script.write_text(textwrap.dedent(WATCHES_MAIN) + end)
+    done = subprocess.run(
+        [sys.executable, *arguments, str(script)], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (status, "main True\njoined False\nwatched\n") == (done.returncode, done.stdout)
+    assert ("SystemError" if status == 1 else "") == done.stderr.strip().rpartition("\n")[2]
+
+
+def test_the_main_thread_of_a_fork_is_over_to_the_threads_that_are_left():
+    status, out, err = run_python(
+        """
+        import os, threading, warnings
+        import vthreads
+        warnings.simplefilter("ignore")
+        vthreads.patch(threads=True)
+
+        def forks():
+            pid = os.fork()
+            if pid == 0:
+                main = threading.current_thread()
+                threading.Thread(target=lambda: (main.join(), print("joined", main.is_alive()))).start()
+            else:
+                print("status", os.waitpid(pid, 0)[1])
+
+        threading.Thread(target=forks).start()
+        """
+    )
+    assert (0, "joined False\nstatus 0\n", "") == (status, out, err)
+
+
 def test_a_thread_that_waits_for_ever_is_a_deadlock_at_exit():
     status, _, err = run_python(
         """

@@ -40,6 +40,7 @@ __all__ = [
     "frames_of_os_threads",
     "is_main_carrier",
     "join_at_exit",
+    "main_over_hooks",
     "now",
     "outside_sources",
     "preempt_hooks",
@@ -58,6 +59,8 @@ start_hooks: list[Callable[[Scheduler, bool], None]] = []
 stop_hooks: list[Callable[[Scheduler], None]] = []
 # Called with the new scheduler and the seconds, if `run` was told to preempt.
 preempt_hooks: list[Callable[[Scheduler, float], None]] = []
+# Called when the main thread has nothing left but to join others; what comes back is called after that.
+main_over_hooks: list[Callable[[], Callable[[], None]]] = []
 # Called in the child of a fork.
 after_fork_hooks: list[Callable[[], None]] = []
 # Asked when all is parked: true if something outside could still unpark somebody on this carrier.
@@ -282,7 +285,8 @@ def join_at_exit(carrier: Carrier) -> None:
     """Join before `concurrent.futures` and `threading` join theirs: all of that happens in `threading._shutdown`.
 
     It tells the pools first, in the reverse order of their registration, and then joins OS threads, which blocks the
-    carrier. In between come virtual threads that `threading` started: a pool's among them have just been told.
+    carrier. In between come virtual threads that `threading` started: a pool's among them have just been told. They may
+    wait for the end of the main thread, so it is over by then.
     """
     original = threading._shutdown  # type: ignore[attr-defined]  # not in the type stubs
 
@@ -295,8 +299,11 @@ def join_at_exit(carrier: Carrier) -> None:
 
         def join_threads() -> None:
             nonlocal deadlocked
+            undo = [hook() for hook in main_over_hooks]
             deadlocked |= not _join_main(carrier, lambda root: carrier.join())
             carrier.stop()
+            for put_back in undo:
+                put_back()
 
         threading._threading_atexits.insert(0, join_threads)  # type: ignore[attr-defined]  # likewise
         try:

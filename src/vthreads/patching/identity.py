@@ -7,11 +7,14 @@ and an object of its own.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from .._core.current import carriers, running
 from .._core.engine import TIMED_OUT
+from .._core.originals import allocate_lock
 from .._core.originals import get_ident as original_get_ident
-from .._core.runtime import ending_os_threads, forking_os_threads
+from .._core.runtime import ending_os_threads, forking_os_threads, main_over_hooks
 from .._core.wait_queue import WaitQueue
 from . import threads
 
@@ -79,10 +82,7 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
 def delete_thread(self: threading.Thread) -> None:
     """`Thread._delete`, the last thing that a thread does in `threading`: tell who joins it."""
     original_delete(self)
-    self.__dict__[OVER] = True
-    joiners = self.__dict__.get(JOINERS)
-    if joiners is not None:
-        joiners.unpark_all()
+    _tell_joiners(self)
     if threads.is_virtual(self):
         return
     ending_os_threads.add(original_get_ident())
@@ -91,5 +91,44 @@ def delete_thread(self: threading.Thread) -> None:
         scheduler.post(_look_again)
 
 
+def _tell_joiners(over: threading.Thread) -> None:
+    over.__dict__[OVER] = True
+    joiners = over.__dict__.get(JOINERS)
+    if joiners is not None:
+        joiners.unpark_all()
+
+
 def _look_again() -> None:
     """Being woken is all."""
+
+
+def end_main_thread() -> Callable[[], None]:
+    """Be over to `threading`, as its `_shutdown` makes the main thread before it joins; what lets that do so again."""
+    main: Any = threading.main_thread()
+    handle = vars(main).get(threads.HANDLE)
+    if handle is not None:
+        handle._set_done()
+        _tell_joiners(main)
+        return _nothing_to_put_back
+    sentinel = main._tstate_lock
+    if sentinel is None or not sentinel.locked():
+        # In the child of a fork it was a virtual thread, which has ended; one of `_thread` itself had no sentinel.
+        return _nothing_to_put_back
+    main._is_stopped, main._tstate_lock = True, None
+    # OS threads wait for it in C.
+    sentinel.release()
+    _tell_joiners(main)
+    return _put_sentinel_back
+
+
+def _put_sentinel_back() -> None:
+    main: Any = threading.main_thread()
+    main._tstate_lock = allocate_lock()
+    main._tstate_lock.acquire()
+
+
+def _nothing_to_put_back() -> None:
+    """A handle can be told twice."""
+
+
+main_over_hooks.append(end_main_thread)
