@@ -138,6 +138,21 @@ def test_a_thread_made_before_the_patch_is_virtual_when_it_is_started_after(virt
     assert [os_ident()] == seen
 
 
+def test_one_that_threading_did_not_start_is_known_to_it_until_it_ends(threaded):
+    def root():
+        before = threading.enumerate()
+        seen = []
+        for _ in range(3):
+            _thread.start_new_thread(lambda: (seen.append(threading.current_thread()), sleep(1)), ())
+        assert 3 == len({thread.name for thread in seen})
+        assert {*before, *seen} == {*threading.enumerate()}
+        seen.clear()
+        sleep(2)
+        assert before == threading.enumerate()
+
+    threaded(root)
+
+
 def test_without_the_argument_a_thread_stays_an_os_thread():
     seen = []
 

@@ -27,6 +27,7 @@ class Known:
 
 
 ONE_OS_THREAD = "C code asks for the OS thread, which is the same for all virtual threads of a carrier"
+DUMMY = "looks for what `threading` keeps of a dummy thread that has ended: nothing, as from Python 3.13 on"
 
 KNOWN: tuple[Known, ...] = (
     # --- in both columns
@@ -51,6 +52,8 @@ KNOWN: tuple[Known, ...] = (
         "in the child of a fork, too, an OS thread looks who has computed for too long: `preempt`",
         ("threads",),
     ),
+    Known("test.test_threading.ThreadTests.test_foreign_thread", DUMMY, ("threads",), before=(3, 13)),
+    Known("test.test_threading.ThreadTests.test_ident_of_no_threading_threads", DUMMY, ("threads",), before=(3, 13)),
     Known("test.test_threading.ThreadTests.test_PyThreadState_SetAsyncExc", ONE_OS_THREAD, ("threads",)),
     Known("test.test_threading.ThreadTests.test_various_ops*", f"{ONE_OS_THREAD} (native_id)", ("threads",)),
     Known("test.test_sqlite3.test_dbapi.ThreadTests.*", f"{ONE_OS_THREAD}: sqlite3 lets them all in", ("threads",)),

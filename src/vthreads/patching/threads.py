@@ -205,6 +205,19 @@ def _live(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         sentinel = alive.pop(thread, None)
         if sentinel is not None and sentinel.locked():
             sentinel.release()
+        _forget_dummy(thread.thread_ident)
+
+
+def _forget_dummy(ident: int) -> None:
+    """Drop the object that `threading` has made for a thread that it did not start.
+
+    From 3.13 on it does so by itself; before, it waits for another thread of the same number, and here is never one.
+    """
+    known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
+    thread = known.get(ident)
+    # In the child of a fork it may be the main thread, which stays known to the end.
+    if isinstance(thread, threading._DummyThread) and thread is not threading.main_thread():
+        known.pop(ident, None)
 
 
 def _silent_when_cancelled(invoke: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
