@@ -1,8 +1,8 @@
 """asyncio: a running loop for each virtual thread, so that several of one carrier may each `asyncio.run`.
 
 asyncio keeps the running loop per OS thread, in C, where its tasks and futures look it up. While any virtual thread of
-a carrier has one, the switches of that OS thread are traced (`greenlet.settrace`), and the loop of whoever runs is put
-there, since Python 3.14 with the task that it executes. Without loops nothing is traced. What an event loop waits in is
+a carrier has one, the switches of that OS thread are watched, and the loop of whoever runs is put there, since Python
+3.14 with the task that it executes. Without loops nothing is watched. What an event loop waits in is
 a patched `select` object, and parks.
 """
 
@@ -14,12 +14,11 @@ from types import ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from greenlet import gettrace, settrace
-
 from .._core.current import running
 from .._core.engine import Scheduler
 from .._core.thread import VirtualThread
 from ..local import local
+from ..switches import watch_switches
 
 __all__ = ["fit"]
 
@@ -35,7 +34,7 @@ class _Loops:
         self._by_thread: dict[VirtualThread, Any] = {}
         # The one that asyncio sees.
         self._shown: Any = None
-        self._traced_before: Any = None
+        self._unwatch: Callable[[], None]
         # What those that are not shown were executing when their virtual threads parked.
         self._tasks: dict[Any, Any] = {}
 
@@ -44,15 +43,14 @@ class _Loops:
         self._set(loop)
         self._shown = loop
         if loop is None:
-            self._by_thread.pop(thread, None)
-            if not self._by_thread and gettrace() == self._switched:
-                settrace(self._traced_before)
+            if self._by_thread.pop(thread, None) is not None and not self._by_thread:
+                self._unwatch()
             return
         if not self._by_thread:
-            self._traced_before = settrace(self._switched)
+            self._unwatch = watch_switches(self._switched)
         self._by_thread[thread] = loop
 
-    def _switched(self, event: str, ends: Any) -> None:
+    def _switched(self) -> None:
         thread = running()
         # A greenlet of the program's own, inside a virtual thread, is that thread as well.
         loop = None if thread is None else self._by_thread.get(thread)
@@ -63,8 +61,6 @@ class _Loops:
             self._shown = loop
             if loop in self._tasks:
                 _swap_task(loop, self._tasks.pop(loop))
-        if self._traced_before is not None:
-            self._traced_before(event, ends)
 
     def _put_task_away(self) -> None:
         if self._shown is not None:
