@@ -1,6 +1,7 @@
 """`patch(threads=True)`: what `threading` and the pools and servers built on it start are virtual threads."""
 
 import _thread
+import asyncio
 import contextvars
 import subprocess
 import sys
@@ -192,6 +193,156 @@ def test_what_an_os_thread_starts_that_is_no_carrier_is_an_os_thread():
         """
     )
     assert ("3\n", "") == (out, err)
+
+
+# --- traced
+
+TRACING = pytest.mark.parametrize(
+    ("set_for_threads", "set_here", "get_here"),
+    [
+        (threading.settrace, sys.settrace, sys.gettrace),
+        (threading.setprofile, sys.setprofile, sys.getprofile),
+    ],
+    ids=["settrace", "setprofile"],
+)
+
+
+class Tracer:
+    """A trace and profile function that notes which of the functions `in_…` were called."""
+
+    def __init__(self):
+        self.called = []
+        # The lines of those, from the line of their `def` on.
+        self.lines = []
+
+    def __call__(self, frame, event, _):
+        code = frame.f_code
+        if not code.co_name.startswith("in_"):
+            return None
+        if event == "call":
+            self.called.append(code.co_name)
+        elif event == "line":
+            self.lines.append(frame.f_lineno - code.co_firstlineno)
+        return self
+
+
+def in_first():
+    pass
+
+
+def in_second():
+    pass
+
+
+def in_thread():
+    in_first()
+    sleep(60)
+    in_second()
+
+
+def in_others():
+    pass
+
+
+def start_traced(set_for_threads, tracer, target):
+    set_for_threads(tracer)
+    try:
+        thread = threading.Thread(target=target)
+        thread.start()
+    finally:
+        set_for_threads(None)
+    return thread
+
+
+@TRACING
+def test_a_traced_thread_is_traced_alone_and_to_its_end(threaded, set_for_threads, set_here, get_here):
+    tracer, here = Tracer(), get_here()
+
+    def root():
+        thread = start_traced(set_for_threads, tracer, in_thread)
+        in_others()
+        assert here is get_here()
+        vthreads.spawn(in_others)
+        threading.Thread(target=in_others).start()
+        sleep(1)
+        in_others()
+        thread.join()
+        in_others()
+        assert here is get_here()
+
+    threaded(root)
+    assert ["in_thread", "in_first", "in_second"] == tracer.called
+    assert ([1, 1, 2, 3, 1] if set_here is sys.settrace else []) == tracer.lines
+
+
+@TRACING
+def test_traced_threads_and_the_others_have_each_their_own_functions(threaded, set_for_threads, set_here, get_here):
+    here = get_here()
+
+    def root():
+        of_root, of_threads = Tracer(), [Tracer(), Tracer()]
+        set_here(of_root)
+        try:
+            threads = [start_traced(set_for_threads, tracer, in_thread) for tracer in of_threads]
+            in_others()
+            sleep(1)
+            in_others()
+            assert of_root is get_here()
+        finally:
+            # What a thread found when it began is not what it leaves.
+            set_here(None)
+        for thread in threads:
+            thread.join()
+        assert get_here() is None
+        assert ["in_others", "in_others"] == of_root.called
+        assert [["in_thread", "in_first", "in_second"]] * 2 == [tracer.called for tracer in of_threads]
+
+    try:
+        threaded(root)
+    finally:
+        set_here(here)
+
+
+@TRACING
+def test_what_is_set_for_the_os_thread_sees_all_threads_that_have_nothing_of_their_own(
+    threaded, set_for_threads, set_here, get_here
+):
+    tracer, here = Tracer(), get_here()
+
+    def root():
+        set_here(tracer)
+        try:
+            thread = threading.Thread(target=in_thread)
+            thread.start()
+            vthreads.spawn(in_others)
+            thread.join()
+        finally:
+            set_here(here)
+
+    threaded(root)
+    assert ["in_thread", "in_first", "in_others", "in_second"] == tracer.called
+
+
+@TRACING
+def test_event_loops_come_and_go_while_a_thread_is_traced(threaded, set_for_threads, set_here, get_here):
+    tracer, loops = Tracer(), []
+
+    async def in_loop():
+        loops.append(asyncio.get_running_loop())
+        # asyncio has a clock of its own.
+        sleep(1)
+        assert loops[-1] is asyncio.get_running_loop()
+
+    def root():
+        thread = start_traced(set_for_threads, tracer, in_thread)
+        for _ in range(2):
+            asyncio.run(in_loop())
+        thread.join()
+        asyncio.run(in_loop())
+
+    threaded(root)
+    assert 3 == len(loops)
+    assert ["in_thread", "in_first", "in_second"] == tracer.called
 
 
 # --- cancelling

@@ -475,9 +475,22 @@ def test_the_fixture_explore_is_that_of_the_package(run):
 # --- coverage
 
 
+def coverage_of(pytester, program):
+    """The line about `program` in the report, from the number of its statements on."""
+    pytester.makepyfile(program=program)
+    settings = '[tool.coverage.run]\nconcurrency = ["greenlet", "thread"]\ncore = "ctrace"\nbranch = true\n'
+    pytester.makefile(".toml", pyproject=settings)
+    coverage = [sys.executable, "-m", "coverage"]
+    done = pytester.run(*coverage, "run", "program.py")
+    assert (0, "") == (done.ret, done.stderr.str())
+    report = pytester.run(*coverage, "report", "-m", "--include=program.py").stdout.str()
+    return re.search(r"^program.py +(.*)$", report, re.M)[1]
+
+
 def test_coverage_measures_virtual_threads(pytester):
-    pytester.makepyfile(
-        program="""
+    measured = coverage_of(
+        pytester,
+        """
         import time
         import vthreads
 
@@ -500,13 +513,47 @@ def test_coverage_measures_virtual_threads(pytester):
                 g.spawn(child, number)
             vthreads.offload(on_another_os_thread)
         at_the_end = True
-        """
+        """,
     )
-    settings = '[tool.coverage.run]\nconcurrency = ["greenlet", "thread"]\ncore = "ctrace"\nbranch = true\n'
-    pytester.makefile(".toml", pyproject=settings)
-    coverage = [sys.executable, "-m", "coverage"]
-    done = pytester.run(*coverage, "run", "program.py")
-    assert (0, "") == (done.ret, done.stderr.str())
-    report = pytester.run(*coverage, "report", "-m", "--include=program.py").stdout.str()
     # All but the lines of the function that nobody calls.
-    assert re.search(r"program.py +\d+ +1 .* 9\d% +16$", report, re.M), report
+    assert re.fullmatch(r"\d+ +1 .* 9\d% +16", measured), measured
+
+
+def test_coverage_measures_threads_of_the_standard_library_that_are_virtual(pytester):
+    measured = coverage_of(
+        pytester,
+        """
+        import threading
+        import vthreads
+
+        def child(number):
+            if number:
+                met.wait()
+                after_the_first_park = number
+                met.wait()
+                return after_the_first_park
+            return 0
+
+        def bare():
+            met.wait()
+            met.wait()
+            after_the_last_park = True
+
+        def never_called():
+            never = True
+
+        vthreads.patch(threads=True)
+        met = threading.Barrier(4)
+        threads = [threading.Thread(target=child, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        vthreads.spawn(bare)
+        met.wait()
+        in_between = True
+        met.wait()
+        for thread in threads:
+            thread.join()
+        at_the_end = True
+        """,
+    )
+    assert re.fullmatch(r"\d+ +1 .* 9\d% +18", measured), measured

@@ -24,6 +24,7 @@ from .._core.runtime import after_fork_hooks, own_os_threads
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
 from ..standard_locks import StandardLock
+from .tracing import trace_alone
 
 __all__ = ["ThreadHandle", "count", "is_virtual", "set_sentinel", "start_joinable_thread", "start_new_thread"]
 
@@ -199,6 +200,7 @@ def _live(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     """What the virtual thread runs."""
     thread = running()
     assert thread is not None
+    end_tracing = trace_alone(thread)
     try:
         function(*args, **kwargs)
     finally:
@@ -206,6 +208,7 @@ def _live(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         if sentinel is not None and sentinel.locked():
             sentinel.release()
         _forget_dummy(thread.thread_ident)
+        end_tracing()
 
 
 def _forget_dummy(ident: int) -> None:
