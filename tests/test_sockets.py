@@ -450,6 +450,89 @@ def test_a_call_that_asks_not_to_wait_never_waits_nor_raises_a_cancellation(virt
     virtual(root)
 
 
+RECEIVES = {
+    "recv": lambda sock, flags: sock.recv(10, flags),
+    "recv_into": lambda sock, flags: sock.recv_into(bytearray(10), 0, flags),
+    "recvfrom": lambda sock, flags: sock.recvfrom(10, flags),
+    "recvfrom_into": lambda sock, flags: sock.recvfrom_into(bytearray(10), 0, flags),
+    "recvmsg": lambda sock, flags: sock.recvmsg(10, 100, flags),
+    "recvmsg_into": lambda sock, flags: sock.recvmsg_into([bytearray(10)], 100, flags),
+}
+on_linux = pytest.mark.skipif(not hasattr(socket, "MSG_ERRQUEUE"), reason="only Linux has a queue of errors")
+
+
+@on_linux
+@pytest.mark.parametrize("receive", RECEIVES.values(), ids=RECEIVES)
+@pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM], ids=["udp", "tcp"])
+def test_nobody_waits_for_an_error_in_the_queue_nor_is_cancelled_there(virtual, receive, kind):
+    def root():
+        with socket.socket(socket.AF_INET, kind) as sock, vthreads.CancelScope() as scope:
+            sock.bind(("127.0.0.1", 0))
+            scope.cancel()
+            for flags in (socket.MSG_ERRQUEUE, socket.MSG_ERRQUEUE | socket.MSG_WAITALL):
+                with pytest.raises(BlockingIOError):
+                    receive(sock, flags)
+        assert not scope.cancelled_caught
+
+    virtual(root)
+
+
+@on_linux
+@pytest.mark.parametrize("receive", RECEIVES.values(), ids=RECEIVES)
+def test_an_error_in_the_queue_is_waited_for_as_long_as_the_socket_has_a_timeout(virtual, receive):
+    def root():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.settimeout(3)
+            with pytest.raises(TimeoutError):
+                receive(sock, socket.MSG_ERRQUEUE)
+        return vthreads.now()
+
+    assert 3.0 == virtual(root)
+
+
+@on_linux
+@pytest.mark.parametrize("receive", RECEIVES.values(), ids=RECEIVES)
+def test_a_socket_that_has_no_queue_of_errors_waits_for_data(virtual, pair, receive):
+    one, two = pair
+
+    def root():
+        assert socket.AF_UNIX == one.family
+        with ThreadGroup() as group:
+            group.spawn(receive, one, socket.MSG_ERRQUEUE)
+            vthreads.sleep(1)
+            two.send(b"data")
+
+    virtual(root)
+
+
+@on_linux
+@pytest.mark.parametrize("receive", RECEIVES.values(), ids=RECEIVES)
+def test_nobody_waits_for_urgent_data_that_is_on_its_way(virtual, receive):
+    def root():
+        with socket.socket() as listener:
+            # There is no room for what comes before the urgent data.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            sender = socket.create_connection(listener.getsockname())
+            receiver, _ = listener.accept()
+        with sender, receiver, vthreads.CancelScope() as scope:
+            sender.send(bytes(20_000))
+            sender.send(b"!", socket.MSG_OOB)
+            # With this the sender hears of room for more, and tells that something urgent follows.
+            receiver.recv(3000)
+            scope.cancel()
+            for flags in (socket.MSG_OOB, socket.MSG_OOB | socket.MSG_WAITALL):
+                # Until the receiver has been told.
+                while (error := error_of(receive, receiver, flags)).errno == errno.EINVAL:
+                    pass
+                assert errno.EAGAIN == error.errno
+        assert not scope.cancelled_caught
+
+    virtual(root)
+
+
 def receive_into(sock, count, flags):
     buffer = bytearray(count + 10)
     received = sock.recv_into(buffer, count, flags)

@@ -32,7 +32,10 @@ __all__ = ["METHODS", "close_local", "create_connection", "manage", "release_all
 Socket = socket.socket
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 WAITALL = getattr(socket, "MSG_WAITALL", 0)
+ERRQUEUE = getattr(socket, "MSG_ERRQUEUE", 0)
 AF_UNIX = getattr(socket, "AF_UNIX", None)
+# Whose sockets have a queue of errors. The others do not know MSG_ERRQUEUE, and wait for data.
+WITH_ERRORS = {getattr(socket, name, None) for name in ("AF_INET", "AF_INET6", "AF_PACKET", "AF_CAN")}
 # Seconds between tries where readiness tells nothing.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 
@@ -181,6 +184,17 @@ def attempts_on(sock: Socket, flags: Any = 0) -> _Attempts | None:
 # --- receiving
 
 
+def _as_understood(sock: Socket, flags: Any) -> Any:
+    """`flags` with what they mean to the kernel: nobody waits for an error, nor for urgent data of a stream."""
+    if not flags or not isinstance(flags, int):
+        return flags
+    if flags & ERRQUEUE and family_of(sock) in WITH_ERRORS:
+        return flags | DONTWAIT
+    if flags & socket.MSG_OOB and sock.type == socket.SOCK_STREAM:
+        return flags | DONTWAIT
+    return flags
+
+
 def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[Any, ...], flags: int) -> Any:
     """A read that answers bytes or a count, with the readiness that the last one left behind."""
     attempts = attempts_on(sock, flags)
@@ -205,6 +219,7 @@ def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[An
 
 
 def recv(self: Socket, bufsize: int, flags: int = 0, /) -> bytes:
+    flags = _as_understood(self, flags)
     if flags and bufsize > 0 and _wants_all(self, flags):
         buffer = bytearray(bufsize)
         return bytes(buffer[: _receive_all(self, buffer, flags)])
@@ -212,6 +227,7 @@ def recv(self: Socket, bufsize: int, flags: int = 0, /) -> bytes:
 
 
 def recv_into(self: Socket, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
+    flags = _as_understood(self, flags)
     if flags and nbytes >= 0 and _wants_all(self, flags):
         with memoryview(buffer) as view, view.cast("B") as whole:
             return _receive_all(self, whole[: nbytes or len(whole)], flags)
@@ -248,19 +264,19 @@ def _receive_all(sock: Socket, buffer: bytearray | memoryview, flags: int) -> in
 
 
 def recvfrom(self: Socket, bufsize: int, flags: int = 0, /) -> Any:
-    return _with_flags(self, READ, C.recvfrom, (bufsize,), flags)
+    return _with_flags(self, READ, C.recvfrom, (bufsize,), _as_understood(self, flags))
 
 
 def recvfrom_into(self: Socket, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
-    return _with_flags(self, READ, C.recvfrom_into, (buffer, nbytes), flags)
+    return _with_flags(self, READ, C.recvfrom_into, (buffer, nbytes), _as_understood(self, flags))
 
 
 def recvmsg(self: Socket, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-    return _with_flags(self, READ, C.recvmsg, (bufsize, ancbufsize), flags)
+    return _with_flags(self, READ, C.recvmsg, (bufsize, ancbufsize), _as_understood(self, flags))
 
 
 def recvmsg_into(self: Socket, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-    return _with_flags(self, READ, C.recvmsg_into, (list(buffers), ancbufsize), flags)
+    return _with_flags(self, READ, C.recvmsg_into, (list(buffers), ancbufsize), _as_understood(self, flags))
 
 
 def _with_flags(
