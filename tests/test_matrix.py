@@ -798,6 +798,15 @@ def eventfd_write():
     os.close(fd)
 
 
+@operation
+def eventfd_write_of_more_than_fits():
+    fd = os.eventfd(0)
+    os.eventfd_write(fd, 2**64 - 10)
+    yield lambda: os.eventfd_write(fd, 100)
+    assert 2**64 - 10 == os.eventfd_read(fd)
+    os.close(fd)
+
+
 def writing(make, call):
     def write():
         reader, writer = make()

@@ -577,6 +577,74 @@ def test_an_eventfd_is_waited_for(nowait):
     assert 3.0 == virtual(root)
 
 
+def test_an_eventfd_that_has_room_for_less_is_waited_for():
+    def root():
+        fd = os.eventfd(0)
+        os.eventfd_write(fd, 2**64 - 10)
+        with ThreadGroup() as group:
+            writer = group.spawn(os.eventfd_write, fd, 100)
+            time.sleep(1)
+            assert not writer.done()
+            # There is room for so much, and the number is the highest that fits.
+            os.eventfd_write(fd, 8)
+            time.sleep(1)
+            assert not writer.done()
+            assert 2**64 - 2 == os.eventfd_read(fd)
+        assert 100 == os.eventfd_read(fd)
+        os.close(fd)
+
+    virtual(root)
+
+
+def test_a_cancelled_write_to_an_eventfd_has_added_nothing():
+    def root():
+        fd = os.eventfd(0)
+        os.eventfd_write(fd, 2**64 - 10)
+        with vthreads.move_on_after(3600) as scope:
+            os.eventfd_write(fd, 100)
+        assert scope.cancelled_caught
+        assert 2**64 - 10 == os.eventfd_read(fd)
+        os.close(fd)
+        return vthreads.now()
+
+    assert 3600.0 == virtual(root)
+
+
+def test_what_no_eventfd_takes_is_refused_at_once():
+    def root():
+        fd = os.eventfd(0)
+        # It has no room either.
+        os.eventfd_write(fd, 2**64 - 2)
+        os.eventfd_write(fd, 0)
+        for value, error in ((2**64 - 1, OSError), (2**64, OverflowError), ("1", TypeError)):
+            with pytest.raises(error):
+                os.eventfd_write(fd, value)
+        os.close(fd)
+
+    virtual(root)
+
+
+def test_an_os_thread_that_reads_an_eventfd_is_not_disturbed_by_the_writes():
+    counted = []
+
+    def read(fd, many):
+        while sum(counted) < many:
+            # The original: this is a plain OS thread.
+            counted.append(os.eventfd_read(fd))
+
+    def root():
+        fd = os.eventfd(0)
+        reader = threading.Thread(target=read, args=(fd, 2000))
+        reader.start()
+        for _ in range(1000):
+            os.eventfd_write(fd, 2)
+        reader.join()
+        os.close(fd)
+
+    virtual(root)
+    assert 2000 == sum(counted)
+
+
 def test_descriptors_without_a_function_in_os_are_waited_for(nowait):
     """Timers, directory watches, an epoll object's own number."""
     ctypes = pytest.importorskip("ctypes")

@@ -12,9 +12,11 @@ are. In non-blocking mode, and on a plain OS thread, each is exactly the origina
 
 from __future__ import annotations
 
+import io
 import os
 import select
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from .._core.current import running
@@ -22,6 +24,7 @@ from .._core.engine import WRITE
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
 from ..net.readiness import at_once, park_for_fd, wait_blocking
+from ..pauses import Pauses
 from .kinds import Kind, kind_of
 from .reading import HERE, NO_ANSWER, NOWAIT
 
@@ -34,6 +37,9 @@ original_eventfd_write: Any = getattr(os, "eventfd_write", None)
 # How much a descriptor that says "ready" takes for certain without waiting. A pipe has room for that much; of a tty,
 # Linux says so as soon as there is room for 256 characters, and it may make two of one ("\r\n" of "\n").
 FITS = {Kind.FIFO: select.PIPE_BUF, Kind.TTY: 128}
+# The counter of an eventfd at its highest; the original refuses to add more than that.
+HIGHEST_COUNT = 2**64 - 2
+LONGEST_PAUSE = 0.05
 
 
 def write(fd: int, data: Any, /) -> int:
@@ -58,13 +64,34 @@ def writev(fd: int, buffers: Sequence[Any], /) -> int:
 def eventfd_write(fd: int, value: int) -> None:
     """`os.eventfd_write`. A checkpoint unless `fd` is non-blocking."""
     thread = running()
-    if thread is None or not os.get_blocking(fd):
+    may_wait = isinstance(value, int) and 0 < value <= HIGHEST_COUNT
+    if thread is None or not may_wait or not os.get_blocking(fd):
         return original_eventfd_write(fd, value)
-    while not wait_blocking(fd, WRITE, 0):
-        thread.check()
-        park_for_fd(thread, fd, WRITE)
     thread.check()
-    return original_eventfd_write(fd, value)
+    pauses = Pauses(thread, LONGEST_PAUSE)
+    while True:
+        # Readiness tells of room for 1. For more the counter is looked at, and O_NONBLOCK is no way to try: OS threads
+        # that read the same eventfd meanwhile would be told that there is nothing, instead of waiting.
+        if not wait_blocking(fd, WRITE, 0):
+            park_for_fd(thread, fd, WRITE)
+        elif value > 1 and value > _room_in_counter(fd):
+            pauses.park()
+        else:
+            return original_eventfd_write(fd, value)
+        thread.check()
+
+
+def _room_in_counter(fd: int) -> float:
+    """How much can be added to the eventfd `fd` now; no limit, if it is none or nothing tells."""
+    try:
+        with io.FileIO(f"/proc/self/fdinfo/{fd}") as file:
+            table = file.readall()
+    except OSError:
+        return inf
+    for line in table.splitlines():
+        if line.startswith(b"eventfd-count:"):
+            return HIGHEST_COUNT - int(line.split()[1], 16)
+    return inf
 
 
 # --- one write in blocking mode
