@@ -457,6 +457,29 @@ def test_the_second_press_cuts_the_cleanup_short():
     assert -signal.SIGINT == status
 
 
+@pytest.mark.parametrize("threads", [False, True])
+def test_one_press_at_exit_is_for_all_that_is_joined(threads):
+    status, out, err = outcome_with_presses(
+        CLEANING
+        + f"""
+import threading, time
+
+vthreads.patch(threads={threads})
+
+def tell_when_it_is_joined(main):
+    while main.state.value != "parked":
+        vthreads.checkpoint()
+    print("ready")
+
+threading.Thread(target=time.sleep, args=(3600,)).start()
+vthreads.spawn(member)
+vthreads.spawn(tell_when_it_is_joined, vthreads.current_thread())
+""",
+        "ready",
+    )
+    assert (0, 1, 1) == (status, out.count("cleaned up"), err.count("KeyboardInterrupt\n"))
+
+
 def test_a_press_that_was_handled_does_not_count_for_the_next():
     status, out, err = outcome_with_presses(
         """

@@ -295,12 +295,19 @@ def join_at_exit(carrier: Carrier) -> None:
         if carriers.get(get_ident()) is not carrier.scheduler:
             original()
             return
-        deadlocked = not _join_main(carrier, carrier.scheduler.background.join)
+        ended_by = _join_main(carrier, carrier.scheduler.background.join)
+        if isinstance(ended_by, KeyboardInterrupt):
+            # As plain Python joins no thread any more after Ctrl-C at this point: one press is for all.
+            carrier.scheduler.threads.cancel("KeyboardInterrupt in the main thread")
+            _join_main(carrier, lambda root: carrier.join())
+            carrier.stop()
+            return
+        deadlocked = isinstance(ended_by, DeadlockError)
 
         def join_threads() -> None:
             nonlocal deadlocked
             undo = [hook() for hook in main_over_hooks]
-            deadlocked |= not _join_main(carrier, lambda root: carrier.join())
+            deadlocked |= isinstance(_join_main(carrier, lambda root: carrier.join()), DeadlockError)
             carrier.stop()
             for put_back in undo:
                 put_back()
@@ -318,18 +325,16 @@ def join_at_exit(carrier: Carrier) -> None:
     threading._shutdown = shutdown  # type: ignore[attr-defined]
 
 
-def _join_main(carrier: Carrier, join: Callable[[VirtualThread], None]) -> bool:
-    """Join at the end of the main thread; false if that ended in a deadlock."""
+def _join_main(carrier: Carrier, join: Callable[[VirtualThread], None]) -> BaseException | None:
+    """Join at the end of the main thread; what ended that, and was shown."""
     if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
         carrier.scheduler.background.cancel("KeyboardInterrupt in the main thread")
     try:
         join(carrier.root)
-    except DeadlockError as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-        return False
     except BaseException as error:  # noqa: BLE001  # nobody above: shown as the interpreter shows it
         sys.excepthook(type(error), error, error.__traceback__)
-    return True
+        return error
+    return None
 
 
 def exit_process(status: int) -> NoReturn:
