@@ -148,6 +148,33 @@ def test_a_lock_in_a_class_is_exchanged_where_the_interpreter_remembers_it():
     )
 
 
+def test_a_lock_that_was_frozen_for_the_garbage_collector_is_exchanged_and_frozen_again():
+    assert "True True\n" == run_script(
+        """
+        import gc, threading, vthreads
+
+        class Holder:
+            lock = threading.Lock()
+
+        gc.freeze()
+        frozen = gc.get_freeze_count()
+        vthreads.patch()
+        print(type(Holder.lock) is type(threading.Lock()), gc.get_freeze_count() >= frozen)
+        """
+    )
+
+
+def test_nothing_is_frozen_in_a_program_that_has_frozen_nothing():
+    assert "True\n" == run_script(
+        """
+        import gc, vthreads
+        frozen = gc.get_freeze_count()
+        vthreads.patch()
+        print(gc.get_freeze_count() <= frozen)
+        """
+    )
+
+
 def test_thread_locals_made_before_keep_the_data_of_os_threads_and_are_per_virtual_thread():
     out = run_script(
         """

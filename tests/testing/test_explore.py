@@ -1,5 +1,6 @@
 """`explore` finds what goes wrong in some schedules only, and `replay` shows it again."""
 
+import gc
 import importlib.util
 import queue
 import random
@@ -412,6 +413,28 @@ def test_pools_of_the_standard_library_are_explored():
     assert "total[0] += 1" in str(failure_of(uses_a_pool))
 
 
+class MadeBefore:
+    """Where a program has a lock that it does not make anew for each call."""
+
+
+@pytest.mark.parametrize("make", ["Lock", "RLock", "Condition", "Semaphore"])
+def test_a_lock_that_was_made_before_is_explored(make):
+    vthreads.unpatch()
+    MadeBefore.lock = getattr(threading, make)()
+
+    def adds_with_the_lock():
+        total = [0]
+
+        def add():
+            with MadeBefore.lock:
+                total[0] += 1
+
+        run_threads(add, add)
+        assert 2 == total[0]
+
+    assert 100 == explore(adds_with_the_lock, seed=1, schedules=100).schedules
+
+
 def test_only_the_modules_that_are_asked_for_are_stopped():
     made = explore(races.no_lost_update, points="opcodes", modules=["somewhere.else"], seed=1, schedules=50)
     assert made.decisions < explore(races.no_lost_update, points="opcodes", seed=1, schedules=50).decisions
@@ -429,6 +452,12 @@ def test_time_is_virtual_and_a_timeout_comes_when_nobody_can_go_on():
 
 
 # --- what stays as it was
+
+
+def test_nothing_stays_frozen_for_the_garbage_collector():
+    frozen = gc.get_freeze_count()
+    explore(races.no_lost_update, schedules=5)
+    assert gc.get_freeze_count() <= frozen
 
 
 def test_the_process_is_afterwards_as_it_was():

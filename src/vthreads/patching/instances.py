@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import BuiltinMethodType, ModuleType
 from typing import Any
@@ -20,9 +21,12 @@ from .._core.originals import PlainRLock as RLockType
 from ..local import OSThreadLocal, local_over
 from ..standard_locks import StandardLock, StandardRLock
 
-__all__ = ["exchange_instances"]
+__all__ = ["exchange_instances", "has_frozen"]
 
 PACKAGE = __name__.partition(".")[0]
+
+# Python 3.12 begins with some hundreds of frozen objects of its own; a program that freezes has thousands.
+FROZEN_BY_PYTHON = 1000
 
 # What takes the place of an object, by its exact type.
 SUCCESSORS: dict[type, Callable[[Any], Any]] = {
@@ -34,13 +38,36 @@ SUCCESSORS: dict[type, Callable[[Any], Any]] = {
 
 def exchange_instances() -> None:
     """Exchange what can be exchanged. There is no way back, and no need: on OS threads the new ones are as good."""
-    found = {id(old): old for old in gc.get_objects() if type(old) in SUCCESSORS and _is_free(old)}
-    owners = _classes_by_dict()
-    for key, referrers in _users_of(found, owners).items():
-        old = found[key]
-        new = SUCCESSORS[type(old)](old)
-        for referrer in referrers:
-            _exchange(referrer, owners.get(id(referrer)), old, new)
+    with _thawed():
+        found = {id(old): old for old in gc.get_objects() if type(old) in SUCCESSORS and _is_free(old)}
+        owners = _classes_by_dict()
+        for key, referrers in _users_of(found, owners).items():
+            old = found[key]
+            new = SUCCESSORS[type(old)](old)
+            for referrer in referrers:
+                _exchange(referrer, owners.get(id(referrer)), old, new)
+
+
+def has_frozen() -> bool:
+    """Whether the program has called `gc.freeze`."""
+    return gc.get_freeze_count() > FROZEN_BY_PYTHON
+
+
+@contextmanager
+def _thawed() -> Iterator[None]:
+    """While inside, the collector finds what was frozen; afterwards that is frozen again, and what is newer with it."""
+    freezes = has_frozen()
+    # No collection may come in between: it would write to all pages, which to freeze is to prevent.
+    collects = gc.isenabled()
+    gc.disable()
+    gc.unfreeze()
+    try:
+        yield
+    finally:
+        if freezes:
+            gc.freeze()
+        if collects:
+            gc.enable()
 
 
 def _classes_by_dict() -> dict[int, type]:

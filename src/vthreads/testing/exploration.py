@@ -13,6 +13,7 @@ from .. import patching
 from .._core.current import on_carrier
 from .._core.originals import allocate_lock
 from ..offload import offload
+from ..patching.instances import has_frozen
 from . import standard_time
 from .findings import Exploration, ScheduleFailed
 from .interleaving import Chooser
@@ -132,7 +133,8 @@ def _laboratory(points: Points, modules: Iterable[str] | None, max_points: int) 
     user_code = UserCode(modules)
     meetings = Meetings(user_code, points == "opcodes")
     try:
-        with _frozen(), _patched(), meetings.instrumented():
+        # What is frozen is not found any more by those who look for the locks that are to be exchanged.
+        with _patched(), _frozen(), meetings.instrumented():
             tracer = make_tracer(points, user_code)
             try:
                 yield _Laboratory(points, meetings, tracer, max_points)
@@ -145,7 +147,7 @@ def _laboratory(points: Points, modules: Iterable[str] | None, max_points: int) 
 @contextmanager
 def _frozen() -> Iterator[None]:
     """While inside, collections of garbage leave out what there was before."""
-    thaws = gc.get_freeze_count() == 0
+    thaws = not has_frozen()
     gc.freeze()
     try:
         yield
