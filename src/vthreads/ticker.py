@@ -1,7 +1,7 @@
 """An OS thread of the runtime's own that looks at the carriers from time to time.
 
-It runs only while there is a carrier, does not keep a deadlock from being seen, and is not there for `threading`.
-Nothing here knows what is looked at.
+It runs only while there is a carrier, unless it is told otherwise, does not keep a deadlock from being seen, and is not
+there for `threading`. Nothing here knows what is looked at.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ class Ticker:
     Args:
         seconds: from the end of a call to the beginning of the next.
         tick: must not block. It runs on an OS thread of which nobody knows: what it raises ends that thread.
+        rests: whether that OS thread ends with the last carrier, and another one begins with the next; who starts
+            carriers all the time, and stops the ticking in the end, does without.
     """
 
-    def __init__(self, seconds: float, tick: Callable[[], object]) -> None:
+    def __init__(self, seconds: float, tick: Callable[[], object], *, rests: bool = True) -> None:
         self._seconds = seconds
         self._tick = tick
+        self._rests = rests
         # Held by whoever ticks or stops the ticking.
         self._ticking = allocate_lock()
         # Released to end the OS thread that waits for it; None without one.
@@ -37,7 +40,7 @@ class Ticker:
     def start(self) -> None:
         """Begin, or begin with the first carrier. Not a checkpoint; thread-safe."""
         _started[self] = None
-        if carriers:
+        if carriers or not self._rests:
             self._run()
 
     def stop(self) -> None:
@@ -94,7 +97,8 @@ def _with_first_carrier(scheduler: Scheduler, patch: bool) -> None:
 def _with_last_carrier(scheduler: Scheduler) -> None:
     if set(carriers) <= {scheduler.ident}:
         for ticker in list(_started):
-            ticker._pause()
+            if ticker._rests:
+                ticker._pause()
 
 
 def _forked() -> None:

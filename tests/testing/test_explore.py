@@ -5,12 +5,15 @@ import importlib.util
 import queue
 import random
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+from _thread import allocate_lock
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -215,6 +218,147 @@ def test_a_loop_without_a_pause_is_fine_by_priorities():
         run_threads(loop, lambda: done.append(1))
 
     assert explore(waits_in_a_loop, seed=1, strategy="pct", schedules=100)
+
+
+@pytest.mark.parametrize("points", ["lines", "opcodes"])
+def test_a_loop_that_touches_only_its_own_variables_is_stopped(points):
+    def waits_in_a_loop():
+        def loop(done):
+            # fmt: off
+            while not done: pass  # noqa: E701  # in one line, which is begun only once
+            # fmt: on
+
+        done = []
+        run_threads(lambda: loop(done), lambda: done.append(1))
+
+    assert explore(waits_in_a_loop, points=points, seed=1, schedules=100, max_seconds=5)
+
+
+def test_an_empty_loop_is_told():
+    def goes_round():
+        while True:
+            pass
+
+    assert "does not end" == failure_of(goes_round, max_points=1_000, max_seconds=5).kind
+
+
+def test_a_list_may_change_between_its_look_up_and_the_question_whether_it_is_empty():
+    def checks_and_takes():
+        items, taken = [1], []
+
+        def take(items):
+            if items:
+                taken.append(items.pop())
+
+        run_threads(lambda: take(items), items.clear)
+
+    assert isinstance(failure_of(checks_and_takes, max_preemptions=1, strategy="exhaustive").__cause__, IndexError)
+
+
+def spins():
+    done = []
+
+    def loop():
+        while not done:
+            pass
+
+    thread = threading.Thread(target=loop, name="spinner")
+    thread.start()
+    done.append(1)
+    thread.join()
+
+
+def test_a_loop_without_a_point_is_told_with_its_place():
+    failed = failure_of(spins, points="checkpoints", max_seconds=0.3)
+    assert "pinned" == failed.kind
+    report = str(failed)
+    assert "'spinner' is at" in report
+    assert "in loop\n    while not done:" in report
+    assert 'choose points="lines"' in report
+    assert "'spinner' does not leave" in report
+
+
+def test_a_loop_without_a_point_is_left_on_another_os_thread():
+    def root():
+        return failure_of(spins, points="checkpoints", max_seconds=0.3)
+
+    assert "pinned" == vthreads.run(root).kind
+
+
+def test_a_thread_that_goes_back_into_its_loop_is_left_as_well():
+    def loops_twice():
+        for _ in range(2):
+            try:
+                while True:
+                    pass
+            except BaseException:
+                pass
+
+    assert "pinned" == failure_of(loops_twice, points="checkpoints", max_seconds=0.3).kind
+
+
+def test_a_lock_that_blocks_the_os_thread_is_told_with_its_place():
+    vthreads.unpatch()
+    locks = [threading.Lock()]
+
+    def adds_with_a_lock_of_the_list():
+        def add():
+            with locks[0]:
+                sum(range(3))
+
+        run_threads(add, add)
+
+    failed = failure_of(adds_with_a_lock_of_the_list, max_seconds=0.3)
+    assert "pinned" == failed.kind
+    assert "with locks[0]:" in str(failed)
+    assert not locks[0].locked()
+
+
+def test_a_call_on_another_os_thread_that_does_not_end_is_told():
+    def waits_for_it():
+        gate = allocate_lock()
+        gate.acquire()
+        try:
+            vthreads.offload(gate.acquire)
+        finally:
+            gate.release()
+
+    failed = failure_of(waits_for_it, max_seconds=0.3)
+    assert "pinned" == failed.kind
+    assert "a call on another OS thread is waited for" in str(failed)
+
+
+def test_whoever_debugs_takes_the_time_that_it_takes():
+    wait = FunctionType((lambda lock: lock.acquire(timeout=0.5)).__code__, {"__name__": "pdb"})
+
+    def is_debugged():
+        lock = allocate_lock()
+        lock.acquire()
+        wait(lock)
+
+    assert 1 == explore(is_debugged, schedules=1, max_seconds=0.1).schedules
+
+
+WITHOUT_END = """
+import threading, _thread
+from vthreads.testing import explore
+locks = [_thread.allocate_lock()]
+locks[0].acquire()
+_thread.start_new_thread(explore, (lambda: locks[0].acquire(),), {"max_seconds": 0.2})
+_thread.allocate_lock().acquire() and locks[0].acquire()
+"""
+
+
+def test_what_cannot_be_left_is_told_on_stderr():
+    with subprocess.Popen([sys.executable, "-c", WITHOUT_END], stderr=subprocess.PIPE, text=True) as there:
+        told = there.stderr.readline()
+        there.kill()
+    assert told.startswith("vthreads.testing.explore cannot end this: the run neither ends nor passes a point")
+
+
+def test_an_impossible_number_of_seconds_is_refused():
+    with pytest.raises(ValueError, match="max_seconds=0"):
+        explore(lambda: None, max_seconds=0)
 
 
 def test_a_failure_ends_who_holds_on_to_a_lock_that_others_wait_for():
@@ -465,7 +609,7 @@ def test_the_process_is_afterwards_as_it_was():
     kept = {name: vars(threading)[name] for name in ("_start_new_thread", "Lock") if name in vars(threading)}
     before = patching.state.active, patching.state.threads, patching.state.refused
     start, join, acquire = threading.Thread.start, threading.Thread.join, vthreads.Lock.acquire
-    monotonic, trace = time.monotonic, sys.gettrace()
+    monotonic, trace, handler = time.monotonic, sys.gettrace(), signal.getsignal(signal.SIGURG)
 
     explore(races.no_lost_update, schedules=5)
     with pytest.raises(ScheduleFailed):
@@ -479,6 +623,7 @@ def test_the_process_is_afterwards_as_it_was():
     assert (start, join, acquire) == (threading.Thread.start, threading.Thread.join, vthreads.Lock.acquire)
     assert monotonic is time.monotonic
     assert trace is sys.gettrace()
+    assert handler is signal.getsignal(signal.SIGURG)
 
 
 def test_threads_are_os_threads_again_afterwards():

@@ -24,6 +24,7 @@ from .strategies import STRATEGIES, FixedSchedule, Strategy, StrategyName
 from .tracing import Tracer, make_tracer
 from .trial import Failure, Trial
 from .user_code import UserCode
+from .watchdog import Watchdog
 
 __all__ = ["explore", "replay"]
 
@@ -43,6 +44,7 @@ def explore(
     max_preemptions: int = 2,
     modules: Iterable[str] | None = None,
     max_points: int = 100_000,
+    max_seconds: float = 10.0,
     shrink: bool = True,
 ) -> Exploration:
     """Call `fn` again and again, each time with its threads in another order, until it fails. Not a checkpoint.
@@ -65,6 +67,8 @@ def explore(
         modules: prefixes of the names of the modules that are stopped at lines or instructions; None: all but the
             standard library, installed packages and this one.
         max_points: points that one run may pass before it counts as one that does not end.
+        max_seconds: real time that one run may take from one point to the next before it counts as one that is pinned:
+            in a loop without a point, or in a call that blocks the OS thread.
         shrink: leave out switches of the failing schedule that it fails without.
 
     Returns:
@@ -78,7 +82,7 @@ def explore(
         raise ValueError(f"strategy={strategy!r}: choose one of {', '.join(STRATEGIES)}")
     chosen_seed = SystemRandom().randrange(2**32) if seed is None else seed
     search = _Search(fn, STRATEGIES[strategy](chosen_seed, max_preemptions), chosen_seed)
-    with _laboratory(Schedule(points).points, modules, max_points) as laboratory:
+    with _laboratory(Schedule(points).points, modules, max_points, max_seconds) as laboratory:
         found: Exploration = laboratory.call(search.run, laboratory, schedules, shrink)
         return found
 
@@ -89,31 +93,33 @@ def replay(
     *,
     modules: Iterable[str] | None = None,
     max_points: int = 100_000,
+    max_seconds: float = 10.0,
 ) -> None:
     """Call `fn` once, under `schedule`. Not a checkpoint.
 
     Args:
         schedule: of a `ScheduleFailed`, or what it prints.
-        modules, max_points: as given to `explore`.
+        modules, max_points, max_seconds: as given to `explore`.
 
     Raises:
         ScheduleFailed: it fails.
     """
     wanted = Schedule.parse(schedule) if isinstance(schedule, str) else schedule
-    with _laboratory(wanted.points, modules, max_points) as laboratory:
+    with _laboratory(wanted.points, modules, max_points, max_seconds) as laboratory:
         trial = laboratory.call(laboratory.try_out, fn, FixedSchedule(wanted), True)
     if trial.failure is not None:
         raise ScheduleFailed(trial.failure, trial.schedule(wanted.points), trial.segments)
 
 
 class _Laboratory:
-    """Where trials are made: with the standard library patched and instrumented, and a tracer."""
+    """Where trials are made: with the standard library patched and instrumented, a tracer, and a watchdog."""
 
-    def __init__(self, points: Points, meetings: Meetings, tracer: Tracer, max_points: int) -> None:
+    def __init__(self, points: Points, meetings: Meetings, tracer: Tracer, max_points: int, watchdog: Watchdog) -> None:
         self.points: Points = points
         self._meetings = meetings
         self._tracer = tracer
         self._max_points = max_points
+        self._watchdog = watchdog
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call `function` where runtimes can be started: not on a carrier."""
@@ -121,23 +127,26 @@ class _Laboratory:
 
     def try_out(self, fn: Callable[[], Any], chooser: Chooser, watched: bool = False) -> Trial:
         """Run `fn` once."""
-        trial = Trial(chooser, self._meetings, self._tracer, self._max_points, watched)
+        trial = Trial(chooser, self._meetings, self._tracer, self._max_points, self._watchdog, watched)
         trial.run(fn)
         return trial
 
 
 @contextmanager
-def _laboratory(points: Points, modules: Iterable[str] | None, max_points: int) -> Iterator[_Laboratory]:
+def _laboratory(
+    points: Points, modules: Iterable[str] | None, max_points: int, max_seconds: float
+) -> Iterator[_Laboratory]:
+    watchdog = Watchdog(max_seconds)
     if not _exploring.acquire(False):
         raise RuntimeError("an exploration is under way in this process; one cannot be made inside another")
     user_code = UserCode(modules)
     meetings = Meetings(user_code, points == "opcodes")
     try:
         # What is frozen is not found any more by those who look for the locks that are to be exchanged.
-        with _patched(), _frozen(), meetings.instrumented():
+        with _patched(), _frozen(), meetings.instrumented(), watchdog.awake():
             tracer = make_tracer(points, user_code)
             try:
-                yield _Laboratory(points, meetings, tracer, max_points)
+                yield _Laboratory(points, meetings, tracer, max_points, watchdog)
             finally:
                 tracer.close()
     finally:
@@ -217,7 +226,8 @@ class _Search:
             again = laboratory.try_out(self._fn, chooser)
             return again.schedule(laboratory.points) if failure.is_like(again.failure) else None
 
-        smallest = shrink_schedule(found, attempt) if shrink else found
+        # A run that is pinned takes its time, and would again and again.
+        smallest = shrink_schedule(found, attempt) if shrink and failure.kind != "pinned" else found
         last = laboratory.try_out(self._fn, FixedSchedule(smallest), True)
         reproducible = failure.is_like(last.failure)
         shown = last.failure if last.failure is not None and reproducible else failure

@@ -48,7 +48,7 @@ class ScheduleFailed(AssertionError):
     Attributes:
         schedule: the shrunk schedule, for `replay`.
         found: the schedule as it was found.
-        kind: "error", "error in a thread", "deadlock" or "does not end".
+        kind: "error", "error in a thread", "deadlock", "does not end" or "pinned".
         seed: of the exploration; None from `replay`.
         schedules: how many were run until it failed.
         exploration: all the counts up to then; None from `replay`.

@@ -134,6 +134,10 @@ class Meetings:
             frame = frame.f_back
         return None
 
+    def is_program(self, frame: FrameType) -> bool:
+        """Whether `frame` runs the program itself."""
+        return self._kind(frame) is _Frame.USER
+
     def _kind(self, frame: FrameType) -> _Frame:
         kind = self._kinds.get(frame.f_code)
         if kind is None:

@@ -9,7 +9,7 @@ from types import CodeType
 
 from .interleaving import Place
 
-__all__ = ["describe_instruction", "describe_place", "describe_raise"]
+__all__ = ["describe_instruction", "describe_place", "describe_raise", "line_of"]
 
 
 def describe_place(place: Place | None) -> str:
@@ -17,7 +17,7 @@ def describe_place(place: Place | None) -> str:
     if place is None:
         return "code that is not the program's"
     code = place.code
-    line = place.line if place.line is not None else _line(code, place.offset or 0)
+    line = place.line if place.line is not None else line_of(code, place.offset or 0)
     source = linecache.getline(code.co_filename, line).strip()
     text = f"{_short(code.co_filename)}:{line} in {code.co_name}"
     return f"{text}: {source}" if source else text
@@ -43,7 +43,8 @@ def describe_instruction(place: Place) -> str:
     return ""
 
 
-def _line(code: CodeType, offset: int) -> int:
+def line_of(code: CodeType, offset: int) -> int:
+    """The line of the instruction at `offset`."""
     for start, end, line in code.co_lines():
         if start <= offset < end and line is not None:
             return line

@@ -15,6 +15,7 @@ from types import CodeType, FrameType
 from typing import Any, Protocol
 
 from .schedule import Points
+from .source_lines import line_of
 from .user_code import UserCode, shared_instructions
 
 __all__ = ["Tracer", "make_tracer"]
@@ -132,15 +133,17 @@ if sys.version_info >= (3, 12):
 
         def __init__(self, points: Points, user_code: UserCode) -> None:
             self._user_code = user_code
-            self._event = _events.INSTRUCTION if points == "opcodes" else _events.LINE
+            self._callbacks: dict[int, Callable[..., Any]] = {_events.INSTRUCTION: self._on_instruction}
+            if points == "lines":
+                # A loop that is in one line begins that line only once.
+                self._callbacks = {_events.LINE: self._on_line, _events.JUMP: self._on_jump}
             self._shared: dict[CodeType, frozenset[int]] = {}
             self._point: Point | None = None
             self._switch: Callable[[], None] = lambda: None
             self._tool = _free_tool()
             _monitoring.use_tool_id(self._tool, "vthreads.testing.explore")
-            on_event = self._on_instruction if points == "opcodes" else self._on_line
-            _monitoring.register_callback(self._tool, self._event, on_event)
-            _monitoring.register_callback(self._tool, _events.PY_START, self._on_start)
+            for event, callback in {**self._callbacks, _events.PY_START: self._on_start}.items():
+                _monitoring.register_callback(self._tool, event, callback)
             # What was found to be somebody else's code may be the user's now.
             _monitoring.restart_events()
 
@@ -155,14 +158,14 @@ if sys.version_info >= (3, 12):
         def close(self) -> None:
             for code in self._shared:
                 _monitoring.set_local_events(self._tool, code, 0)
-            for event in (self._event, _events.PY_START):
+            for event in (*self._callbacks, _events.PY_START):
                 _monitoring.register_callback(self._tool, event, None)
             _monitoring.free_tool_id(self._tool)
 
         def _on_start(self, code: CodeType, offset: int) -> Any:
             if code not in self._shared and sys._getframe(1) in self._user_code:
                 self._shared[code] = shared_instructions(code)
-                _monitoring.set_local_events(self._tool, code, self._event)
+                _monitoring.set_local_events(self._tool, code, sum(self._callbacks))
             return _monitoring.DISABLE
 
         def _on_instruction(self, code: CodeType, offset: int) -> Any:
@@ -175,6 +178,14 @@ if sys.version_info >= (3, 12):
         def _on_line(self, code: CodeType, line: int) -> Any:
             if self._point is not None:
                 self._point(code, None, line, self._switch)
+
+        def _on_jump(self, code: CodeType, offset: int, target: int) -> Any:
+            line = line_of(code, target)
+            if target > offset or line != line_of(code, offset):
+                return _monitoring.DISABLE
+            if self._point is not None:
+                self._point(code, None, line, self._switch)
+            return None
 
     def _free_tool() -> int:
         # The last ones first: debuggers, coverage and profilers have the first by convention.

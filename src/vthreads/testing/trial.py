@@ -1,7 +1,8 @@
 """One run of the program under test, from its start until all its threads have ended, and what came of it.
 
 Everything is in a runtime of its own, on a virtual clock. A run fails when the function or one of its threads raises,
-when nobody can go on any more, or when it does not end. What fails first counts; then everybody is cancelled.
+when nobody can go on any more, or when it does not end, with points or without. What fails first counts; then everybody
+is cancelled.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from math import inf
+from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 from .._core.clock import VirtualClock
@@ -24,13 +26,15 @@ from .._core.thread import VirtualThread
 from ..errors import DeadlockError
 from .interleaving import START, Chooser, Interleaving, Place
 from .operations import Meetings
+from .pins import describe_pin
 from .schedule import Points, Schedule
 from .standstill import describe_standstill
 from .tracing import Tracer
+from .watchdog import Watchdog
 
 __all__ = ["Failure", "Segment", "Trial"]
 
-Kind = Literal["error", "error in a thread", "deadlock", "does not end"]
+Kind = Literal["error", "error in a thread", "deadlock", "does not end", "pinned"]
 
 
 class Failure(NamedTuple):
@@ -61,10 +65,19 @@ class Trial:
         chooser: makes the decisions.
         meetings, tracer: where its points come from.
         limit: how many points it may pass.
+        watchdog: tells when it passes none.
         watched: whether to keep what ran when, for a report.
     """
 
-    def __init__(self, chooser: Chooser, meetings: Meetings, tracer: Tracer, limit: int, watched: bool = False) -> None:
+    def __init__(
+        self,
+        chooser: Chooser,
+        meetings: Meetings,
+        tracer: Tracer,
+        limit: int,
+        watchdog: Watchdog,
+        watched: bool = False,
+    ) -> None:
         self.failure: Failure | None = None
         self.segments: list[Segment] = []
         self.interleaving = Interleaving(chooser, self, limit)
@@ -72,6 +85,7 @@ class Trial:
         self._meetings = meetings
         self._tracer = tracer
         self._limit = limit
+        self._watchdog = watchdog
         self._watched = watched
         self._standstills = 0
         self._root: Any = None
@@ -96,8 +110,9 @@ class Trial:
         outside_sources.append(self._is_own_scheduler)
         self._tracer.start(self.interleaving.point, self._root.scheduler.yield_now)
         try:
-            fn()
-            self._join()
+            with self._watchdog.watching(self):
+                fn()
+                self._join()
         except KeyboardInterrupt:
             # Of whoever waits for the exploration, and not of the program.
             raise
@@ -170,6 +185,20 @@ class Trial:
             place = self._meetings.place_of_program(sys._getframe(1))
             self.segments.append(Segment(thread.name, place, "is still running", False))
         self._abandon(error)
+
+    def pinned(self, frame: FrameType | None) -> str:
+        """Hear that the run has passed no point for too long (called on the OS thread that looks after it)."""
+        scheduler = self._root.scheduler
+        thread = scheduler.running
+        error = RuntimeError(describe_pin(thread, frame, self._meetings))
+        self._fail("pinned", error)
+        if self._watched and thread is not None and not self.interleaving.abandoned:
+            self.segments.append(Segment(thread.name, self._meetings.place_of_program(frame), "does not leave", False))
+        self.interleaving.abandon()
+        if thread is not self._root:
+            # In the root, what is raised there ends the others, too.
+            scheduler.post(self._abandon, error)
+        return str(error)
 
     def _abandon(self, error: BaseException) -> None:
         self.interleaving.abandon()

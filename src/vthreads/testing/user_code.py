@@ -63,20 +63,44 @@ PRIVATE = (
 )  # fmt: skip
 # Of these, some that touch more.
 NOT_PRIVATE = ("BUILD_STRING", "COPY_DICT", "RETURN_GENERATOR")
-WIDE = dis.opmap["EXTENDED_ARG"]
+# Some that ask an object whether it is true, which may be a list that others change; later versions ask by `TO_BOOL`,
+# and these find a bool.
+ASKING = ("JUMP_IF_", "POP_JUMP_", "UNARY_NOT") if "TO_BOOL" not in dis.opmap else ()
+# What leaves a bool for them, unless somebody compares by something else, and jumps that ask for None.
+LEAVES_A_BOOL = ("COMPARE_OP", "CONTAINS_OP", "IS_OP", "UNARY_NOT", "CHECK_EXC_MATCH")
+# What a loop goes back to, and where it may be stopped as well: one over an iterator, and one that awaits.
+SHARED_BEGINNINGS = ("FOR_ITER", "SEND")
+ASKS_FOR_NONE = ("_IF_NONE", "_IF_NOT_NONE")
 
 
 def shared_instructions(code: CodeType) -> frozenset[int]:
-    """The offsets of the instructions of `code` that may read or change what other threads see."""
-    instructions = code.co_code
-    shared, start = [], None
-    for offset in range(0, len(instructions), 2):
-        start = offset if start is None else start
-        if instructions[offset] == WIDE:
+    """The offsets of the instructions of `code` that may read or change what other threads see.
+
+    Those that go back in a loop are among them, although they do not: whoever waits in a loop for another thread lets
+    it run there.
+    """
+    shared, start, before = [], None, ""
+    instructions = list(dis.get_instructions(code))
+    names = {instruction.offset: instruction.opname for instruction in instructions}
+    for instruction in instructions:
+        start = instruction.offset if start is None else start
+        if instruction.opname == "EXTENDED_ARG":
             continue
-        name = dis.opname[instructions[offset]]
-        if not name.startswith(PRIVATE) or name.startswith(NOT_PRIVATE):
+        if _is_shared(instruction.opname, before) or _goes_back(instruction, names):
             # A tracer is told of an instruction with a wide argument at its beginning or at its end.
-            shared += [start, offset]
-        start = None
+            shared += [start, instruction.offset]
+        start, before = None, instruction.opname
     return frozenset(shared)
+
+
+def _is_shared(name: str, before: str) -> bool:
+    if name.startswith(ASKING):
+        return before not in LEAVES_A_BOOL and not name.endswith(ASKS_FOR_NONE)
+    return not name.startswith(PRIVATE) or name.startswith(NOT_PRIVATE)
+
+
+def _goes_back(instruction: dis.Instruction, names: dict[int, str]) -> bool:
+    """Whether it jumps to where it, or something before it, comes again; not if that is shared anyway."""
+    if instruction.opcode not in dis.hasjrel or instruction.argval > instruction.offset:
+        return False
+    return names.get(instruction.argval) not in SHARED_BEGINNINGS
