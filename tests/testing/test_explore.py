@@ -412,6 +412,10 @@ def test_an_error_in_a_thread_is_a_failure():
     assert () == failed.schedule.switches
 
 
+def test_a_thread_may_end_itself_by_sys_exit():
+    assert 10 == explore(lambda: run_threads(sys.exit, lambda: sys.exit(1)), seed=1, schedules=10).schedules
+
+
 def test_a_program_that_keeps_something_from_run_to_run_is_told():
     calls = []
 

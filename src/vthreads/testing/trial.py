@@ -160,7 +160,8 @@ class Trial:
 
     def thread_failed(self, details: Any) -> None:
         """Hear of an exception that ended a thread (called by `threading.excepthook`)."""
-        if not self.interleaving.abandoned:
+        # By `sys.exit` a thread ends itself, and nothing else: the standard library does not tell of it either.
+        if not self.interleaving.abandoned and details.exc_type is not SystemExit:
             self._fail("error in a thread", details.exc_value, details.thread and details.thread.name)
 
     def stand_still(self) -> None:
