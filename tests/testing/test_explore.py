@@ -207,17 +207,51 @@ def test_a_loop_that_somebody_ends_is_fine(strategy):
     assert explore(waits_in_a_loop, seed=1, strategy=strategy, schedules=100)
 
 
-def test_a_loop_without_a_pause_is_fine_by_priorities():
-    def waits_in_a_loop():
-        done = []
+def waits_in_a_loop_without_a_pause(then=lambda: None):
+    done = []
 
-        def loop():
-            while not done:
+    def loop():
+        while not done:
+            pass
+
+    run_threads(loop, lambda: done.append(1))
+    then()
+
+
+@pytest.mark.parametrize("strategy", ["pct", "exhaustive"])
+def test_a_loop_without_a_pause_is_fine_if_somebody_ends_it(strategy):
+    assert explore(waits_in_a_loop_without_a_pause, seed=1, strategy=strategy, schedules=100)
+
+
+def test_a_schedule_in_which_a_loop_gave_way_is_replayed():
+    def fails():
+        waits_in_a_loop_without_a_pause(then=lambda: 1 / 0)
+
+    failed = failure_of(fails, strategy="exhaustive", shrink=False)
+    assert failed.reproducible
+    assert 1 == failed.schedules
+    assert 1 == len(failed.schedule.switches)
+    with pytest.raises(ScheduleFailed) as again:
+        replay(fails, failed.schedule)
+    assert isinstance(again.value.__cause__, ZeroDivisionError)
+
+
+def test_what_a_loop_gives_way_to_is_part_of_all_further_schedules():
+    ends = []
+
+    def two_loops():
+        order = []
+
+        def loop(name):
+            while not order:
                 pass
+            order.append(name)
 
-        run_threads(loop, lambda: done.append(1))
+        run_threads(lambda: loop("a"), lambda: loop("b"), lambda: order.append("c"))
+        ends.append(tuple(order))
 
-    assert explore(waits_in_a_loop, seed=1, strategy="pct", schedules=100)
+    made = explore(two_loops, strategy="exhaustive", points="lines", schedules=60)
+    assert made.schedules == made.distinct == len(ends)
 
 
 @pytest.mark.parametrize("points", ["lines", "opcodes"])

@@ -59,7 +59,8 @@ def explore(
         strategy: "random": preempt with a probability that differs between runs. "pct": random priorities, which find a
             bug that depends on the order of `d = max_preemptions + 1` events in each run with a probability of at least
             `1 / (n * k ** (d - 1))`, for `n` threads and `k` decisions (Burckhardt et al., ASPLOS 2010). "exhaustive":
-            all schedules with up to `max_preemptions` preemptions, those with few first (as CHESS, PLDI 2007).
+            all schedules with up to `max_preemptions` preemptions, those with few first (as CHESS, PLDI 2007); that a
+            thread lets others run after 1000 decisions in a row is none.
         points: where a running thread may be stopped. "checkpoints": where it takes or gives back a lock, waits, starts
             a thread. "lines": before each line of the program as well. "opcodes": before each instruction of it that
             others can notice.

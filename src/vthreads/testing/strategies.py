@@ -136,12 +136,18 @@ class _PriorityChooser:
 
 # --- all of them
 
+# How many decisions in a row one thread may go on for while others could run. A program that has more is too large for
+# all its schedules: with a single preemption there would be as many.
+PATIENCE = 1000
+
 
 class Exhaustive:
     """Every schedule with at most so many preemptions, those with few first; the idea is that of CHESS (Musuvathi and
     Qadeer: Iterative Context Bounding for Systematic Testing of Multithreaded Programs, PLDI 2007).
 
-    Each schedule is run once: whatever a run could have done otherwise after its last switch is one more schedule.
+    Each schedule is run once: whatever a run could have done otherwise after its last switch is one more schedule. A
+    thread that goes on and on lets the one run that has been ready longest, which counts as no preemption: it may wait
+    in a loop for another one.
     """  # noqa: D205  # the authors do not fit the first line
 
     def __init__(self, seed: int, max_preemptions: int) -> None:
@@ -168,22 +174,33 @@ class Exhaustive:
 class _ExhaustiveChooser:
     def __init__(self, strategy: Exhaustive, switches: tuple[Switch, ...]) -> None:
         self._strategy = strategy
-        self._given = switches
         self._fixed = dict(switches)
         self._from = switches[-1][0] + 1 if switches else 0
-        self._others: list[tuple[Switch, bool]] = []
+        self._others: list[tuple[tuple[Switch, ...], bool]] = []
+        self._running: int | None = None
+        self._in_a_row = 0
 
     def choose(self, decision: int, run: Interleaving, free: bool) -> int:
         candidates = run.candidates()
-        if decision >= self._from:
-            self._others += [((decision, number), not free) for number in candidates[1:]]
-            return 0
-        wanted = self._fixed.get(decision, candidates[0])
-        return candidates.index(wanted) if wanted in candidates else 0
+        gives_way = self._gives_way(None if free else candidates[0])
+        if decision < self._from:
+            wanted = self._fixed.get(decision, candidates[0])
+            return candidates.index(wanted) if wanted in candidates else 0
+        chosen = 1 if gives_way else 0
+        preempts = not free and not gives_way
+        # With what was run up to here, those who gave way included.
+        self._others += [((*run.switches, (decision, number)), preempts) for number in candidates[chosen + 1 :]]
+        return chosen
+
+    def _gives_way(self, running: int | None) -> bool:
+        """Whether the running thread, if there is one, has gone on for long enough."""
+        self._in_a_row = self._in_a_row + 1 if running == self._running else 0
+        self._running = running
+        return running is not None and self._in_a_row >= PATIENCE
 
     def ended(self, run: Interleaving) -> None:
-        for switch, preempts in reversed(self._others):
-            self._strategy.add((*self._given, switch), preempts)
+        for switches, preempts in reversed(self._others):
+            self._strategy.add(switches, preempts)
 
 
 STRATEGIES: dict[str, type[RandomWalk] | type[Priorities] | type[Exhaustive]] = dict(
