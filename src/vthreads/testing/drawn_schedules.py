@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["schedules"]
 
+# So many decisions behind the switch before, at most.
+NEAR = 8
+
 
 def schedules(
     points: Points = "opcodes", *, max_switches: int = 6, max_distance: int = 60, threads: int = 4
@@ -23,19 +26,23 @@ def schedules(
     Args:
         points: as for `explore`.
         max_switches: how many switches one schedule may have.
-        max_distance: decisions between two of them, at most.
+        max_distance: decisions between two of them, at most; most are drawn with few.
         threads: how many threads the program has, its main thread counted.
     """
     # An extra: whoever calls this has it.
     from hypothesis import strategies
 
-    switch = strategies.tuples(strategies.integers(0, max_distance), strategies.integers(0, threads - 1))
+    # Four of five are near, since most races need switches that follow each other closely. One number tells both, so
+    # that what is near and what is far are shrunk alike.
+    near = min(NEAR, max_distance) + 1
+    numbers = strategies.integers(0, 5 * max_distance)
+    switch = strategies.tuples(numbers, strategies.integers(0, threads - 1))
 
     def schedule(drawn: list[tuple[int, int]]) -> Schedule:
-        # Distances, so that a switch that is left out or moved takes those behind it along.
-        decisions = accumulate(distance + 1 for distance, _ in drawn)
-        return Schedule(
-            points, tuple((decision - 1, thread) for decision, (_, thread) in zip(decisions, drawn, strict=True))
-        )
+        # Distances, so that a switch that is moved takes those behind it along. At the same decision the last one
+        # counts, and those before it can be left out.
+        decisions = accumulate(number if number <= max_distance else number % near for number, _ in drawn)
+        switches = dict(zip(decisions, (thread for _, thread in drawn), strict=True))
+        return Schedule(points, tuple(switches.items()), wraps=True)
 
     return strategies.lists(switch, max_size=max_switches).map(schedule)

@@ -33,10 +33,13 @@ class Schedule:
         points: where threads were stopped: "checkpoints", "lines" or "opcodes".
         switches: pairs of decision and thread, by ascending decision. A pair whose thread cannot run there does
             nothing.
+        wraps: whether it stands for one that can, counted round, instead; for schedules that are drawn by somebody who
+            does not know the threads. `str()` does not tell.
     """
 
     points: Points
     switches: tuple[Switch, ...] = ()
+    wraps: bool = False
 
     def __post_init__(self) -> None:
         if self.points not in get_args(Points):

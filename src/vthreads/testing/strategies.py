@@ -28,6 +28,7 @@ class FixedSchedule:
 
     def __init__(self, schedule: Schedule) -> None:
         self._switches = dict(schedule.switches)
+        self._wraps = schedule.wraps
 
     def choose(self, decision: int, run: Interleaving, free: bool) -> int:
         """Choose as `Chooser` says."""
@@ -35,7 +36,9 @@ class FixedSchedule:
         if wanted is None:
             return 0
         candidates = run.candidates()
-        return candidates.index(wanted) if wanted in candidates else 0
+        if wanted in candidates:
+            return candidates.index(wanted)
+        return wanted % len(candidates) if self._wraps else 0
 
     def ended(self, run: Interleaving) -> None:
         """What it does does not depend on it."""
