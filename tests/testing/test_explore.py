@@ -91,6 +91,26 @@ def test_a_lost_update_is_found_at_lines_and_at_opcodes(strategy, points):
     assert "before = balance[0]" in str(failed) or "balance[0] = before + 1" in str(failed)
 
 
+@pytest.mark.parametrize("points", ["checkpoints", "lines", "opcodes"])
+def test_a_report_has_the_lines_of_a_thread_that_runs_to_its_end(points):
+    def numbers_in_order():
+        lock, numbers = threading.Lock(), []
+
+        def number():
+            with lock:
+                size = len(numbers)
+            with lock:
+                numbers.append(size)
+
+        run_threads(number, number)
+        assert [0, 1] == numbers
+
+    report = str(failure_of(numbers_in_order, points=points))
+    place = r"\S+test_explore\.py:\d+ in number: .+"
+    assert 2 == report.count("runs to its end")
+    assert 2 == len(re.findall(rf"runs to its end,( at {place}|\n +from {place}\n +to {place})", report))
+
+
 def test_one_line_is_not_atomic_at_opcodes_but_at_lines_it_is():
     def add_on_one_line():
         total = [0]

@@ -109,9 +109,17 @@ def _story(segments: list[Segment]) -> list[str]:
 def _tell(segment: Segment) -> str:
     mark = "*" if segment.chosen else " "
     if segment.why == "ends":
-        return f" {mark} '{segment.thread}' runs to its end"
+        return f" {mark} '{segment.thread}' runs to its end{_tell_points(segment)}"
     if segment.place is None:
         return f" {mark} '{segment.thread}' {segment.why} before its first line"
     instruction = describe_instruction(segment.place) if segment.why == "is stopped" else ""
     before = f" before {instruction}" if instruction else ""
     return f" {mark} '{segment.thread}' {segment.why}{before} at {describe_place(segment.place)}"
+
+
+def _tell_points(segment: Segment) -> str:
+    """From where to where it ran, in one line if that is one line of the program."""
+    if segment.first is None:
+        return ""
+    first, last = describe_place(segment.first), describe_place(segment.last)
+    return f", at {first}" if first == last else f",\n     from {first}\n     to {last}"

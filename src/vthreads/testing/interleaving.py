@@ -48,7 +48,16 @@ class Chooser(Protocol):
 
 
 class Observer(Protocol):
-    """Is told of a run while it goes on."""
+    """Is told of a run while it goes on.
+
+    Attributes:
+        watched: whether it wants to hear of each point, which takes time.
+    """
+
+    watched: bool
+
+    def passes(self, thread: VirtualThread, place: Place) -> None:
+        """Hear that `thread` is at a point."""
 
     def changes(self, before: VirtualThread, place: Place | None, after: VirtualThread, chosen: bool) -> None:
         """Hear that `after` runs now; `place` is None unless `before` was preempted there."""
@@ -174,6 +183,8 @@ class Interleaving:
         if thread is None or thread.scheduler is not self.scheduler:
             return
         self._pass()
+        if self._observer.watched:
+            self._observer.passes(thread, Place(code, offset, line))
         # One that ends gives back what it had when it counts as ended.
         if self.ready and not self.abandoned and thread.state is RUNNING:
             self._candidates = [thread, *self.ready]

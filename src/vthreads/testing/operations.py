@@ -73,7 +73,7 @@ class Meetings:
         self.held: dict[Any, Held] = {}
         # Those that are being given back right now.
         self.released: list[Any] = []
-        self._user_code = user_code
+        self.user_code = user_code
         self._traced = traced
         self._kinds: dict[CodeType, _Frame] = {}
 
@@ -145,7 +145,7 @@ class Meetings:
         return kind
 
     def _find_kind(self, frame: FrameType) -> _Frame:
-        if frame in self._user_code:
+        if frame in self.user_code:
             return _Frame.USER
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] == PACKAGE:

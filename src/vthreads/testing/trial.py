@@ -50,12 +50,22 @@ class Failure(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """A part of a run in which one thread ran: who, until where, why it stopped, and whether the schedule says so."""
+    """A part of a run in which one thread ran.
+
+    Attributes:
+        thread: who.
+        place: until where.
+        why: it stopped there.
+        chosen: whether the schedule says so.
+        first, last: of its points; None without any.
+    """
 
     thread: str
     place: Place | None
     why: str
     chosen: bool
+    first: Place | None = None
+    last: Place | None = None
 
 
 class Trial:
@@ -86,7 +96,10 @@ class Trial:
         self._tracer = tracer
         self._limit = limit
         self._watchdog = watchdog
-        self._watched = watched
+        self.watched = watched
+        # The points that each thread has passed since it began to run, and where it was stopped before.
+        self._first: dict[VirtualThread, Place] = {}
+        self._last: dict[VirtualThread, Place] = {}
         self._standstills = 0
         self._root: Any = None
 
@@ -106,7 +119,7 @@ class Trial:
     def _run_root(self, fn: Callable[[], Any]) -> None:
         self._root = current_thread()
         self.interleaving.begin(self._root)
-        self._meetings.begin(self.interleaving, self._watched)
+        self._meetings.begin(self.interleaving, self.watched)
         outside_sources.append(self._is_own_scheduler)
         self._tracer.start(self.interleaving.point, self._root.scheduler.yield_now)
         try:
@@ -182,7 +195,7 @@ class Trial:
         error = RuntimeError(f"the run passed {self._limit} points and has not ended; threads may wait in a loop")
         self._fail("does not end", error)
         thread = self._meetings.here()
-        if self._watched and thread is not None:
+        if self.watched and thread is not None:
             place = self._meetings.place_of_program(sys._getframe(1))
             self.segments.append(Segment(thread.name, place, "is still running", False))
         self._abandon(error)
@@ -193,7 +206,7 @@ class Trial:
         thread = scheduler.running
         error = RuntimeError(describe_pin(thread, frame, self._meetings))
         self._fail("pinned", error)
-        if self._watched and thread is not None and not self.interleaving.abandoned:
+        if self.watched and thread is not None and not self.interleaving.abandoned:
             self.segments.append(Segment(thread.name, self._meetings.place_of_program(frame), "does not leave", False))
         self.interleaving.abandon()
         if thread is not self._root:
@@ -210,13 +223,23 @@ class Trial:
 
     # --- watching
 
+    def passes(self, thread: VirtualThread, place: Place) -> None:
+        """Keep where in the program a thread comes by."""
+        if self._meetings.user_code.has_run(place.code):
+            self._first.setdefault(thread, place)
+            self._last[thread] = place
+
     def changes(self, before: VirtualThread, place: Place | None, after: VirtualThread, chosen: bool) -> None:
         """Keep what ran, if it is to be told."""
-        if self._watched and not self.interleaving.abandoned:
+        if self.watched and not self.interleaving.abandoned:
             why = "is stopped" if place is not None else "ends" if before.state is State.ENDED else "waits"
+            points = self._first.pop(before, None), self._last.pop(before, None)
             if place is None:
                 place = self._meetings.place_of_program(sys._getframe(1))
-            self.segments.append(Segment(before.name, None if place == START else place, why, chosen))
+            else:
+                # What it was stopped before comes first when it goes on.
+                self.passes(before, place)
+            self.segments.append(Segment(before.name, None if place == START else place, why, chosen, *points))
 
 
 class _Clock(VirtualClock):

@@ -43,6 +43,10 @@ class UserCode:
             known = self._known[frame.f_code] = self._is_user(frame)
         return known
 
+    def has_run(self, code: CodeType) -> bool:
+        """Whether `code` is of the program, as it was seen in a frame."""
+        return self._known.get(code, False)
+
     def _is_user(self, frame: FrameType) -> bool:
         name = str(frame.f_globals.get("__name__", ""))
         if self._modules is None:
