@@ -637,6 +637,19 @@ def test_a_lock_that_was_made_before_is_explored(make):
     assert 100 == explore(adds_with_the_lock, seed=1, schedules=100).schedules
 
 
+def test_the_threads_of_a_pool_have_the_same_names_in_each_run():
+    names = set()
+
+    def asks_for_its_name():
+        with ThreadPoolExecutor(1) as pool:
+            names.add(pool.submit(lambda: threading.current_thread().name).result())
+
+    before = ThreadPoolExecutor._counter
+    explore(asks_for_its_name, schedules=10)
+    assert {"ThreadPoolExecutor-0_0"} == names
+    assert before is ThreadPoolExecutor._counter
+
+
 def test_only_the_modules_that_are_asked_for_are_stopped():
     made = explore(races.no_lost_update, points="opcodes", modules=["somewhere.else"], seed=1, schedules=50)
     assert made.decisions < explore(races.no_lost_update, points="opcodes", seed=1, schedules=50).decisions

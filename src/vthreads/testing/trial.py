@@ -12,6 +12,7 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from math import inf
@@ -261,9 +262,11 @@ def _undisturbed(trial: Trial) -> Iterator[None]:
     """The same from one run to the next: no garbage collection in the midst, the same random numbers and names."""
     hook, collects, state = threading.excepthook, gc.isenabled(), random.getstate()
     names = threading._counter  # type: ignore[attr-defined]  # not in the type stubs
+    pools = ThreadPoolExecutor._counter  # type: ignore[attr-defined]  # likewise
     gc.disable()
     random.seed(0)
-    threading._counter = count(1).__next__  # type: ignore[attr-defined]  # not in the type stubs
+    threading._counter = count(1).__next__  # type: ignore[attr-defined]  # likewise
+    ThreadPoolExecutor._counter = count().__next__  # type: ignore[attr-defined]  # likewise
 
     def excepthook(details: Any) -> None:
         (trial.thread_failed if trial.is_here() else hook)(details)
@@ -274,6 +277,7 @@ def _undisturbed(trial: Trial) -> Iterator[None]:
     finally:
         threading.excepthook = hook
         threading._counter = names  # type: ignore[attr-defined]  # likewise
+        ThreadPoolExecutor._counter = pools  # type: ignore[attr-defined]  # likewise
         random.setstate(state)
         if collects:
             gc.enable()
