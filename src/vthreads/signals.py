@@ -31,7 +31,7 @@ from ._core.thread import VirtualThread
 from ._core.wait_queue import WaitQueue
 from .offload import leave_calls_behind
 
-__all__ = ["get_handler", "handled", "quiet_handlers", "set_handler", "set_wakeup_fd"]
+__all__ = ["get_handler", "handled", "prompt_handlers", "quiet_handlers", "set_handler", "set_wakeup_fd"]
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -58,6 +58,9 @@ state = _Signals()
 
 # Handlers that unpark nobody: whether one of them is set, a carrier where all is parked is in a deadlock.
 quiet_handlers: list[Handler] = [default_int_handler]
+# Quiet ones of the runtime's own, called where the signal finds a thread, even in the midst of the runtime's code: they
+# neither park nor raise.
+prompt_handlers: list[Handler] = []
 
 # Who waits until a handler of the user's has run.
 handled = WaitQueue()
@@ -165,7 +168,8 @@ def _stopping(scheduler: Scheduler) -> None:
 def _user_handlers(scheduler: Scheduler) -> bool:
     """Whether a handler of the user's could still unpark somebody."""
     return scheduler is state.scheduler and any(
-        not any(handler is quiet for quiet in quiet_handlers) for handler in state.handlers.values()
+        not any(handler is quiet for quiet in (*quiet_handlers, *prompt_handlers))
+        for handler in state.handlers.values()
     )
 
 
@@ -183,7 +187,8 @@ def _trampoline(signalnum: int, frame: FrameType | None) -> None:
     if handler is None:
         # Another one, in C, has taken its place since the signal came; the interpreter ignores such a signal as well.
         return
-    if scheduler is None or scheduler.ident not in carriers:
+    is_prompt = running() is not None and any(handler is prompt for prompt in prompt_handlers)
+    if is_prompt or scheduler is None or scheduler.ident not in carriers:
         handler(signalnum, frame)
     elif running() is None or is_own_frame(frame):
         _soon(scheduler, _start_handler, scheduler, handler, signalnum, frame)

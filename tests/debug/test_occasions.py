@@ -111,30 +111,78 @@ def test_a_signal_brings_a_dump_and_the_program_goes_on(start, call, environment
     assert (0, "") == (status, out)
 
 
+COMPUTES = """
+import threading
+import vthreads, vthreads.debug
+from vthreads import Lock, ThreadGroup, sleep
+from vthreads._core import originals
+
+def wait_for_lock(lock):
+    with lock:
+        pass
+
+def compute():
+    print("ready")
+    while not stopped: pass
+
+def root(occupy):
+    lock = Lock()
+    with ThreadGroup("others") as group, lock:
+        group.spawn(sleep, 600).thread.name = "sleeper"
+        group.spawn(wait_for_lock, lock)
+        occupy()
+        group.cancel()
+
+stopped = []
+"""
+
+
 @pytest.mark.real
-def test_a_dump_comes_while_the_carrier_computes(start):
+@pytest.mark.parametrize("patch", [True, False])
+def test_a_dump_comes_while_the_carrier_computes(start, patch):
     program = start(
-        """
-        import sys, threading
-        import vthreads, vthreads.debug
-        def compute():
-            print("ready")
-            while not stopped: pass
-        stopped = []
-        def root():
-            threading.Thread(target=lambda: stopped.append(sys.stdin.readline().strip()), daemon=True).start()
-            compute()
-        vthreads.debug.dump_on_signal()
-        vthreads.run(root, patch=False)
-        """
+        f"""{COMPUTES}
+def stop_when_told():
+    originals.read_fd(0, 1)
+    stopped.append(True)
+
+threading.Thread(target=stop_when_told, daemon=True).start()
+vthreads.debug.dump_on_signal()
+vthreads.run(root, compute, patch={patch})
+"""
     )
-    program.line()
-    os.kill(program.pid, signal.SIGUSR1)
-    lines = []
-    while ", in compute\n" not in "".join(lines):
-        lines.append(program.process.stderr.readline())
-    assert "carrier 'MainThread'" in "".join(lines)
-    assert 0 == program.finish("stop")[0]
+    assert_a_signal_shows(program, "compute")
+
+
+@pytest.mark.real
+def test_a_dump_comes_while_the_carrier_is_pinned(start):
+    program = start(
+        f"""{COMPUTES}
+def block():
+    print("ready")
+    originals.read_fd(0, 1)
+
+vthreads.run(root, block)
+""",
+        VTHREADS_DUMP_SIGNAL="SIGUSR1",
+    )
+    assert_a_signal_shows(program, "block")
+
+
+def assert_a_signal_shows(program, function):
+    """Three times over, a dump comes that shows the root running in `function`, and its lock."""
+    assert "ready" == program.line()
+    for _ in range(3):
+        os.kill(program.pid, signal.SIGUSR1)
+        told = ""
+        while ", in wait_for_lock\n" not in told:
+            told += program.process.stderr.readline()
+        assert "thread 'MainThread' running\n" in told
+        assert f", in {function}\n" in told
+        assert "thread 'sleeper', sleep, parked for" in told
+        assert "held by 'MainThread' in root at " in told
+    status, out, _ = program.finish()
+    assert (0, "") == (status, out)
 
 
 @pytest.mark.real

@@ -8,9 +8,8 @@ __all__ = ["dump"]
 def dump(format: str = "text", *, stacks: bool = True, patience: float = 0.5) -> str:
     """Show every virtual thread of the process: what it waits for, since when, where it is and where it was spawned.
 
-    Not a checkpoint, but on a virtual thread others may run while source files are read. Thread-safe; may be called
-    from any OS thread and from a signal handler. While a carrier looks at its threads it runs none of them, for some
-    20 µs each.
+    Not a checkpoint: source files are read in place. Thread-safe; may be called from any OS thread and from a signal
+    handler. While a carrier looks at its threads it runs none of them, for some 20 µs each.
 
     Args:
         format: "text" for people, "json" for programs (docs/reference/dump.md).

@@ -8,7 +8,6 @@ taken by `acquire()` is not found.
 from __future__ import annotations
 
 import ast
-import linecache
 import threading
 from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType, ModuleType
@@ -16,6 +15,7 @@ from typing import Any
 
 from ..conditions import Condition
 from ..mutex import Mutex, RwLock
+from .sources import lines_of
 
 __all__ = ["held_in"]
 
@@ -46,7 +46,7 @@ def held_in(frame: FrameType) -> Iterator[int]:
 
 
 def _blocks_of(filename: str, module_globals: dict[str, Any]) -> Blocks:
-    lines = linecache.getlines(filename, module_globals)
+    lines = lines_of(filename, module_globals)
     known = _blocks.get(filename)
     if known is None or known[0] is not lines:
         known = _blocks[filename] = lines, _parse(lines)

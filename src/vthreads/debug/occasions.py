@@ -14,11 +14,16 @@ import threading
 from types import FrameType
 
 from .._core.engine import Scheduler
+from .._core.originals import write_fd
 from .._core.runtime import deadlock_notes, start_hooks
-from ..signals import quiet_handlers, set_handler
+from .._core.spawn_site import is_own_frame
+from ..signals import prompt_handlers, set_handler
 from .dumps import dump
 
 __all__ = ["dump_on_deadlock", "dump_on_signal"]
+
+
+STDERR = 2
 
 
 class _Wishes:
@@ -34,22 +39,45 @@ class _Wishes:
 def dump_on_signal(signalnum: int = signal.SIGUSR1) -> None:
     """Write `vthreads.dump()` to stderr whenever signal `signalnum` comes. Not a checkpoint; on the main thread only.
 
-    The signal is dealt with when the main OS thread next runs Python code or waits in a system call; a carrier that is
-    stuck in C is looked into from outside (`python -m vthreads dump`). Such a handler does not keep a deadlock from
-    being found.
+    The signal is dealt with when the main OS thread next runs Python code or waits in a system call, whatever runs
+    there; a carrier that is stuck in C is looked into from outside (`python -m vthreads dump`). Such a handler does not
+    keep a deadlock from being found.
 
     Raises:
         ValueError: not called on the main thread, or there is no such signal.
     """
+    # Imports are not for the midst of whatever a signal interrupts.
+    import json  # noqa: F401  # for `dump`
+
+    from . import snapshots, text  # noqa: F401  # likewise
+
     set_handler(signalnum, _write_dump)
 
 
 def _write_dump(signalnum: int, frame: FrameType | None) -> None:
-    sys.stderr.write(dump())
-    sys.stderr.flush()
+    try:
+        text = dump()
+    except Exception as error:  # noqa: BLE001  # told instead: the code that the signal interrupts has no part in it
+        text = f"the virtual threads could not be looked at: {error!r}\n"
+    if is_own_frame(frame):
+        # The runtime's own code cannot be parked, which a stream written in Python may do.
+        _write_at_once(text)
+        return
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except RuntimeError:
+        # It interrupts a write to the same stream.
+        _write_at_once(text)
 
 
-quiet_handlers.append(_write_dump)
+def _write_at_once(text: str) -> None:
+    left = text.encode(errors="backslashreplace")
+    while left:
+        left = left[write_fd(STDERR, left) :]
+
+
+prompt_handlers.append(_write_dump)
 
 
 # --- with a deadlock

@@ -6,7 +6,6 @@ one that was there, but its carrier may go on between two of them.
 
 from __future__ import annotations
 
-import linecache
 from types import FrameType
 from typing import Any
 
@@ -15,6 +14,7 @@ from .._core.originals import get_ident
 from .._core.runtime import frames_of_os_threads
 from .._core.spawn_site import first_frame_outside
 from .._core.thread import VirtualThread
+from .sources import lines_of
 
 __all__ = ["Place", "add_source", "frame_of", "place_of", "stack_from"]
 
@@ -53,4 +53,5 @@ def stack_from(frame: FrameType | None) -> list[Place]:
 def add_source(places: list[Place]) -> None:
     """Add to each place the text of its line. Apart from the rest, since it reads files."""
     for place in places:
-        place["source"] = linecache.getline(place["file"], place["line"]).strip()
+        lines = lines_of(place["file"])
+        place["source"] = lines[place["line"] - 1].strip() if 0 < place["line"] <= len(lines) else ""
