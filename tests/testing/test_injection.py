@@ -131,6 +131,38 @@ def test_a_lock_left_locked_is_reported():
     assert "<Lock locked" in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("module", [vthreads, threading])
+@pytest.mark.parametrize("name", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
+def test_what_stays_held_of_what_was_set_up_is_reported(module, name):
+    def setup():
+        # Looked up now that the standard library's is patched.
+        return getattr(module, name)()
+
+    def carelessly(held):
+        held.acquire()
+        sleep(1)
+        held.release()
+
+    def carefully(held):
+        with held:
+            sleep(1)
+
+    with pytest.raises(InjectionError, match="left something behind") as caught:
+        inject_cancel(carelessly, setup=setup)
+    assert f":{carelessly.__code__.co_firstlineno + 2} in carelessly" in caught.value.checkpoint.call
+    assert 1 == len(caught.value.__cause__.leaks)
+    assert inject_cancel(carefully, setup=setup)
+
+
+def test_what_the_setup_holds_may_stay_held():
+    def setup():
+        lock = Lock()
+        lock.acquire()
+        return lock
+
+    inject_cancel(lambda lock: sleep(1), setup=setup)
+
+
 def test_a_descriptor_left_open_is_reported():
     def fn():
         fds.append(os.open("/dev/null", os.O_RDONLY))

@@ -71,6 +71,7 @@ KINDS = {
     "RLock": (lambda: taken(RLock()), RLock.release, ["<RLock locked", "not released"]),
     "threading.Lock": (lambda: taken(threading.Lock()), lambda lock: lock.release(), ["locked", "not released"]),
     "threading.RLock": (lambda: taken(threading.RLock()), lambda lock: lock.release(), ["locked", "not released"]),
+    "Semaphore": (lambda: taken(Semaphore(2)), Semaphore.release, ["permits", "value=1"]),
     "BoundedSemaphore": (lambda: taken(BoundedSemaphore(2)), lambda s: s.release(), ["permits", "value=1"]),
     "threading.BoundedSemaphore": (
         lambda: taken(threading.BoundedSemaphore()),

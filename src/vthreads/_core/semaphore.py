@@ -36,7 +36,7 @@ class Semaphore:
     def __init__(self, value: int = 1) -> None:
         if value < 0:
             raise ValueError(f"a semaphore starts with 0 permits or more, not {value}")
-        self._value = value
+        self._value = self._initial = value
         # Reentrant, because a finalizer that gives back may run inside.
         self._changing = Section()
         self._waiting = WaitQueue()
@@ -113,10 +113,6 @@ class Semaphore:
 
 class BoundedSemaphore(Semaphore):
     """A semaphore that refuses to be given back more often than it was taken."""
-
-    def __init__(self, value: int = 1) -> None:
-        super().__init__(value)
-        self._initial = value
 
     def release(self, n: int = 1) -> None:
         """Give `n` permits back. Not a checkpoint; thread-safe.

@@ -17,7 +17,7 @@ from .._core.current import on_carrier, started_here
 from .._core.engine import Scheduler, State
 from .._core.runtime import run
 from .._core.thread import VirtualThread
-from .leaks import LeakError, Snapshot
+from .leaks import Holdings, LeakError, Snapshot
 from .overhearing import Overhearing
 from .places import describe_call
 from .probes import ProbedThread, probe_thread, unprobe_thread
@@ -109,9 +109,10 @@ def inject_cancel(
     """Call `fn` again and again, cancelled at its first, second, … last checkpoint in turn. A checkpoint.
 
     Checkpoints of virtual threads spawned inside count as well, and so does each wait at which a call parks after its
-    check. After each call the invariant has to hold, and nothing may be left behind (see `check_nothing_leaked`). First
-    of all `fn` is called once without a cancellation. It has to do the same each time. On a plain OS thread it runs in
-    a runtime of its own with a virtual clock, on a virtual thread in that one's.
+    check. After each call the invariant has to hold, and nothing may be left behind (see `check_nothing_leaked`), nor
+    more be held of what `setup` made than before the call. First of all `fn` is called once without a cancellation. It
+    has to do the same each time. On a plain OS thread it runs in a runtime of its own with a virtual clock, on a
+    virtual thread in that one's.
 
     Args:
         fn: what to call. It has to end by itself.
@@ -163,6 +164,8 @@ class _Session:
     def _call_once(self, at: int | None, before: Snapshot) -> Checkpoint | None:
         """One call, cancelled at checkpoint number `at`, and its inspection; None if it has not so many."""
         state = () if self._setup is None else (self._setup(),)
+        # What was set up goes with the call, and so would whatever stays held of it.
+        after_setup = Holdings()
         thread = started_here()
         raised: Exception | None = None
         with CancelScope() as scope:
@@ -175,8 +178,10 @@ class _Session:
             finally:
                 injector.leave()
         self._judge(raised, state, injector.checkpoint)
-        del state, scope, raised
-        leaks = before.leaks()
+        del scope, raised
+        leaks = after_setup.leaks()
+        del state, after_setup
+        leaks += [leak for leak in before.leaks() if leak not in leaks]
         if leaks:
             raise _failure(injector.checkpoint, "left something behind", LeakError(leaks))
         return injector.checkpoint

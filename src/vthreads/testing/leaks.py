@@ -29,7 +29,7 @@ from ..mutex import RwLock
 from ..standard_locks import StandardLock, StandardRLock
 from .places import describe_call
 
-__all__ = ["LeakError", "Snapshot", "check_nothing_leaked"]
+__all__ = ["Holdings", "LeakError", "Snapshot", "check_nothing_leaked"]
 
 # Where the system lists the descriptors of this process.
 DESCRIPTORS = next((path for path in ("/proc/self/fd", "/dev/fd") if os.path.isdir(path)), None)
@@ -43,9 +43,9 @@ HELD: dict[type, Callable[[Any], int]] = {
     RLock: lambda lock: lock.statistics().locked,
     StandardRLock: lambda lock: lock.statistics().locked,
     RwLock: lambda lock: lock.statistics().readers + lock.statistics().writing,
-    # A count below nothing of what is there, so that taking makes it more.
-    Semaphore: lambda semaphore: -semaphore.statistics().value,
+    Semaphore: lambda semaphore: semaphore._initial - semaphore.statistics().value,
     BoundedSemaphore: lambda semaphore: semaphore._initial - semaphore.statistics().value,
+    # It has forgotten how many there were: a count below nothing of what is there, so that taking makes it more.
     threading.Semaphore: lambda semaphore: -semaphore._value,
     threading.BoundedSemaphore: lambda semaphore: semaphore._initial_value - semaphore._value,
     WaitQueue: lambda queue: sum(map(_has_ended, _waiters_of(queue))),
@@ -77,6 +77,38 @@ class LeakError(AssertionError):
         self.leaks = tuple(leaks)
 
 
+class Holdings:
+    """How much of each thing that may be held is held now, in the whole process."""
+
+    def __init__(self) -> None:
+        # The objects as well: an id may be given out again.
+        self._held = _held()
+
+    def leaks(self) -> list[str]:
+        """Describe what is held more now than then."""
+        if not self.differences():
+            return []
+        gc.collect()
+        _wait_for_os_threads(self.differences)
+        return self.differences()
+
+    def differences(self) -> list[str]:
+        """The same, of what the garbage collector would take away and OS threads are about to give back as well."""
+        return [
+            _describe_held(thing)
+            for number, (thing, held) in _held().items()
+            if held > self._held.get(number, (thing, _held_by_nobody(thing)))[1]
+        ]
+
+
+def _wait_for_os_threads(differences: Callable[[], list[str]]) -> None:
+    """Give OS threads a moment in which they end, or come to rest."""
+    if set(threading.enumerate()) - {threading.main_thread()}:
+        patience = monotonic() + OS_THREADS_END_WITHIN
+        while differences() and monotonic() < patience:
+            sleep(0.005)
+
+
 class Snapshot:
     """What there is now, on the carrier that asks and in the process."""
 
@@ -87,8 +119,7 @@ class Snapshot:
         self._threads = set(self._virtual_threads())
         self._descriptors = _descriptors()
         self._os_threads = _os_threads()
-        # The objects as well: an id may be given out again.
-        self._held = _held()
+        self._holdings = Holdings()
         self._timers = self._armed_timers()
 
     def leaks(self) -> list[str]:
@@ -96,10 +127,7 @@ class Snapshot:
         if not self._differences():
             return []
         gc.collect()
-        if set(threading.enumerate()) - {threading.main_thread()}:
-            patience = monotonic() + OS_THREADS_END_WITHIN
-            while self._of_the_process() and monotonic() < patience:
-                sleep(0.005)
+        _wait_for_os_threads(self._of_the_process)
         return self._differences()
 
     def _differences(self) -> list[str]:
@@ -125,9 +153,7 @@ class Snapshot:
         for (_, when), owner in self._armed_timers().items():
             if (id(owner), when) not in self._timers and owner not in leaked:
                 yield f"a timer of {owner!r}, due at {when:g}"
-        for number, (thing, held) in _held().items():
-            if held > self._held.get(number, (thing, _held_by_nobody(thing)))[1]:
-                yield _describe_held(thing)
+        yield from self._holdings.differences()
 
     # --- the process
 
@@ -147,14 +173,8 @@ def _describe_thread(thread: VirtualThread) -> str:
 
 
 def _held_by_nobody(thing: Any) -> int:
-    """How much of a thing that is new counts as held by nobody; of a plain semaphore nobody knows."""
-    return (
-        0 if not isinstance(thing, Semaphore | threading.Semaphore) or _is_bounded(thing) else HELD[type(thing)](thing)
-    )
-
-
-def _is_bounded(thing: Any) -> bool:
-    return isinstance(thing, BoundedSemaphore | threading.BoundedSemaphore)
+    """How much of a thing that is new counts as held by nobody."""
+    return -thing._value if type(thing) is threading.Semaphore else 0
 
 
 def _describe_held(thing: Any) -> str:
@@ -215,9 +235,10 @@ def check_nothing_leaked() -> Iterator[None]:
     """Make a block that has to leave nothing behind.
 
     At its end there may be no more than at its beginning of: virtual threads of this carrier, scopes entered, timers
-    armed, locks and permits held, waiters that have ended, descriptors and OS threads of the process. A failure of the
-    block comes out of it, with a note on what was left behind. Entering and leaving are no checkpoints. Each looks at
-    every object of the process, which takes milliseconds.
+    armed, locks and permits held, waiters that have ended, descriptors and OS threads of the process. A
+    `threading.Semaphore` does not know how many permits it began with: of one that was made in the block, permits may
+    be missing. A failure of the block comes out of it, with a note on what was left behind. Entering and leaving are no
+    checkpoints. Each looks at every object of the process, which takes milliseconds.
 
     Raises:
         LeakError: an `AssertionError` that lists what was left, and where each thread was spawned.

@@ -2323,6 +2323,7 @@ cdef class Semaphore:
     """As `threading.Semaphore`, fair. See the readable class of this name."""
 
     cdef public object _value
+    cdef readonly object _initial
     cdef readonly WaitQueue _waiting
     cdef readonly Section _changing
     cdef object __weakref__
@@ -2334,7 +2335,7 @@ cdef class Semaphore:
     def __init__(self, value=1):
         if value < 0:
             raise ValueError(f"a semaphore starts with 0 permits or more, not {value}")
-        self._value = value
+        self._value = self._initial = value
 
     def __repr__(self):
         return f"<{type(self).__name__} value={self._value} waiting={len(self._waiting)}>"
