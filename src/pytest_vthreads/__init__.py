@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
 from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from fnmatch import fnmatch
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -96,9 +98,26 @@ def _rooted(function: Callable[..., object], options: dict[str, Any], item: pyte
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> object:
-        return run_as_root(functools.partial(function, *args, **kwargs), root, tell)
+        with _timeout_unparks_nobody():
+            return run_as_root(functools.partial(function, *args, **kwargs), root, tell)
 
     return call
+
+
+@contextmanager
+def _timeout_unparks_nobody() -> Generator[None]:
+    """Let a deadlock be found at once: pytest-timeout has a signal handler, which could unpark somebody."""
+    from vthreads.signals import quiet_handlers
+
+    handler = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
+    if not callable(handler) or handler.__module__ != "pytest_timeout":
+        yield
+        return
+    quiet_handlers.append(handler)
+    try:
+        yield
+    finally:
+        quiet_handlers.remove(handler)
 
 
 @pytest.fixture

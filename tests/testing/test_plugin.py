@@ -416,6 +416,44 @@ def test_beside_timeouts(run, method):
         result.assert_outcomes(passed=1, failed=1)
 
 
+def test_a_deadlock_is_found_beside_timeouts(run):
+    # Only a deadlock that is not found takes any of the limit's time.
+    result = run(
+        """
+        import signal
+        import threading
+        import pytest
+        import vthreads
+
+        @pytest.mark.vthreads
+        def test_deadlock():
+            threading.Event().wait()
+
+        @pytest.mark.vthreads
+        @pytest.mark.timeout(50, func_only=True)
+        def test_deadlock_in_a_group():
+            with vthreads.ThreadGroup() as g:
+                g.spawn(threading.Event().wait)
+
+        @pytest.mark.vthreads
+        def test_a_handler_of_its_own_may_unpark():
+            event = threading.Event()
+            signal.signal(signal.SIGUSR1, lambda *_: event.set())
+            threading.Timer(0.1, signal.raise_signal, [signal.SIGUSR1]).start()
+            event.wait()
+            signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+
+        def test_no_handler_stays_behind():
+            import vthreads.signals
+            assert [signal.default_int_handler] == vthreads.signals.quiet_handlers
+        """,
+        "--timeout=50",
+    )
+    result.assert_outcomes(passed=2, failed=2)
+    assert 2 <= told(result).count("DeadlockError: every virtual thread is parked")
+    assert "Timeout" not in told(result)
+
+
 def test_beside_xdist(run):
     result = run(
         """
