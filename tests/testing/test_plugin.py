@@ -256,6 +256,66 @@ def test_a_failure_tells_its_seed_and_what_the_others_were_doing(run, pytester):
     ]
 
 
+def test_a_failure_tells_what_the_others_were_doing_before_it_cancelled_them(run):
+    result = run(
+        """
+        import time
+        import pytest
+        import vthreads
+
+        def spawn(name, function, *args):
+            vthreads.ThreadGroup.current.spawn(function, *args).thread.name = name
+
+        def fail():
+            time.sleep(0.01)
+            raise KeyError("of a member")
+
+        @pytest.mark.vthreads
+        def test_body():
+            with vthreads.ThreadGroup("outer"):
+                spawn("waits outside", time.sleep, 3600)
+                with vthreads.ThreadGroup("inner"):
+                    spawn("waits for the body", time.sleep, 3600)
+                    assert 1 == 2
+
+        @pytest.mark.vthreads
+        def test_member():
+            with vthreads.ThreadGroup():
+                spawn("waits for a member", time.sleep, 3600)
+                spawn("fails", fail)
+
+        @pytest.mark.vthreads
+        def test_deadlock():
+            with vthreads.ThreadGroup():
+                spawn("waits for ever", vthreads.Event().wait)
+
+        @pytest.mark.vthreads
+        @pytest.mark.timeout(0.5)
+        def test_too_long():
+            with vthreads.ThreadGroup():
+                spawn("waits for too long", time.sleep, 3600)
+
+        @pytest.mark.vthreads
+        def test_a_failure_that_does_not_come_out():
+            with pytest.raises(ExceptionGroup), vthreads.ThreadGroup():
+                spawn("was expected", time.sleep, 3600)
+                raise KeyError
+            raise OSError
+        """,
+        "--timeout=30",
+    )
+    result.assert_outcomes(failed=5)
+    # Who comes to its first checkpoint late in a slice has let others run there.
+    line = re.compile(r"^ *thread '(waits .*?|was expected)', [\w.]+, (?:parked for|ready)", re.MULTILINE)
+    assert [
+        "waits outside",
+        "waits for the body",
+        "waits for a member",
+        "waits for ever",
+        "waits for too long",
+    ] == line.findall(told(result))
+
+
 def test_a_deadlock_is_told(run):
     result = run("""
         import threading

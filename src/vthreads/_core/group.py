@@ -30,7 +30,7 @@ from .spawn_site import LONGEST_CHAIN, caller_site
 from .thread import VirtualThread
 from .wait_queue import WaitQueue, waiter_here
 
-__all__ = ["ThreadGroup", "current_group"]
+__all__ = ["ThreadGroup", "current_group", "failure_hooks"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -42,6 +42,9 @@ ENDED_KEPT = 10_000
 
 # Raised bare, whatever else failed. A generator that is closed inside the block waits for its GeneratorExit as it is.
 FATAL = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+# Called with the first failure of a group in which others are alive, before it cancels them. Must not park or raise.
+failure_hooks: list[Callable[[BaseException], None]] = []
 
 numbers = count(1)
 
@@ -324,9 +327,15 @@ class ThreadGroup(Roster):
     def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
         if isinstance(error, GroupClosed) and error.group is self:
             return
-        self._failures.append((error, future))
+        self._note_failure(error, thread, future)
         if self._on_failure == "cancel" or isinstance(error, FATAL):
             self._scope._request_cancel(f"{thread.name!r} in group {self.name!r} failed: {_told(error)}", thread)
+
+    def _note_failure(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:
+        if failure_hooks and not self._failures and (thread is not self._body or self._members):
+            for hook in failure_hooks:
+                hook(error)
+        self._failures.append((error, future))
 
     def left(self, thread: VirtualThread) -> None:
         """A member has ended: give its permit back, and let the block end if it was the last."""
@@ -448,7 +457,7 @@ class ThreadGroup(Roster):
             try:
                 body.park_for_interrupts(lambda: self._empty.withdraw(body))
             except BaseException as interrupt:  # noqa: BLE001  # raised at the end, as a failure of the body
-                self._failures.append((interrupt, None))
+                self._note_failure(interrupt, body, None)
                 self._scope._request_cancel(f"{body.name!r} was interrupted: {_told(interrupt)}", body)
 
     def _all_ended(self) -> bool:

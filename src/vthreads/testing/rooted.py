@@ -1,13 +1,14 @@
 """One test as the root virtual thread of a runtime of its own.
 
 For runners of tests: what the plugin for pytest does, without pytest. The test may not leave anything behind, has a
-deadline if one is given, and when it fails, what the virtual threads were doing is told.
+deadline if one is given, and when it fails, what the virtual threads were doing is told: then, and not when the groups
+that the failure goes through have cancelled and joined them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from types import TracebackType
@@ -15,9 +16,10 @@ from typing import Any, Literal, TypeVar
 
 from .._core.cancel import CancelScope, checked_seconds
 from .._core.clock import Clock, MonotonicClock, VirtualClock
-from .._core.current import started_here
+from .._core.current import running, started_here
 from .._core.deadlock import threads_below
 from .._core.engine import State
+from .._core.group import failure_hooks
 from .._core.order import FifoOrder, Order, SeededOrder
 from .._core.runtime import run
 from .leaks import check_nothing_leaked
@@ -25,6 +27,9 @@ from .leaks import check_nothing_leaked
 __all__ = ["RootOptions", "run_as_root"]
 
 T = TypeVar("T")
+
+# Of one test: one that is about failures has many, and they come out of none.
+MOST_DUMPS = 10
 
 CLOCKS: dict[str, Callable[[], Clock]] = {
     "real": MonotonicClock,
@@ -92,12 +97,13 @@ def run_as_root(test: Callable[[], T], options: RootOptions, tell: Callable[[str
 
     def root() -> T:
         deadline = _Deadline(options.deadline)
+        failures = _Failures()
         try:
             # The look at what is there takes its time, which is not the test's.
-            with check_nothing_leaked() if options.leaks else nullcontext(), deadline:
+            with check_nothing_leaked() if options.leaks else nullcontext(), deadline, failures.watched():
                 return test()
-        except BaseException:
-            _tell_of_failure(options, deadline.dump or _dump_of_others(), tell)
+        except BaseException as error:
+            _tell_of_failure(options, deadline.dump or failures.dump_of(error) or _dump_of_others(), tell)
             _cancel_others()
             raise
 
@@ -127,6 +133,54 @@ class _Deadline(CancelScope):
         if super().__exit__(kind, error, traceback):
             raise TimeoutError(f"the test did not end within its deadline of {self.limit:g} s")
         return False
+
+
+class _Failures:
+    """What everybody was doing when a group learnt of a failure, for one that comes out of the test."""
+
+    def __init__(self) -> None:
+        self._scheduler = started_here().scheduler
+        # By the failure's id: itself it would keep alive whatever its frames have.
+        self._dumps: dict[int, str | None] = {}
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Take dumps from here on."""
+        failure_hooks.append(self._note)
+        try:
+            yield
+        finally:
+            failure_hooks.remove(self._note)
+
+    def _note(self, failure: BaseException) -> None:
+        thread = running()
+        is_known = any(id(part) in self._dumps for part in _parts(failure))
+        if thread is None or thread.scheduler is not self._scheduler or is_known or len(self._dumps) == MOST_DUMPS:
+            return
+        try:
+            self._dumps[id(failure)] = _dump()
+        except Exception as error:  # noqa: BLE001  # told in its place: the failure itself has to come out
+            self._dumps[id(failure)] = f"the threads could not be looked at: {error!r}"
+
+    def dump_of(self, error: BaseException) -> str | None:
+        """What was noted of `error`, or of what led to it."""
+        numbers = {id(part) for part in _parts(error)}
+        return next((dump for number, dump in self._dumps.items() if number in numbers), None)
+
+
+def _parts(error: BaseException) -> Iterator[BaseException]:
+    """`error`, and whatever is in it or led to it."""
+    seen: set[int] = set()
+    left: list[BaseException | None] = [error]
+    while left:
+        part = left.pop()
+        if part is None or id(part) in seen:
+            continue
+        seen.add(id(part))
+        yield part
+        left += [part.__cause__, part.__context__]
+        if isinstance(part, BaseExceptionGroup):
+            left += part.exceptions
 
 
 def _dump() -> str | None:
