@@ -181,6 +181,18 @@ def by_outcome():
     sleeps.copy().pop()(0.2)
 
 
+def by_subscript():
+    sleeps[0](0.2)
+
+
+def by_method_of_an_outcome():
+    vars(HOLDER)["gate"].acquire(True, 0.2)
+
+
+def by_choice():
+    (None or pin)(0.2)
+
+
 def in_the_midst():
     return [1, time.sleep(0.2), len("x")]
 
@@ -193,7 +205,10 @@ def in_the_midst():
         (by_name, "time.sleep"),
         (by_attribute, "_thread.lock.acquire"),
         (by_local, "_thread.lock.acquire"),
-        (by_outcome, None),
+        (by_outcome, "…"),
+        (by_subscript, "…"),
+        (by_method_of_an_outcome, "….acquire"),
+        (by_choice, "…"),
         (in_the_midst, "time.sleep"),
     ],
 )
@@ -254,6 +269,33 @@ def test_a_computation_is_reported_as_such():
     vthreads.run(root)
     assert "root" == stalls[0].stack[-1].name
     assert "are ready" in str(stalls[0])
+
+
+@pytest.mark.real
+def test_a_loop_around_a_c_function_is_a_computation():
+    def functions():
+        for _ in range(20):
+            stalls = []
+            with debug.watch_stalls(0.002, stalls.append):
+                # At the call in two looks out of three.
+                while not stalls:
+                    time.perf_counter()
+            yield stalls[0].function
+
+    # A machine that is too busy to run the loop between two looks does not show it.
+    assert 15 < vthreads.run(lambda: list(functions())).count(None)
+
+
+@pytest.mark.real
+def test_what_has_no_name_may_be_c_code():
+    def root():
+        with debug.watch_stalls(0.02, lambda stall: (stalls.append(stall), reported.set())):
+            vars(vthreads._core.originals)["select"]([], [], [], 0.3)
+
+    stalls, reported = [], threading.Event()
+    vthreads.run(root)
+    assert "…" == stalls[0].function
+    assert "is in …(), which may be C code" in str(stalls[0])
 
 
 @pytest.mark.real

@@ -8,17 +8,20 @@ from inspect import getattr_static
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-__all__ = ["c_function_of"]
+__all__ = ["NAMELESS", "c_function_of"]
 
 NAMES = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF")
 ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 UNKNOWN = object()
+# Stands for the outcome of a call, of a subscript and the like, which has no name.
+NAMELESS = "…"
 
 
 def c_function_of(frame: FrameType) -> str | None:
     """The C function that `frame` is calling, as "module.name"; None if it is in none.
 
-    No code of the user's runs to find it out: what only a property or the like could tell is named as it is written.
+    No code of the user's runs to find it out: what only a property or the like could tell is named as it is written,
+    and the method of something that has no name as "….name", which may be a Python function as well.
     """
     names = _called_names(frame)
     if not names:
@@ -45,7 +48,7 @@ def _called_names(frame: FrameType) -> list[str]:
         return []
     # A call begins where the expression begins that is called.
     start = call.positions.lineno, call.positions.col_offset
-    names: list[str] = []
+    names = [NAMELESS]
     for instruction in before:
         positions = instruction.positions
         if positions is None or (positions.lineno, positions.col_offset) != start:
@@ -54,9 +57,8 @@ def _called_names(frame: FrameType) -> list[str]:
             names = [str(instruction.argval)]
         elif instruction.opname in ATTRIBUTES:
             names.append(str(instruction.argval))
-        elif instruction.opname.startswith(("CALL", "BINARY_SUBSCR")):
-            # What it is called on is the outcome of another call.
-            names = []
+        elif instruction.opname.startswith(("CALL", "BINARY_")):
+            names = [NAMELESS]
     return names
 
 

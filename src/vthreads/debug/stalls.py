@@ -21,14 +21,19 @@ from .._core.current import carriers
 from .._core.deadlock import threads_below
 from .._core.engine import Scheduler, State
 from .._core.engine.states import SLICE
+from .._core.originals import sleep
 from .._core.runtime import Carrier, frames_of_os_threads, start_hooks
 from .._core.spawn_site import first_frame_outside
 from ..ticker import Ticker
-from .callee import c_function_of
+from .callee import NAMELESS, c_function_of
 
 __all__ = ["Stall", "StallMonitor", "max_stall", "watch_stalls"]
 
 THRESHOLD = 0.1
+# A loop that calls a C function is mostly seen at the call: so many more looks, after so many seconds each, show
+# whether it is elsewhere in between.
+CLOSE_LOOKS = 40
+CLOSE_LOOK_AFTER = 0.001
 
 
 class Stall(NamedTuple):
@@ -39,7 +44,8 @@ class Stall(NamedTuple):
         thread: name of the virtual thread that runs there.
         seconds: since it switched last, at the time of the look.
         stack: where it is, without the runtime's own frames.
-        function: the C function that it is in, "time.sleep"; None if it runs Python code.
+        function: the C function that it is in, "time.sleep"; "….sleep", or "…", of what has no name. None if it runs
+            Python code.
         ready, parked: virtual threads of the carrier that could have run, and that are parked.
     """
 
@@ -52,7 +58,10 @@ class Stall(NamedTuple):
     parked: int
 
     def __str__(self) -> str:
-        where = f"is in {self.function}(), which is C code" if self.function else "runs Python code"
+        where = "runs Python code"
+        if self.function is not None:
+            verb = "may be" if self.function.startswith(NAMELESS) else "is"
+            where = f"is in {self.function}(), which {verb} C code"
         advice = (
             "vthreads.offload() makes the call on an OS thread"
             if self.function
@@ -165,15 +174,33 @@ class StallMonitor:
             self._report(stall)
 
     def _stall(self, scheduler: Scheduler, thread: Any, frame: FrameType, run: _Run, now: float) -> Stall:
+        # Both of the frame as it is now, before it is looked at again.
+        stack, function = _stack_from(frame), None if run.moves else c_function_of(frame)
+        if function is not None and self._goes_round(scheduler, run):
+            function = None
         return Stall(
             carrier=scheduler.root.name,
             thread=thread.name,
             seconds=now - run.since,
-            stack=_stack_from(frame),
-            function=None if run.moves else c_function_of(frame),
+            stack=stack,
+            function=function,
             ready=len(scheduler._ready),
             parked=sum(thread.state is State.PARKED for thread in threads_below(scheduler)),
         )
+
+    def _goes_round(self, scheduler: Scheduler, run: _Run) -> bool:
+        """Whether it leaves its place and comes back: a call that is over by now does only the first."""
+        was_elsewhere = False
+        for _ in range(CLOSE_LOOKS):
+            sleep(CLOSE_LOOK_AFTER)
+            frame = first_frame_outside(frames_of_os_threads().get(scheduler.ident))
+            if frame is None or scheduler.switches != run.switches:
+                return False
+            is_there = run.place == (frame.f_code, frame.f_lasti)
+            if is_there and was_elsewhere:
+                return True
+            was_elsewhere |= not is_there
+        return False
 
 
 def _starts(frame: FrameType | None) -> bool:
