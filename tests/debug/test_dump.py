@@ -221,6 +221,39 @@ def test_a_future_and_a_join_name_the_thread(virtual):
     assert ("thread", "target", 5) == (join["kind"], join["thread"]["name"], join["due_in"])
 
 
+def first_completed(futures):
+    next(vthreads.as_completed(futures))
+
+
+@pytest.mark.parametrize("wait", [vthreads.wait, first_completed])
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_wait_for_several_futures_shows_them(virtual, wait, count):
+    def root():
+        with ThreadGroup() as group:
+            futures = [group.spawn(sleep, 60) for _ in range(count)]
+            waits = wait_of(lambda inner: inner.spawn(wait, futures))
+            reprs = list(map(repr, futures))
+            group.cancel()
+        return waits, reprs
+
+    told, reprs = virtual(root)
+    assert "future" == told["kind"]
+    shown = told["object"].split(" or ")
+    assert min(count, 3) == len(set(shown) & set(reprs))
+    assert (["2 more"] if count == 5 else []) == shown[3:]
+    assert (count == 1) == ("thread" in told)
+
+
+def test_a_wait_for_several_channels_shows_them(virtual):
+    def root():
+        channels = [vthreads.Channel(), vthreads.Channel(1)]
+        return wait_of(lambda group: group.spawn(vthreads.receive_any, *channels))
+
+    wait = virtual(root)
+    assert ("channel", "receive_any") == (wait["kind"], wait["call"])
+    assert "<Channel open buffered=0/0> or <Channel open buffered=0/1>" == wait["object"]
+
+
 def test_the_end_of_a_group_counts_the_members(virtual):
     def body():
         with ThreadGroup("crew") as crew:

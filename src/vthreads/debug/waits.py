@@ -58,6 +58,14 @@ WAITED_FOR_IN = {
     "group": ("_wait_for_members", "join", "end"),
     "thread": ("join",),
 }
+# Functions that wait for the first of several, and the variable that has them.
+SEVERAL = {
+    ("vthreads.completion", "wait"): "pending",
+    ("vthreads.completion", "_as_completed"): "pending",
+    ("vthreads.channels", "receive_any"): "channels",
+}
+# So many of them are shown.
+MOST_SHOWN = 3
 # Modules of the standard library that wait by the calls of this package, and say better what for.
 STANDARD = {"threading", "queue", "concurrent.futures._base", "concurrent.futures.thread", "selectors", "socket", "ssl"}
 LOOKING_ON = __name__.rpartition(".")[0]
@@ -68,8 +76,11 @@ SHOWN_BY_REPR = {PACKAGE, "_thread", "socket", "ssl"}
 
 
 def shown(value: Any) -> str:
-    """`value` in words, by its repr if that is known to be harmless."""
+    """`value` in words, by its repr if that is known to be harmless; a tuple is of several that are waited for."""
     cls = type(value)
+    if cls is tuple:
+        more = [f"{len(value) - MOST_SHOWN} more"] if len(value) > MOST_SHOWN else []
+        return " or ".join([*map(shown, value[:MOST_SHOWN]), *more])
     if cls.__module__.partition(".")[0] in SHOWN_BY_REPR:
         text = repr(value)
         # Locks look alike, and it matters which one it is.
@@ -110,7 +121,8 @@ class Waits:
     def _kind(self, thread: VirtualThread, waited_for: Any, due: float | None) -> str:
         if id(thread) in self._descriptors or isinstance(waited_for, socket.socket):
             return "descriptor"
-        return kind_of(waited_for) or ("park" if due is None else "timer")
+        one = waited_for[0] if type(waited_for) is tuple else waited_for
+        return kind_of(one) or ("park" if due is None else "timer")
 
     def _descriptors_of(self, thread: VirtualThread, call: str | None, waited_for: Any) -> list[Data]:
         listed = self._descriptors.get(id(thread))
@@ -155,6 +167,10 @@ def _call_of(thread: VirtualThread, frame: FrameType | None) -> tuple[str | None
 
 def _waited_for(thread: VirtualThread, frame: FrameType) -> Any:
     function = frame.f_code.co_name
+    several = SEVERAL.get((frame.f_globals.get("__name__", ""), function))
+    if several is not None:
+        values = tuple(frame.f_locals.get(several, ()))
+        return values if len(values) > 1 else next(iter(values), None)
     for value in frame.f_locals.values():
         kind = kind_of(value)
         if kind is not None and value is not thread and function in WAITED_FOR_IN.get(kind, (function,)):
