@@ -86,6 +86,16 @@ def test_virtual_threads_inside_are_cancelled_as_well():
     assert any("ThreadGroup.__exit__" in checkpoint.call for checkpoint in checkpoints)
 
 
+def test_a_compiled_function_that_was_spawned_is_named_at_its_first_checkpoint():
+    def fn():
+        with ThreadGroup() as g:
+            g.spawn(sleep, 1)
+
+    first, second, *_ = inject_cancel(fn)
+    assert first.call.startswith("sleep()")
+    assert second.call.startswith("sleep()")
+
+
 def test_the_standard_library_is_told_by_what_the_user_called():
     def fn():
         items = queue.Queue()

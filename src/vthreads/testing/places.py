@@ -14,6 +14,7 @@ from .._core.engine import Fiber, State
 from .._core.spawn_site import is_own_frame
 from .._core.thread import VirtualThread
 from .._core.wait_queue import WaitQueue
+from ..os_calls import name_of
 
 __all__ = ["describe_call"]
 
@@ -41,6 +42,9 @@ def describe_call(thread: VirtualThread) -> str:
             called = frame
         frame = frame.f_back
     if frame is None:
+        if called is None and thread.waits_for is None and thread._call is not None:
+            # A compiled function that was spawned, before it parks: all that it has is its name.
+            return f"{name_of(thread._call[0])}(), which was spawned"
         return describe_wait(thread)
     place = f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
     if called is not None:
