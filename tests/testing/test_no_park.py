@@ -47,6 +47,18 @@ def test_what_would_park_is_named(call, told):
     assert "no_park" in message
 
 
+def test_the_start_of_an_os_thread_parks_and_it_runs_all_the_same():
+    def root():
+        has_run = threading.Event()
+        os_thread = threading.Thread(target=has_run.set)
+        with pytest.raises(Parked, match=r"Thread\.start\(\) of <Thread"), no_park():
+            os_thread.start()
+        has_run.wait()
+        os_thread.join()
+
+    on_virtual_time(root)
+
+
 def test_what_does_not_park_passes():
     def root():
         lock, event, items = Lock(), Event(), vthreads.Queue()

@@ -47,8 +47,10 @@ def no_park() -> Iterator[None]:
 
     A call that would park raises `Parked`, an `AssertionError` that names the call, before it takes effect; so does one
     that lets others run (`sleep(0)`, `checkpoint()`). Checkpoints that need not wait pass, and so does the yield that a
-    long run brings at any checkpoint. Where nothing can be raised (a lock taken back for `Condition.wait`, the end of a
-    group), or if the error was swallowed, the block itself raises it at its end. Threads spawned inside may park.
+    long run brings at any checkpoint. Starting an OS thread parks: `Thread.start` waits until the new one runs, which
+    it does then although `Parked` is raised. Where nothing can be raised (a lock taken back for `Condition.wait`, the
+    end of a group), or if the error was swallowed, the block itself raises it at its end. Threads spawned inside may
+    park.
 
     Entering and leaving are no checkpoints. On a plain OS thread the block does nothing: nothing parks there.
     """
