@@ -43,6 +43,26 @@ def death(start, how, before="pass"):
     return start(DIES.replace("HOW", how).replace("BEFORE", before)).finish()
 
 
+def test_the_environment_can_ask_for_it(start):
+    program = start(
+        """
+        import ctypes, resource
+        import vthreads
+        from vthreads import ThreadGroup, sleep
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        def root():
+            with ThreadGroup("mortals") as mortals:
+                mortals.spawn(sleep, 600).thread.name = "bystander"
+                ctypes.string_at(0)
+        vthreads.run(root)
+        """,
+        VTHREADS_DUMP_ON_FATAL="1",
+    )
+    status, _, err = program.finish()
+    assert -signal.SIGSEGV == status
+    assert "thread 'bystander', sleep, " in err.partition("vthreads: the process dies of a fatal error")[2]
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_the_running_thread_and_the_others_are_written_and_the_signal_ends_the_process(start, way):
     how, signalnum = WAYS[way]

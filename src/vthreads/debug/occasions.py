@@ -2,7 +2,8 @@
 
 Environment variables ask for them without a change of the program; they are read when the first carrier starts.
 `VTHREADS_DEBUG=1`: serve the process (`python -m vthreads ps` and its like), and add the whole tree to a
-`DeadlockError`. `VTHREADS_DUMP_SIGNAL=SIGUSR1`: `dump_on_signal`. Loaded with the package, so what this needs is not.
+`DeadlockError`. `VTHREADS_DUMP_SIGNAL=SIGUSR1`: `dump_on_signal`. `VTHREADS_DUMP_ON_FATAL=1`: `dump_on_fatal_error`.
+Loaded with the package, so what this needs is not.
 """
 
 from __future__ import annotations
@@ -111,7 +112,11 @@ def _read_environment(scheduler: Scheduler, patch: bool) -> None:
         # Only the main thread can set a handler.
         return
     _Wishes.environment_read = True
-    if os.environ.get("VTHREADS_DEBUG", "0") not in ("", "0"):
+    if _is_wished("VTHREADS_DUMP_ON_FATAL"):
+        from .fatal import dump_on_fatal_error
+
+        dump_on_fatal_error()
+    if _is_wished("VTHREADS_DEBUG"):
         from .serving import serve
 
         dump_on_deadlock()
@@ -119,6 +124,10 @@ def _read_environment(scheduler: Scheduler, patch: bool) -> None:
     name = os.environ.get("VTHREADS_DUMP_SIGNAL")
     if name:
         dump_on_signal(_signal_named(name))
+
+
+def _is_wished(name: str) -> bool:
+    return os.environ.get(name, "0") not in ("", "0")
 
 
 def _signal_named(name: str) -> int:
