@@ -164,6 +164,10 @@ def test_what_stays_held_of_what_was_set_up_is_reported(module, name):
     assert inject_cancel(carefully, setup=setup)
 
 
+def test_a_call_that_was_not_cancelled_may_keep_what_it_takes():
+    assert 1 == len(inject_cancel(lambda lock: lock.acquire(), setup=vthreads.Lock))
+
+
 def test_what_the_setup_holds_may_stay_held():
     def setup():
         lock = Lock()

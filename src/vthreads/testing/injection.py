@@ -109,10 +109,10 @@ def inject_cancel(
     """Call `fn` again and again, cancelled at its first, second, … last checkpoint in turn. A checkpoint.
 
     Checkpoints of virtual threads spawned inside count as well, and so does each wait at which a call parks after its
-    check. After each call the invariant has to hold, and nothing may be left behind (see `check_nothing_leaked`), nor
-    more be held of what `setup` made than before the call. First of all `fn` is called once without a cancellation. It
-    has to do the same each time. On a plain OS thread it runs in a runtime of its own with a virtual clock, on a
-    virtual thread in that one's.
+    check. After each call the invariant has to hold, and nothing may be left behind (see `check_nothing_leaked`); after
+    one that was cancelled, no more may be held of what `setup` made than before it. First of all `fn` is called once
+    without a cancellation. It has to do the same each time. On a plain OS thread it runs in a runtime of its own with a
+    virtual clock, on a virtual thread in that one's.
 
     Args:
         fn: what to call. It has to end by itself.
@@ -179,7 +179,8 @@ class _Session:
                 injector.leave()
         self._judge(raised, state, injector.checkpoint)
         del scope, raised
-        leaks = after_setup.leaks()
+        # Who is not cancelled may keep what it has taken.
+        leaks = [] if injector.checkpoint is None else after_setup.leaks()
         del state, after_setup
         leaks += [leak for leak in before.leaks() if leak not in leaks]
         if leaks:
