@@ -17,6 +17,18 @@ from vthreads.testing import SeededOrder, VirtualClock
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+MARKERS = (
+    "real: needs the real clock, network, signals or subprocesses",
+    "ipv6: needs ::1, which some containers do without",
+)
+
+
+def pytest_configure(config):
+    # Here and not in pyproject.toml: the tests are run against a wheel as well, without that.
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+
+
 @cache
 def has_ipv6():
     """Whether something can be bound to ::1 here."""
