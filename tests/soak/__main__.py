@@ -132,7 +132,9 @@ async def task(mover):
             await asyncio.sleep(WORK)
             continue
         try:
-            await asyncio.wait_for(asyncio.sleep(mover.random.random() * WORK), WORK / 2)
+            # Not `wait_for`, which on Python 3.11 may swallow a cancellation that comes with the end of its wait.
+            async with asyncio.timeout(WORK / 2):
+                await asyncio.sleep(mover.random.random() * WORK)
         except TimeoutError:
             pass
         finally:
