@@ -1086,6 +1086,18 @@ def test_a_readiness_that_nobody_asked_for_does_not_end_the_wait_nor_outlast_it(
     assert (False, 5.0, True) == virtual(root)
 
 
+@pytest.mark.parametrize("wait", NEVER.values(), ids=NEVER.keys())
+def test_a_wait_that_was_woken_in_vain_is_cancelled_and_leaves_no_descriptor(virtual, half_closed, wait):
+    def root():
+        before = os.listdir("/proc/self/fd")
+        with tempfile.TemporaryFile() as file, vthreads.move_on_after(3) as scope:
+            wait(half_closed, file, 5)
+        assert len(before) == len(os.listdir("/proc/self/fd"))
+        return scope.cancelled_caught, vthreads.now(), half_closed.recv(100)
+
+    assert (True, 3.0, b"request") == virtual(root)
+
+
 def test_urgent_data_ends_the_wait_for_it(virtual):
     def root():
         listener = socket.create_server(("127.0.0.1", 0))

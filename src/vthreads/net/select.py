@@ -15,6 +15,7 @@ from typing import Any
 from .._core.current import running
 from .._core.engine import READ, WRITE
 from .._core.thread import VirtualThread
+from ..pauses import Pauses
 from .readiness import park_for_fd, park_for_fds
 
 __all__ = ["Epoll", "Kqueue", "poll", "select"]
@@ -28,8 +29,8 @@ original_kqueue: Any = getattr(_select, "kqueue", None)
 INT_MAX = 2**31 - 1
 # The numbers of poll(2), which epoll shares.
 POLLIN, POLLPRI, POLLOUT = 1, 2, 4
-# Seconds between two looks where readiness does not tell.
-FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+# Seconds, at most, between two looks where readiness does not tell.
+LONGEST_PAUSE = 0.05
 
 
 class _Patience:
@@ -41,9 +42,6 @@ class _Patience:
 
     def left(self) -> float | None:
         return None if self._deadline == inf else max(0.0, self._deadline - self._now())
-
-    def at_most(self, seconds: float) -> float:
-        return min(seconds, max(0.0, self._deadline - self._now()))
 
 
 class _Wait:
@@ -59,13 +57,12 @@ class _Wait:
         self._masks = masks
         self._patience = patience
         self._woken = 0
-        self._pause = FIRST_PAUSE
+        self._pauses = Pauses(thread, LONGEST_PAUSE, patience.left())
 
     def __call__(self) -> bool:
         """Park; false if the time is over. A checkpoint."""
         if self._woken > 2 and (original_epoll is None or not any(mask & POLLIN for mask in self._masks.values())):
-            self._thread.park(None, self._patience.at_most(self._pause))
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pauses.park()
         left = self._patience.left()
         if left == 0:
             return False
