@@ -1,10 +1,10 @@
-"""How many schedules does each known race take, and how many are run in a second? A table, as Markdown.
+"""Count the schedules until each known race is found, and the schedules per second. Output: a Markdown table.
 
-    python benchmarks/explore.py             print it
-    python benchmarks/explore.py --write     put it into docs/how-to/find-races.md
+    python benchmarks/explore.py             print the table
+    python benchmarks/explore.py --write     write it to docs/how-to/find-races.md
 
-A number of schedules is the median over seeds; exhaustive search has no seed. Schedules per second are per second of
-processor time, of the mended version, which has to run all of them.
+The number of schedules is the median over seeds. The number of switches left is the maximum. Exhaustive search has no
+seed. Schedules per second of CPU time are measured with the correct version, which runs all schedules.
 """
 
 import argparse
@@ -27,7 +27,7 @@ HEADINGS = ("race", "random", "pct", "exhaustive", "switches left", "schedules p
 
 
 def schedules_until_found(program, strategy: str, seed: int, most: int, shrink: bool = False) -> tuple[int | None, int]:
-    """How many schedules it took (None: more than `most`), and how many switches the failing one has."""
+    """Number of schedules until the failure (None: more than `most`), and of switches in the failing one."""
     try:
         explore(program, strategy=strategy, seed=seed, schedules=most, shrink=shrink)
     except ScheduleFailed as failed:
@@ -36,35 +36,35 @@ def schedules_until_found(program, strategy: str, seed: int, most: int, shrink: 
 
 
 def schedules_per_second(program, schedules: int) -> float:
-    """Of processor time."""
+    """Schedules per second of CPU time."""
     started = time.process_time()
     explore(program, seed=1, schedules=schedules)
     return schedules / (time.process_time() - started)
 
 
 def row(name: str, seeds: int, most: int, schedules: int) -> list[str]:
-    """The cells of one race."""
-    broken, mended = RACES[name]
+    """Return the cells of one race."""
+    broken, correct = RACES[name]
     cells = [name]
     for strategy in ("random", "pct"):
         counts = [schedules_until_found(broken, strategy, seed, most)[0] or most for seed in range(seeds)]
         cells.append(f"{median(counts):.0f}")
     count, _ = schedules_until_found(broken, "exhaustive", 0, most)
     cells.append(f"> {most}" if count is None else f"{count}")
-    cells.append(str(min(schedules_until_found(broken, "random", seed, most, True)[1] for seed in range(seeds))))
-    cells.append(f"{schedules_per_second(mended, schedules):.0f}")
+    cells.append(str(max(schedules_until_found(broken, "random", seed, most, True)[1] for seed in range(seeds))))
+    cells.append(f"{schedules_per_second(correct, schedules):.0f}")
     return cells
 
 
 def table(seeds: int, most: int, schedules: int) -> str:
-    """All races."""
+    """Return the table of all races."""
     rows = [HEADINGS, ["---"] * len(HEADINGS), *(row(name, seeds, most, schedules) for name in RACES)]
     lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
     return f"{lines}\nCPython {platform.python_version()}, {platform.machine()}, points at opcodes, {seeds} seeds.\n"
 
 
 def main() -> None:
-    """Print the table, or put it where it belongs."""
+    """Print the table, or write it to the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=9)
     parser.add_argument("--most", type=int, default=5000, help="schedules to try")

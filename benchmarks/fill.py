@@ -1,39 +1,38 @@
-"""Fill a page with figures: between `<!-- figures: NAME -->` and `<!-- end -->` stands what this program wrote.
+"""Fill a page with figures: replace the text between `<!-- figures: NAME -->` and `<!-- end -->`.
 
     python benchmarks/fill.py docs/explanation/performance.md results.json more.json where.md
 
-NAME is a workload, or `goals`, `machine`, `left-out`, or `curve` and a workload: a plot in a file beside the page. A
-figure that is in several results is taken from the last. A file NAME.md is put into its place as it is. A place for
-which nothing is given keeps what it has.
+NAME is a workload, `goals`, `machine`, `left-out`, or `curve` and a workload: a plot in a file beside the page. If
+several result files have a figure, the last one is used. A file NAME.md is inserted unchanged. A place without new
+figures keeps its text.
 """
 
 import re
 import sys
 from pathlib import Path
 
+from compare.charts import lines
+from compare.results import Results, grouped
+from compare.table import named
+from compare.workloads import Workload
 from goals import GOALS, reached
-
-from vthreads.cli.bench.charts import lines
-from vthreads.cli.bench.results import Results, grouped
-from vthreads.cli.bench.table import named
-from vthreads.cli.bench.workloads import Workload
 
 PLACE = re.compile(r"(<!-- figures: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table_of(head, rows):
-    """A table in Markdown; numbers stand at the right."""
+    """Return a Markdown table with right-aligned numbers."""
     ruler = ["---", *("---:" for _ in head[1:])]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ruler, *rows))
 
 
 def workload_of(name):
-    """What a workload says of itself."""
+    """Return the description of a workload."""
     return Workload(Path(__file__).parent, name)
 
 
 class Figures:
-    """What several runs have found, and by which commands."""
+    """Results of several runs, with the commands that produced them."""
 
     def __init__(self, files):
         self._runs = [Results.read(file) for file in files]
@@ -42,11 +41,11 @@ class Figures:
         self._commands = {row: run.command for run in self._runs for row in run.values}
 
     def of(self, workload):
-        """The rows of a workload."""
+        """Return the rows of a workload."""
         return [row for row in self._whole.values if row.workload == workload]
 
     def table(self, workload):
-        """A row for each peer; a column for each figure, and for each size that the workload has by itself."""
+        """Return one row per peer, with one column per figure and default size of the workload."""
         sizes = workload_of(workload).sizes
         tables = {rows[0].table: rows for rows in self._whole.tables().values() if rows[0].workload == workload}
         places = sorted((place for place in tables if place[1] in sizes), key=lambda place: place[1])
@@ -60,19 +59,19 @@ class Figures:
         return f"{self.commands(row for place in places for row in tables[place])}\n\n{table_of(head, rows)}"
 
     def commands(self, rows):
-        """The commands that have found these rows, in Markdown."""
+        """Return the commands that produced these rows, in Markdown."""
         found = dict.fromkeys(self._commands[row] for row in rows)
         return ", ".join(f"`{re.sub(' --(json|html) [^ ]+', '', command)}`" for command in found)
 
     def cell(self, row):
-        """The median, the spread, and the ratio to vthreads."""
+        """Return the median, the range, and the ratio to vthreads."""
         least, most = self._whole.spread(row)
         ratio = self._whole.ratio(row)
         spread = "" if least == most else f" ({least:,.2f}–{most:,.2f})"
         return f"{self._whole.median(row):,.2f}{spread}" + ("" if ratio is None else f" · {ratio:.2f}")
 
     def curve(self, workload, page):
-        """Draw how a figure grows with the size, in a file beside the page; the Markdown that shows it."""
+        """Draw the growth of a figure with the size in a file beside the page; return the Markdown that shows it."""
         rows = [row for row in self.of(workload) if row.size == row.measured_at]
         peers = {}
         for row in rows:
@@ -82,7 +81,7 @@ class Figures:
         return f"![{rows[0].unit}, by {rows[0].size_word}]({drawing.name})\n\n{self.commands(rows)}"
 
     def goals(self):
-        """Each goal, what was measured, and whether that is enough."""
+        """Return each goal, the measured figure, and whether the goal is reached."""
         medians = {(*row.table, row.peer): self._whole.median(row) for row in self._whole.values}
         rows = []
         for goal in GOALS:
@@ -94,22 +93,22 @@ class Figures:
         return table_of(["operation", "goal", "measured", ""], rows)
 
     def machine(self):
-        """Machine, system and versions of the last run."""
+        """Return machine, system and versions of the last run."""
         versions = ", ".join(f"{name} {version}" for name, version in self._whole.versions.items())
         facts = {**self._whole.machine, "versions": versions, "date": self._whole.date[:10]}
         return table_of(["", ""], [[name, str(value)] for name, value in facts.items()])
 
     def left_out(self):
-        """Who is missing, and why."""
+        """Return the missing peers with reasons."""
         rows = [
             [f"{workload}, {size:,}", ", ".join(peers), why]
             for run in self._runs
             for (workload, size, why), peers in grouped(run.left_out + run.failed).items()
         ]
-        return table_of(["", "peers", "why"], rows) if rows else "Nobody."
+        return table_of(["", "peers", "why"], rows) if rows else "None."
 
     def filling(self, name, page):
-        """What belongs into a place; None if there is nothing for it."""
+        """Return the text for a place; None if there is none."""
         whole = {"goals": self.goals, "machine": self.machine, "left-out": self.left_out}
         if name in whole:
             return whole[name]()
@@ -120,14 +119,15 @@ class Figures:
 
 
 def bound(goal):
-    """The goal in words."""
+    """Return the goal as text."""
     if goal.peer is None:
         return f"≤ {goal.most}"
-    return f"≤ {goal.most} over {goal.peer}" if goal.over else f"≤ {goal.most} × {goal.peer}"
+    peer = f"{goal.peer}, {goal.beside}" if goal.beside else goal.peer
+    return f"≤ {goal.most} over {peer}" if goal.over else f"≤ {goal.most} × {peer}"
 
 
 def main():
-    """Write the page anew."""
+    """Rewrite the page."""
     page, *files = map(Path, sys.argv[1:])
     figures = Figures([file for file in files if file.suffix == ".json"])
     ready = {file.stem: file.read_text(encoding="utf-8") for file in files if file.suffix == ".md"}

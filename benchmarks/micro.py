@@ -1,12 +1,12 @@
-"""What does each small operation cost? Processor time, by pyperf, on the engine that VTHREADS_ENGINE names.
+"""Measure the CPU time of small operations with pyperf, on the engine that VTHREADS_ENGINE selects.
 
-    python benchmarks/micro.py                              all of them
-    python benchmarks/micro.py --only yield spawn-join      these
+    python benchmarks/micro.py                              all operations
+    python benchmarks/micro.py --only yield spawn-join      some of them
     python benchmarks/micro.py -o reference.json            for pyperf compare_to
 
-pyperf runs each in processes of its own, and tells mean and spread. A figure is per operation; where many threads take
-part, it is per thread. `parked-memory` is in bytes. What the replaced calls cost on an OS thread is told best beside
-the originals: python -m vthreads bench patched_calls.
+pyperf runs each benchmark in several processes and prints mean and deviation. A figure is per operation, or per thread
+if many threads take part. `parked-memory` is in bytes. `python -m benchmarks.compare patched_calls` compares replaced
+calls with the originals on an OS thread.
 """
 
 import json
@@ -19,13 +19,13 @@ from pathlib import Path
 import vthreads
 from vthreads import Channel, Future, Lock, Queue, Semaphore, ThreadGroup, checkpoint, fail_after, move_on_after, sleep
 
-# Threads in a benchmark of many.
+# Number of threads in benchmarks with many threads.
 MANY = 1_000
 PARKED = 10_000
 
 
 def yields(operations: int) -> int:
-    """Each of 100 threads lets the others run, again and again."""
+    """100 threads yield to each other repeatedly."""
     done = 0
 
     def runs(times: int) -> None:
@@ -41,7 +41,7 @@ def yields(operations: int) -> int:
 
 
 def spawn_join(operations: int) -> int:
-    """A group of threads that do nothing."""
+    """Spawn and join a group of threads that do nothing."""
     done = 0
 
     def nothing() -> None:
@@ -55,7 +55,7 @@ def spawn_join(operations: int) -> int:
 
 
 def sleeps(operations: int) -> int:
-    """Threads that all sleep at once."""
+    """Many threads sleep at the same time."""
     done = 0
 
     def sleeper() -> None:
@@ -70,7 +70,7 @@ def sleeps(operations: int) -> int:
 
 
 def timeouts(operations: int) -> int:
-    """A time limit that is set, and not reached."""
+    """Set a time limit that is not reached."""
     for _ in range(operations):
         with fail_after(60):
             pass
@@ -78,7 +78,7 @@ def timeouts(operations: int) -> int:
 
 
 def locks(operations: int) -> int:
-    """A lock that is free."""
+    """Acquire and release a free lock."""
     lock = Lock()
     for _ in range(operations):
         with lock:
@@ -87,7 +87,7 @@ def locks(operations: int) -> int:
 
 
 def semaphores(operations: int) -> int:
-    """A semaphore that has a permit."""
+    """Acquire and release a semaphore with a free permit."""
     semaphore = Semaphore(1)
     for _ in range(operations):
         with semaphore:
@@ -96,7 +96,7 @@ def semaphores(operations: int) -> int:
 
 
 def queue_round_trips(operations: int) -> int:
-    """Two threads hand an item back and forth by two queues with one place each."""
+    """Two threads pass an item back and forth through two queues of size 1."""
     there, back = Queue(1), Queue(1)
 
     def returns() -> None:
@@ -109,7 +109,7 @@ def queue_round_trips(operations: int) -> int:
 
 
 def channel_messages(operations: int) -> int:
-    """One thread sends, another receives, hand to hand."""
+    """One thread sends to another one through a channel of capacity 0."""
     channel: Channel[int] = Channel()
 
     def sends() -> None:
@@ -123,13 +123,13 @@ def channel_messages(operations: int) -> int:
 
 
 def future_results(operations: int) -> int:
-    """The result of a thread that has ended."""
+    """Get the result of an ended thread."""
     future: Future[int] = vthreads.spawn(lambda: 1)
     return sum(future.result() for _ in range(operations))
 
 
 def cancelled_members(operations: int) -> int:
-    """A group of parked threads is cancelled."""
+    """Cancel a group of parked threads."""
     done = 0
 
     def parks() -> None:
@@ -147,7 +147,7 @@ def cancelled_members(operations: int) -> int:
     return done
 
 
-# What each is called, and how many operations one run of it makes at least.
+# Function and minimum number of operations per run, by name.
 BENCHMARKS = {
     "yield": (yields, 100),
     "spawn-join": (spawn_join, MANY),
@@ -163,7 +163,7 @@ BENCHMARKS = {
 
 
 def cpu_seconds(loops: int, function, least: int) -> float:
-    """Run `function` and say what one operation took, times `loops`."""
+    """Run `function`; return the time of one operation, times `loops`."""
     operations = max(loops, least)
 
     def root() -> float:
@@ -178,21 +178,21 @@ def cpu_seconds(loops: int, function, least: int) -> float:
 
 
 def import_seconds(loops: int) -> float:
-    """How much processor time `import vthreads` takes in a fresh interpreter, times `loops`."""
+    """Return the CPU time of `import vthreads` in a new interpreter, times `loops`."""
     program = "import time; started = time.process_time(); import vthreads; print(time.process_time() - started)"
     command = [sys.executable, "-c", program]
     return sum(float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(loops))
 
 
 def parked_bytes(loops: int) -> float:
-    """What a parked thread weighs, times `loops`."""
-    # Memory grows only where nothing has been freed before: in a process that has done nothing yet.
+    """Return the memory of a parked thread, times `loops`."""
+    # Use a new process: in a process that has freed memory before, the resident set does not grow.
     command = [sys.executable, Path(__file__).with_name("parked.py"), str(PARKED), "--json"]
     figures = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     return figures["KiB each"] * 1024 * loops
 
 
-# These measure by themselves. A function, and in which unit it answers.
+# Benchmarks that measure by themselves: function and unit, by name.
 WHOLE = {
     "import": (import_seconds, "second"),
     "parked-memory": (parked_bytes, "byte"),
@@ -200,7 +200,7 @@ WHOLE = {
 
 
 def main() -> None:
-    """Run those that are asked for."""
+    """Run the selected benchmarks."""
     import pyperf
 
     runner = pyperf.Runner(processes=5, values=3, warmups=1, add_cmdline_args=forward_only)
@@ -216,7 +216,7 @@ def main() -> None:
 
 
 def forward_only(command: list[str], options) -> None:
-    """Give the choice to the processes in which pyperf measures."""
+    """Pass the selection on to the worker processes of pyperf."""
     command += ["--only", *options.only]
 
 

@@ -1,7 +1,7 @@
-"""What does it cost to park very many virtual threads, and to cancel them all?
+"""Measure the cost of parking very many virtual threads, and of cancelling them all.
 
-Each of them parks once, on nothing. Memory is the growth of the resident set, with the futures dropped. Processor time
-is that of this process; its unit is the thread.
+Each thread parks once and waits for nothing. Memory is the growth of the resident set; the futures are dropped. CPU
+time is that of this process, per thread.
 
     python benchmarks/parked.py [threads] [--json]
 """
@@ -18,18 +18,18 @@ THREADS = 100_000
 
 
 def resident_bytes() -> int:
-    """What this process has in memory right now."""
+    """Return the resident memory of this process."""
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * resource.getpagesize()
 
 
 def park() -> None:
-    """What each thread does."""
-    vthreads.current_thread().park()
+    """Run in each thread: park until cancelled."""
+    vthreads.current_thread()._park()
 
 
 def measure(threads: int) -> dict[str, float]:
-    """Park `threads`, cancel them, and count that all have ended."""
+    """Park `threads` threads, cancel them, and check that all have ended."""
     memory, started, cpu = resident_bytes(), time.perf_counter(), time.process_time()
     with ThreadGroup() as group:
         for _ in range(threads):

@@ -1,6 +1,6 @@
-"""How long do 100 virtual threads take that each ask PostgreSQL to sleep, every one on a connection of its own?
+"""Measure how long 100 virtual threads take that each run pg_sleep on a connection of their own.
 
-Needs psycopg 3, and at 127.0.0.1:5432 a server that takes so many connections of the user postgres without a password.
+Requires psycopg 3, and a server at 127.0.0.1:5432 that accepts 100 connections of the user postgres without a password.
 
     python benchmarks/pg_sleep.py [threads]
 """

@@ -1,7 +1,7 @@
-"""Known races, each with its mended version: what `explore` has to find, and what it must not find.
+"""Known races, each with a correct version: `explore` must report the first and must not report the second.
 
-Ordinary code: nothing here knows `vthreads`. Those of libraries are models of the code that was at fault, written from
-the descriptions that are cited.
+The code is ordinary threaded code and does not use `vthreads`. Races of libraries are models of the faulty code,
+written from the cited descriptions.
 """
 
 import threading
@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 
 def run_threads(*functions):
-    """Run each in a thread, and wait for all of them."""
+    """Run each function in a thread, and join all threads."""
     threads = [threading.Thread(target=function) for function in functions]
     for thread in threads:
         thread.start()
@@ -18,7 +18,7 @@ def run_threads(*functions):
         thread.join()
 
 
-# --- lost update: a value is read, changed and written back, and somebody else writes in between
+# --- lost update: a thread reads, changes and writes back a value, and another one writes in between
 
 
 class Account:
@@ -45,7 +45,7 @@ def no_lost_update():
     two_deposits(threading.Lock())
 
 
-# --- check, then act: two threads find that a value is not there yet, and both make it
+# --- check, then act: two threads find that a value is missing, and both create it
 
 
 class Cache:
@@ -76,7 +76,7 @@ def no_check_then_act():
     two_look_ups(threading.Lock())
 
 
-# --- double-checked locking: the object can be seen before it is ready
+# --- double-checked locking: the object is visible before it is initialised
 
 
 class Settings:
@@ -134,7 +134,7 @@ def no_dining_philosophers():
     dine([(0, 1), (1, 2), (0, 2)])
 
 
-# --- a bounded buffer that asks `if` where it has to ask `while`: somebody else may take the item first
+# --- a bounded buffer with `if` instead of `while`: another thread may take the item first
 
 
 class Buffer:
@@ -180,7 +180,7 @@ def no_bounded_buffer():
     three_users(patient=True)
 
 
-# --- ABA: the head of a list is the same again, and the list is another one
+# --- ABA: the head of a list has its old value again, but the list has changed
 
 
 class Node:
@@ -190,7 +190,7 @@ class Node:
 
 
 class Pool:
-    """A stack of free nodes without a lock, by compare-and-swap; `version` tells an A from a later A."""
+    """A lock-free stack of free nodes, by compare-and-swap; `version` distinguishes an A from a later A."""
 
     def __init__(self, versioned):
         self.head = Node("a", Node("b", Node("c", None))), 0
@@ -248,15 +248,15 @@ def no_aba():
     two_takers(versioned=True)
 
 
-# --- threading.Event.wait, https://bugs.python.org/issue13502: it told the flag as it was after the wait, so it said
-# False to a thread that had been woken by a `set` when a `clear` came right behind
+# --- threading.Event.wait, https://bugs.python.org/issue13502: it returned the value of the flag after the wait, so it
+# returned False to a thread that a `set` had unparked, if a `clear` followed at once
 
 
 class Event:
-    def __init__(self, tells_the_flag):
+    def __init__(self, returns_the_flag):
         self.changed = threading.Condition(threading.Lock())
         self.flag = False
-        self.tells_the_flag = tells_the_flag
+        self.returns_the_flag = returns_the_flag
 
     def set(self):
         with self.changed:
@@ -271,11 +271,11 @@ class Event:
         with self.changed:
             begun()
             woken = self.flag or self.changed.wait(timeout)
-            return self.flag if self.tells_the_flag else woken
+            return self.flag if self.returns_the_flag else woken
 
 
-def set_and_clear(tells_the_flag):
-    event, begun, answers = Event(tells_the_flag), threading.Semaphore(0), []
+def set_and_clear(returns_the_flag):
+    event, begun, answers = Event(returns_the_flag), threading.Semaphore(0), []
 
     def waiter():
         answers.append(event.wait(60, begun.release))
@@ -290,15 +290,15 @@ def set_and_clear(tells_the_flag):
 
 
 def event_wait():
-    set_and_clear(tells_the_flag=True)
+    set_and_clear(returns_the_flag=True)
 
 
 def no_event_wait():
-    set_and_clear(tells_the_flag=False)
+    set_and_clear(returns_the_flag=False)
 
 
-# --- urllib3.PoolManager, https://github.com/urllib3/urllib3/pull/204: two threads made a pool for one host, and
-# putting the second one into the container closed the first, which its maker was about to use
+# --- urllib3.PoolManager, https://github.com/urllib3/urllib3/pull/204: two threads created a pool for the same host,
+# and storing the second one closed the first, which its thread was about to use
 
 
 class HostPool:
@@ -311,7 +311,7 @@ class HostPool:
 
 
 class RecentlyUsed:
-    """A container that disposes of what it does not keep."""
+    """A container that disposes of the items that it replaces."""
 
     def __init__(self):
         self.lock = threading.RLock()
@@ -365,8 +365,8 @@ def no_pool_manager():
     two_requests(together=True)
 
 
-# --- redis-py's ConnectionPool, https://github.com/redis/redis-py/issues/906: looking for a free connection and
-# counting a new one were not one step, so there could be more connections than `max_connections`
+# --- redis-py's ConnectionPool, https://github.com/redis/redis-py/issues/906: finding a free connection and counting a
+# new one were two steps, so there could be more connections than `max_connections`
 
 
 class ConnectionPool:
@@ -410,7 +410,7 @@ def no_connection_pool():
     three_clients(threading.Lock())
 
 
-# What each is called in a table, the program that fails in some schedules, and the one that fails in none.
+# By name: the program that fails in some schedules, and the correct one.
 RACES = {
     "lost update": (lost_update, no_lost_update),
     "check, then act": (check_then_act, no_check_then_act),

@@ -1,10 +1,10 @@
-"""What does a trace cost a TCP echo server and its clients? Processor time with it, divided by that without.
+"""Measure the cost of a trace for a TCP echo server and its clients: CPU time with a trace, divided by that without.
 
     python benchmarks/tracing.py                        20 pairs of runs, on the engine that VTHREADS_ENGINE names
     python benchmarks/tracing.py --pairs 5 --clients 10
 
-Runs with and without alternate in one process, and each pair gives a ratio; what is told is their median. The time in
-which the recording is made JSON comes after the traced block, and is told by itself.
+Runs with and without a trace alternate in one process. Each pair gives a ratio, and the output is the median. The
+conversion of the recording to JSON comes after the traced block and is reported separately.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def echo(connection: socket.socket) -> None:
 
 
 def accept(listener: socket.socket, clients: int) -> None:
-    """Serve them all."""
+    """Accept and serve all clients."""
     with ThreadGroup() as group:
         for _ in range(clients):
             group.spawn(echo, listener.accept()[0])
 
 
 def talk(address: tuple[str, int], messages: int) -> None:
-    """Be one client."""
+    """Run one client."""
     with socket.create_connection(address) as connection:
         for _ in range(messages):
             connection.sendall(b"x" * 100)
@@ -45,7 +45,7 @@ def talk(address: tuple[str, int], messages: int) -> None:
 
 
 def echoes(clients: int, messages: int) -> float:
-    """Processor seconds of a run, server and clients together."""
+    """Return the CPU seconds of a run, of server and clients together."""
     with socket.create_server(("127.0.0.1", 0), backlog=clients) as listener, ThreadGroup() as group:
         began = time.process_time()
         group.spawn(accept, listener, clients)
@@ -55,7 +55,7 @@ def echoes(clients: int, messages: int) -> float:
 
 
 def traced_echoes(clients: int, messages: int, path: str) -> tuple[float, float]:
-    """The same in a trace, and the processor seconds that its end took."""
+    """Return the same in a trace, and the CPU seconds of the end of the trace."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(vthreads.trace(path))
         took = echoes(clients, messages)
@@ -64,7 +64,7 @@ def traced_echoes(clients: int, messages: int, path: str) -> tuple[float, float]
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--clients", type=int, default=50)

@@ -1,9 +1,10 @@
-"""Where does the time go? Shares of processor time by part of the process, by perf, for the compiled engine.
+"""Measure shares of CPU time by part of the process with perf, for the accelerated engine.
 
     python benchmarks/where.py                    a table in Markdown
     python benchmarks/where.py echo:100 queue:1   of these workloads and sizes
 
-Needs perf (Linux), and the right to use it: sysctl kernel.perf_event_paranoid=1. Start and imports are in the shares.
+Requires perf (Linux) and permission to use it: sysctl kernel.perf_event_paranoid=1. The shares include start and
+imports.
 """
 
 import os
@@ -17,7 +18,7 @@ from fill import table_of
 
 WORKLOADS = ("echo:100", "yield:100", "spawn_join:50000", "sleeps:50000", "queue:1", "http_client:100")
 
-# By what the name of a shared object begins with; what is none of these is the rest.
+# Parts by prefix of the name of a shared object; all others are "the rest".
 PARTS = {
     "[kernel": "kernel",
     "libpython": "interpreter",
@@ -30,7 +31,7 @@ COLUMNS = [*dict.fromkeys(PARTS.values()), "the rest"]
 
 
 def shares(workload, size):
-    """Per cent of the samples, by part."""
+    """Return per cent of the samples by part."""
     with TemporaryDirectory() as folder:
         recorded = f"{folder}/perf.data"
         environment = {**os.environ, "VTHREADS_ENGINE": "accelerated", "VTHREADS_BENCH_BUILD": folder}
@@ -38,14 +39,14 @@ def shares(workload, size):
         measure = [sys.executable, "-P", "-m", "macro.measure", workload, "vthreads", size]
         record = ["perf", "record", "--freq", "999", "--output", recorded, "--", *measure]
         subprocess.run(record, env=environment, check=True, capture_output=True)
-        # The C program that makes the load has a name of its own, and is left out so.
+        # Only samples of Python: this leaves out the C program that generates the load.
         report = ["perf", "report", "--input", recorded, "--comm", Path(sys.executable).name, "--sort", "dso"]
         told = subprocess.run([*report, "--stdio"], check=True, capture_output=True, text=True).stdout
     return by_part(told)
 
 
 def by_part(report):
-    """Add up the lines of a report: a share, and a shared object."""
+    """Add up the lines of a report; each is a share and a shared object."""
     parts = Counter()
     for line in report.splitlines():
         if line.strip() and not line.startswith("#"):

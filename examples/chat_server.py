@@ -1,4 +1,4 @@
-"""A chat server over TCP with three guests: a virtual thread for each connection, reading and writing as it pleases."""
+"""A chat server over TCP with three guests: one virtual thread per connection, with blocking reads and writes."""
 
 import socket
 
@@ -45,7 +45,7 @@ def be_guest(connection, lines, cue, answer):
 
 
 guests = {"Ann": ("Cleo has come", "hello"), "Bob": ("Ann: hello", "hi"), "Cleo": ("Bob: hi", "good night")}
-with socket.create_server(("127.0.0.1", 0)) as listener, ThreadGroup("server") as server:
+with socket.create_server(("127.0.0.1", 0)) as listener, ThreadGroup("server", on_failure="report") as server:
     server.spawn(serve, listener)
     with ThreadGroup("guests") as group:
         talks = {}
@@ -53,7 +53,7 @@ with socket.create_server(("127.0.0.1", 0)) as listener, ThreadGroup("server") a
             connection = socket.create_connection(listener.getsockname())
             connection.sendall(f"{name}\n".encode())
             lines = connection.makefile()
-            lines.readline()  # now the guest is known to have come
+            lines.readline()  # now the server has registered the guest
             talks[name] = group.spawn(be_guest, connection, lines, cue, answer)
     server.cancel("the guests have gone")
 for name, talk in talks.items():

@@ -1,4 +1,4 @@
-"""Crawl a small site: each page spawns the pages it links to into the same group, at most four at a time."""
+"""Crawl a small site: each page spawns its linked pages into the same group, at most four run at once."""
 
 import re
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +18,7 @@ LINKS = {
 
 
 class Site(BaseHTTPRequestHandler):
-    """What is crawled."""
+    """The crawled site."""
 
     def do_GET(self):
         """Answer with the page's links."""
@@ -38,7 +38,7 @@ def crawl(start):
                 is_new = target not in pages
                 pages.setdefault(target, []).append(url)
             if is_new:
-                # A member does not wait for one of the four places here: its child is queued.
+                # A member's spawn does not wait for a permit: the child is queued.
                 ThreadGroup.current.spawn(visit, target)
 
     with ThreadGroup("crawl", max_concurrency=4) as group:

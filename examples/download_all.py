@@ -7,7 +7,7 @@ from vthreads import Mutex, ThreadGroup
 
 
 class Site(BaseHTTPRequestHandler):
-    """What is downloaded."""
+    """The downloaded site."""
 
     def do_GET(self):
         """Answer with a page that names its path."""
@@ -20,7 +20,7 @@ def download(url):
 
 def with_closures(urls, pages):
     with ThreadGroup() as g:
-        for url in urls:  # a child runs at once, up to its first wait: its `url` is the one of this round
+        for url in urls:  # a child runs at once, up to its first wait, so it sees this `url`
             g.spawn(lambda: pages.update({url: download(url)}))
 
 
@@ -46,7 +46,7 @@ def with_futures(urls, **bound):
     return {url: f.result() for url, f in futures.items()}
 
 
-ThreadingHTTPServer.request_queue_size = 100  # so many may connect at once; 5 is the default
+ThreadingHTTPServer.request_queue_size = 100  # length of the accept queue; the default is 5
 with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server, ThreadGroup() as site:
     site.spawn(server.serve_forever, 0.05)
     urls = [f"http://127.0.0.1:{server.server_port}/{number}" for number in range(20)]

@@ -1,4 +1,4 @@
-"""A TCP server that on SIGTERM accepts no more, answers what it has begun, and ends. It sends itself the signal."""
+"""A TCP server that stops accepting on SIGTERM, finishes current requests, and ends. It sends itself the signal."""
 
 import os
 import signal
@@ -22,34 +22,34 @@ def accept_all(listener):
         try:
             connection, _ = listener.accept()
         except OSError:
-            return  # the listener was closed while this waited in it
+            return  # the listener was closed during accept()
         ThreadGroup.current.spawn(answer, connection)
 
 
-def serve(listener):
-    with ThreadGroup("server") as server:
-
-        def stop(signum, frame):
-            print(signal.Signals(signum).name, "came")
-            server.shutdown(grace=5)  # returns at once; whoever is not done in 5 seconds is cancelled
-            listener.close()
-
-        signal.signal(signal.SIGTERM, stop)
-        server.spawn(accept_all, listener)
-    print("the server has ended")
+def ask(address):
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"the request under way")
+        sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return connection.recv(100).decode()
 
 
 def main():
     listener = socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
-    with ThreadGroup() as group:
-        group.spawn(serve, listener)
-        with socket.create_connection(address) as early:
-            early.sendall(b"the request under way")
-            sleep(0.05)
-            os.kill(os.getpid(), signal.SIGTERM)
-            reply = early.recv(100).decode()
-    print(reply)
+    with ThreadGroup("clients") as clients:
+        with ThreadGroup("server", on_failure="report") as server:
+
+            def stop(signum, frame):
+                print(signal.Signals(signum).name, "came")
+                server.shutdown(grace=5)  # returns at once; cancels members that run after 5 seconds
+                listener.close()
+
+            signal.signal(signal.SIGTERM, stop)  # only the main thread may set handlers, as always in Python
+            server.spawn(accept_all, listener)
+            reply = clients.spawn(ask, address)
+        print("the server has ended")
+    print(reply.result())
     try:
         socket.create_connection(address)
     except ConnectionRefusedError:

@@ -1,4 +1,4 @@
-"""Tell Prometheus how a program is doing: a page of figures, served by the program itself."""
+"""Metrics for Prometheus: the program serves a page with its own figures."""
 
 import re
 import urllib.request

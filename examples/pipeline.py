@@ -1,4 +1,4 @@
-"""A producer, three workers and a collector, joined by channels that hold little, so that the slowest sets the pace."""
+"""A producer, three workers and a collector, connected by small channels, so that the slowest one sets the pace."""
 
 from vthreads import Channel, ThreadGroup, sleep
 
@@ -27,7 +27,7 @@ def main():
         with ThreadGroup("workers") as workers:
             for _ in range(3):
                 workers.spawn(square, numbers, squares)
-        # All workers have ended here, so nothing more can be sent.
+        # All workers have ended here, so no more items can be sent.
         squares.close()
     result = collected.result()
     print(len(result), "squares, the last one:", *result[-1])

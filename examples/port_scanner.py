@@ -1,4 +1,4 @@
-"""Scan 500 TCP ports of this machine, 50 at a time: `max_concurrency` makes `spawn` wait while that many are tried."""
+"""Scan 500 TCP ports of this machine, 50 at a time: with `max_concurrency`, `spawn` waits for a free permit."""
 
 import socket
 from contextlib import ExitStack
@@ -22,7 +22,7 @@ def scan(ports):
 
 def main():
     with ExitStack() as listeners:
-        # Something to find: three ports that listen, among others that probably do not.
+        # Open three ports for the scanner to find. Most others are closed.
         opened = [listeners.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(3)]
         found = scan([*range(20_000, 20_497), *opened])
     print(f"{len(set(opened) & set(found))} of the 3 ports opened here were found")

@@ -1,4 +1,4 @@
-"""asyncio beside virtual threads, and inside them: a loop for each."""
+"""asyncio beside virtual threads and inside them, with one loop per thread."""
 
 import asyncio
 import contextvars
@@ -14,20 +14,12 @@ import vthreads
 from vthreads import ThreadGroup, checkpoint, move_on_after
 
 
-@pytest.fixture(autouse=True)
-def patched():
-    vthreads.patch()
-    yield
-    vthreads.unpatch()
-    vthreads.patching.state.refused = False
-
-
 async def running_loop_through(pauses):
     loops = {asyncio.get_running_loop()}
     for _ in range(pauses):
         await asyncio.sleep(0.001)
         loops.add(asyncio.get_running_loop())
-        # A blocking call of this virtual thread, in the midst of which the others' loops run.
+        # A blocking call of this virtual thread, during which the loops of the others run.
         checkpoint()
         loops.add(asyncio.get_running_loop())
         assert asyncio.current_task() is not None

@@ -7,13 +7,13 @@ What a peer or a server is missing for is left out and checked to be missing. Wi
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from pathlib import Path
@@ -22,13 +22,13 @@ from xml.etree import ElementTree
 import pytest
 
 import vthreads
-from vthreads.cli.bench.folder import found_folder
-from vthreads.cli.bench.page import page_of
-from vthreads.cli.bench.results import Results, Row, Without
-from vthreads.cli.bench.rounds import Choice, measure_all
-from vthreads.cli.bench.workloads import Workload, workload_names
+from benchmarks.compare.page import page_of
+from benchmarks.compare.results import Results, Row, Without
+from benchmarks.compare.rounds import Choice, measure_all
+from benchmarks.compare.workloads import Workload, workload_names
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 
 
 def load(name):
@@ -63,6 +63,7 @@ def test_parked_threads_are_counted():
 # --- workloads and their peers
 
 WORKLOADS = {name: Workload(BENCHMARKS, name) for name in workload_names(BENCHMARKS)}
+ONE_WORKLOAD, *OTHERS = WORKLOADS
 
 
 def results():
@@ -92,12 +93,13 @@ def is_missing(why):
         with socket.socket() as asking:
             return asking.connect_ex((server[1], int(server[2]))) != 0
     if why.startswith("there is no C compiler"):
-        return shutil.which("cc") is None
+        compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
+        return shutil.which(compiler[0]) is None
     return why.startswith("the compiled engine is not part of this installation")
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("name", [ONE_WORKLOAD, *(pytest.param(name, marks=pytest.mark.thorough) for name in OTHERS)])
 def test_each_peer_does_what_it_counts(name, built):
     workload = WORKLOADS[name]
     found = measured(workload, built)
@@ -110,6 +112,35 @@ def test_each_peer_does_what_it_counts(name, built):
     assert {(peer, figure): 1 for peer in there for figure in workload.figures} == {
         (row.peer, row.figure): len(values) for row, values in found.values.items()
     }
+
+
+WORKLOADS_IN_C = ["echo", "idle_connections"]
+
+
+def measured_in_c(name, built):
+    found = results()
+    measure_all([WORKLOADS[name]], Choice(["limit"], [1], 1, 1, built, 60), found)
+    return found
+
+
+@pytest.mark.real
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.parametrize("name", WORKLOADS_IN_C)
+def test_the_compiler_may_be_named_with_arguments(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "env -u NOTHING cc")
+    found = measured_in_c(name, tmp_path)
+
+    assert ([], []) == (found.failed, found.left_out)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", WORKLOADS_IN_C)
+def test_a_peer_in_c_is_left_out_where_no_compiler_is(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", "no-such-compiler --fast")
+    found = measured_in_c(name, tmp_path)
+
+    why = "there is no C compiler (cc, or what CC names)"
+    assert ([], [Without(name, 1, "limit", why)]) == (found.failed, found.left_out)
 
 
 # --- what may go wrong
@@ -142,8 +173,8 @@ def folder(tmp_path_factory):
 
 
 def bench(folder, *options, workload="trials"):
-    command = [sys.executable, "-m", "vthreads", "bench", workload, "--folder", folder, "--rounds", 2, *options]
-    return subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "benchmarks.compare", workload, "--folder", folder, "--rounds", 2, *options]
+    return subprocess.run(list(map(str, command)), check=False, capture_output=True, text=True, timeout=200, cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +225,11 @@ def test_the_peers_take_turns(folder):
     ("workload", "options", "told"),
     [
         ("trials", ["--peers", "nobody"], "no such peer: nobody; there are asyncio, "),
-        ("nothing", [], "no such workload: nothing; there are cancel, "),
+        ("nothing", [], "no such workload: nothing; there are "),
         (
             "trials",
             ["--folder", "/nowhere"],
-            "no benchmarks in /nowhere; they are the folder `benchmarks` of the source",
+            "no benchmarks in /nowhere: it has no macro/measure.py; name another --folder",
         ),
     ],
 )
@@ -211,9 +242,9 @@ def test_what_there_is_not_is_refused(folder, workload, options, told):
 
 @pytest.mark.real
 def test_a_terminated_run_ends_what_it_started(folder):
-    command = [sys.executable, "-m", "vthreads", "bench", "trials", "--folder", folder, "--peers", "says_who_it_is"]
+    command = [sys.executable, "-m", "benchmarks.compare", "trials", "--folder", folder, "--peers", "says_who_it_is"]
     (folder / "macro" / "trials" / "says_who_it_is.pid").unlink(missing_ok=True)
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=ROOT) as running:
         pid = int(waited_for(folder / "macro" / "trials" / "says_who_it_is.pid"))
         running.terminate()
 
@@ -225,11 +256,11 @@ def test_a_terminated_run_ends_what_it_started(folder):
 @pytest.mark.real
 def test_an_interrupted_run_reports_what_it_has(folder, tmp_path):
     written = tmp_path / "results.json"
-    command = [sys.executable, "-m", "vthreads", "bench", "trials", "--folder", folder, "--json", written]
+    command = [sys.executable, "-m", "benchmarks.compare", "trials", "--folder", folder, "--json", written]
     options = ["--size", "1", "--rounds", "1", "--peers", "asyncio", "says_who_it_is"]
     said = folder / "macro" / "trials" / "says_who_it_is.pid"
     said.unlink(missing_ok=True)
-    with subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL, cwd=ROOT) as running:
         waited_for(said)
         running.send_signal(signal.SIGINT)
 
@@ -244,23 +275,6 @@ def waited_for(file):
             return text
         time.sleep(0.01)
     raise TimeoutError(f"nobody wrote into {file}")
-
-
-def test_a_checkout_measures_with_its_own_benchmarks():
-    assert BENCHMARKS == found_folder(None)
-
-
-def test_an_installation_has_all_of_them():
-    with open(BENCHMARKS.parent / "pyproject.toml", "rb") as pyproject:
-        installed = tomllib.load(pyproject)["tool"]["setuptools"]["data-files"]
-
-    def files(patterns):
-        return {path.name for pattern in patterns for path in BENCHMARKS.parent.glob(pattern)}
-
-    # Every file, and nothing that Python has left beside them.
-    assert {
-        f"share/vthreads/benchmarks/macro/{name}": files([f"benchmarks/macro/{name}/*.*"]) for name in WORKLOADS
-    } == {to: files(patterns) for to, patterns in installed.items() if to != "share/vthreads/benchmarks/macro"}
 
 
 # --- what is made of the figures

@@ -1,22 +1,35 @@
-"""The subcommands, each in a process of its own."""
+"""The subcommands, each in a separate process unless it ends while its arguments are parsed."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
+import platform
 import re
+import signal
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from vthreads.cli import COMMANDS
-from vthreads.cli.server import ServerProcess
+from vthreads._cli import COMMANDS, main
+from vthreads._cli.server import ServerProcess
+from vthreads._core.engine import engine_name
 
 pytestmark = pytest.mark.real
 
 
 def vthreads(*arguments, cwd=None):
     command = [sys.executable, "-m", "vthreads", *map(str, arguments)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=25, cwd=cwd)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=200, cwd=cwd)
+
+
+def parsed(capsys, *arguments):
+    """The status, the output and the errors of a command that ends while its arguments are parsed."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    return ended.value.code, *capsys.readouterr()
 
 
 @pytest.fixture
@@ -41,17 +54,25 @@ def test_help_lists_every_command():
         assert re.search(f"^  {name} +{re.escape(command.summary)}$", ended.stdout, re.M)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_of_its_own(name):
-    ended = vthreads(name, "--help")
+def test_every_command_has_help_of_its_own(capsys):
+    for name in COMMANDS.keys() - {"demo"}:
+        status, out, err = parsed(capsys, name, "--help")
+
+        assert (0, "") == (status, err)
+        assert out.startswith(f"usage: python -m vthreads {name} ")
+
+
+def test_the_demo_has_help_of_its_own():
+    # It runs as a main program, so it gets a process.
+    ended = vthreads("demo", "--help")
 
     assert 0 == ended.returncode
-    assert ended.stdout.startswith(f"usage: python -m vthreads {name} ")
+    assert ended.stdout.startswith("usage: python -m vthreads demo ")
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["run"]])
-def test_a_command_line_that_says_too_little_is_refused(arguments):
-    assert 2 == vthreads(*arguments).returncode
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["run"]])
+def test_a_command_line_that_says_too_little_is_refused(arguments, capsys):
+    assert 2 == parsed(capsys, *arguments)[0]
 
 
 # --- run: what the program sees
@@ -168,8 +189,19 @@ def test_a_program_that_is_not_there(arguments, status, complaint, tmp_path):
 def test_an_interrupted_program_ends_as_a_shell_expects(run):
     ended = run("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(3600)")
 
-    assert 130 == ended.returncode
+    assert -signal.SIGINT == ended.returncode
     assert 1 == ended.stderr.count("Traceback")
+
+
+def test_an_interrupted_program_is_finished_before_it_dies(run):
+    ended = run(
+        "import atexit, os, signal, sys, threading, time\n"
+        "atexit.register(print, 'at exit')\n"
+        "threading.Thread(target=lambda: (time.sleep(0.1), sys.stdout.write('other\\n'))).start()\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "time.sleep(3600)"
+    )
+    assert (-signal.SIGINT, "other\nat exit\n") == (ended.returncode, ended.stdout)
     assert ended.stderr.endswith("KeyboardInterrupt\n")
 
 
@@ -236,11 +268,11 @@ def test_a_program_without_threads_of_the_standard_library_is_preempted(tmp_path
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "inf", "nan", "soon"])
-def test_a_time_to_preempt_after_is_above_0(seconds):
-    ended = vthreads("run", f"--preempt={seconds}", "-c", "pass")
+def test_a_time_to_preempt_after_is_above_0(seconds, capsys):
+    status, out, err = parsed(capsys, "run", f"--preempt={seconds}", "-c", "pass")
 
-    assert (2, "") == (ended.returncode, ended.stdout)
-    assert "argument --preempt: " in ended.stderr
+    assert (2, "") == (status, out)
+    assert "argument --preempt: " in err
 
 
 WITH_A_CHILD = """
@@ -263,9 +295,9 @@ def test_what_was_spawned_is_joined_however_the_program_ends(run, ending, status
 
 
 def test_an_interrupt_cancels_what_was_spawned(run):
-    ended = run(WITH_A_CHILD + "raise KeyboardInterrupt")
+    ended = run(WITH_A_CHILD.replace("0.05", "3600") + "raise KeyboardInterrupt")
 
-    assert ("", 130) == (ended.stdout, ended.returncode)
+    assert ("", -signal.SIGINT) == (ended.stdout, ended.returncode)
 
 
 @pytest.mark.parametrize("wait", ["lock.acquire()", "vthreads.spawn(lock.acquire)"])
@@ -312,8 +344,8 @@ def test_the_demo_shows_the_failure_and_where_it_was_spawned():
         r"requests\.exceptions\.HTTPError: 500 Server Error: .* for url: http://127\.0\.0\.1:[0-9]+/broken\n"
         r"in virtual thread 'virtual-[0-9]+' of group 'downloads', spawned at\n"
         r'  File ".*demo\.py", line [0-9]+, in Downloads\.run\n'
-        r"  held    failures that came out: 1\n"
-        r"  held    the others: [0-9]+ had ended, [0-9]+ were cancelled, [0-9]+ never began\n",
+        r"  held    failures raised: 1\n"
+        r"  held    the others: [0-9]+ had completed, [0-9]+ were cancelled, [0-9]+ never began\n",
         failing,
     )
 
@@ -326,7 +358,10 @@ def test_the_demo_fails_if_anything_does_not_hold():
     assert ended.stdout.endswith("\nNot everything held.\n")
 
 
-@pytest.mark.parametrize("option", ["--urls", "--concurrency", "--latency"])
+@pytest.mark.parametrize(
+    "option",
+    ["--urls", *(pytest.param(option, marks=pytest.mark.thorough) for option in ("--concurrency", "--latency"))],
+)
 def test_the_demo_refuses_less_than_one(option):
     assert 2 == vthreads("demo", option, 0).returncode
 
@@ -344,4 +379,23 @@ def test_the_server_ends_with_its_block():
 def test_the_server_ends_when_whoever_started_it_is_gone():
     with ServerProcess(0) as server:
         server._process.stdin.close()
-        assert 0 == server._process.wait(10)
+        assert 0 == server._process.wait(100)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_without_arguments_the_help_is_printed(arguments, capsys):
+    with contextlib.suppress(SystemExit):
+        assert 0 == main(arguments)
+    out = capsys.readouterr().out
+    assert out.startswith("usage: python -m vthreads COMMAND")
+    assert all(command.summary in out for command in COMMANDS.values())
+
+
+def test_the_version_is_that_of_the_installation(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert 0 == ended.value.code
+    version = importlib.metadata.version("vthreads")
+    expected = f"vthreads {version}, {engine_name} engine, Python {platform.python_version()}\n"
+    assert expected == capsys.readouterr().out
+    assert version == import_module("vthreads").__version__

@@ -1,12 +1,15 @@
-"""Conditions: what they promise beyond the common rules of `test_waiting`."""
+"""Conditions: guarantees beyond the common ones of `test_waiting`."""
 
 from __future__ import annotations
 
 import pytest
 
 from vthreads import Cancelled, Interrupted, ThreadGroup, now, sleep
-from vthreads.conditions import Condition, ConditionStatistics
-from vthreads.locks import Lock
+from vthreads._sync.conditions import Condition
+from vthreads._sync.locks import Lock
+from vthreads._sync.statistics import ConditionStatistics
+
+pytestmark = pytest.mark.unpatched
 
 
 def wait_for_notify(condition, log, name, timeout=None):

@@ -1,9 +1,10 @@
-"""Events: what they promise beyond the common rules of `test_waiting`."""
+"""Events: guarantees beyond the common ones of `test_waiting`."""
 
 from __future__ import annotations
 
 from vthreads import CancelScope, ThreadGroup
-from vthreads.events import Event, EventStatistics
+from vthreads._sync.events import Event
+from vthreads._sync.statistics import EventStatistics
 
 
 def test_an_event_lets_through_until_it_is_cleared(virtual):

@@ -1,4 +1,4 @@
-"""File locks: waiting for one parks, and what was given up holds nothing."""
+"""File locks: waiting parks, and an abandoned wait holds no lock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ sys.stdin.read()
 
 @contextmanager
 def held_by_a_process(path, function):
-    """Hold the lock in a child, which ends with the block, or when it is told to."""
+    """Hold the lock in a child, until the block ends or the yielded function is called."""
     process = subprocess.Popen(
         [sys.executable, "-S", "-c", HOLDER.format(function), path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -1,12 +1,13 @@
-"""A finalizer or a signal handler may use a primitive in the midst of a call of its own thread on the same primitive.
+"""A finalizer or a signal handler may use a primitive during a call of its own thread on the same primitive.
 
-It comes between any two lines. Each case makes it come at every place in turn, and checks that the call that was
-interrupted still ends, and ends right: a wake-up that got lost would be a `DeadlockError`.
+It can run between any two lines. Each case runs it at every place in turn, and checks that the interrupted call still
+ends with the right result. A lost wake-up would be a `DeadlockError`.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from threading import BrokenBarrierError
@@ -16,32 +17,39 @@ import pytest
 
 import vthreads
 from vthreads import Barrier, ChannelClosed, DeadlockError, Event, Lock, RLock, Semaphore, ShutDown, ThreadGroup
+from vthreads._calls.standard_locks import StandardLock, StandardRLock
 from vthreads._core.current import running
 from vthreads._core.engine import engine_name
-from vthreads.channels import Channel, receive_any
-from vthreads.local import local
-from vthreads.mutex import RwLock, RwLockStatistics
-from vthreads.queues import PriorityQueue, Queue, SimpleQueue
-from vthreads.standard_locks import StandardLock, StandardRLock
+from vthreads._sync.channels import Channel, receive_any
+from vthreads._sync.local import local
+from vthreads._sync.mutex import RwLock
+from vthreads._sync.queues import PriorityQueue, Queue, SimpleQueue
+from vthreads._sync.statistics import RwLockStatistics
 from vthreads.testing import VirtualClock
 
-# A call that waits in vain ends with a DeadlockError; the handler that tells a timeout could still unpark somebody.
-pytestmark = pytest.mark.timeout(0)
+# A wait that cannot end is a DeadlockError, unless a signal handler is set, as pytest-timeout does: turn it off.
+pytestmark = [pytest.mark.timeout(0), pytest.mark.unpatched]
 
 PACKAGE = Path(vthreads.__file__).parent
 # Where it may come: in what users call, and in what that is made of.
-PLACES = {str(path) for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("_core/*.py")]}
+PLACES = {str(path) for folder in (".", "_core", "_sync", "_calls") for path in PACKAGE.glob(f"{folder}/*.py")}
 
 
 class Intruder:
     """Calls `intrude` once, before the line number `place` of those in PLACES that the block executes."""
 
-    def __init__(self, intrude: Callable[[], object], place: int) -> None:
+    def __init__(self, intrude: Callable[[], object], place: int, is_virtual: bool = True) -> None:
         self._intrude = intrude
+        self._is_virtual = is_virtual
         self._places_before = place
         self._is_over = False
         # Where, or nowhere.
         self.came = ""
+
+    def give_up(self) -> bool:
+        """Come nowhere any more; whether it has not come yet."""
+        self._is_over = True
+        return not self.came
 
     def __enter__(self) -> None:
         self._before = sys.gettrace()
@@ -55,8 +63,8 @@ class Intruder:
             return None
         # Inside the scheduler it would be on no thread. Once it was a deadlock, it is too late to come.
         thread = running()
-        self._is_over = self._is_over or (thread is not None and thread.pending)
-        if event == "line" and not self._is_over and thread is not None:
+        self._is_over = self._is_over or (thread is not None and thread._pending)
+        if event == "line" and not self._is_over and (thread is not None) == self._is_virtual:
             if self._places_before == 0:
                 self._is_over = True
                 self.came = f"{frame.f_code.co_filename}:{frame.f_lineno}"
@@ -68,7 +76,7 @@ class Intruder:
 class Case(NamedTuple):
     call: Callable[[], object]
     intrude: Callable[[], object]
-    # What is compared in the end, and with what.
+    # The value that is compared in the end, and the expected one.
     answer: Callable[[object], object]
     expected: object
 
@@ -88,7 +96,7 @@ def outcome(call: Callable[[], object]) -> object:
         return type(error)
 
 
-# --- something is given while somebody comes to wait for it
+# --- an item is put, or a permit released, while a thread begins to wait
 
 
 def putting_while_it_gets(kind):
@@ -265,8 +273,9 @@ def handed_over(kind):
     return make
 
 
-for kind in (RLock, StandardRLock, Lock, StandardLock):
-    CASES[f"{kind.__name__} tried in between"] = handed_over(kind)
+# The standard locks have the names of those that they replace.
+for name, kind in {"RLock": RLock, "StandardRLock": StandardRLock, "Lock": Lock, "StandardLock": StandardLock}.items():
+    CASES[f"{name} tried in between"] = handed_over(kind)
 
 
 @case
@@ -344,7 +353,7 @@ def came_at(make: Callable[[], Case], place: int) -> str:
     try:
         vthreads.run(root, clock=VirtualClock(), patch=False)
     except (DeadlockError, ExceptionGroup) as error:
-        # If nothing came, the call waited for it in vain: all places have had their turn.
+        # Without an intrusion nothing ends the wait: all places have been tried.
         if intruder.came:
             pytest.fail(f"{error}, because of what came at {intruder.came}")
     return intruder.came
@@ -358,3 +367,52 @@ def test_at_every_place(name):
     # In a compiled call there may be no line at all.
     if engine_name == "reference":
         assert place > 3
+
+
+# --- on an OS thread, which blocks where a virtual thread parks
+
+# These start virtual threads, or wait for two things at once.
+OF_VIRTUAL_THREADS = {
+    "Lock tried in between",
+    "RLock tried in between",
+    "StandardLock tried in between",
+    "StandardRLock tried in between",
+    "a_reader_leaves_while_another_leaves",
+    "local_data_read_while_they_are_made",
+}
+# Seconds after which an OS thread that is still alive is taken for one that nothing but the intrusion lets go on.
+BLOCKED_AFTER = 0.5
+
+
+def came_on_an_os_thread_at(make: Callable[[], Case], place: int) -> str:
+    call, intrude, answer, expected = make()
+    intruder = Intruder(intrude, place, is_virtual=False)
+    results: list[object] = []
+
+    def work() -> None:
+        with intruder:
+            results.append(call())
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(BLOCKED_AFTER)
+    if thread.is_alive() and intruder.give_up():
+        # All places have been tried.
+        intrude()
+        thread.join(10)
+        return ""
+    thread.join(10)
+    if intruder.came:
+        assert not thread.is_alive(), f"blocked for good by what came at {intruder.came}"
+        assert [True] == [expected == answer(result) for result in results], f"wrong by what came at {intruder.came}"
+    return intruder.came
+
+
+@pytest.mark.real
+@pytest.mark.everywhere
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [name for name in CASES if name not in OF_VIRTUAL_THREADS])
+def test_at_every_place_on_an_os_thread(name):
+    place = 0
+    while came_on_an_os_thread_at(CASES[name], place):
+        place += 1

@@ -1,4 +1,4 @@
-"""Who waits costs nothing."""
+"""Waiting threads cost no CPU time."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def test_a_process_whose_threads_are_parked_does_not_wake_up():
     with subprocess.Popen([sys.executable, "-c", PARKED_ROOT], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert "parked\n" == process.stdout.readline()
-            # What comes after the line is printed has an end; then nothing happens any more.
+            # The activity after the printed line ends; then the process is idle.
             settle(process)
             before = switches(process.pid)
             with pytest.raises(subprocess.TimeoutExpired):

@@ -1,6 +1,8 @@
-"""Virtual threads that import the same module while its body parks: it runs once, and nobody sees half of it."""
+"""Virtual threads that import the same module while its body parks: it runs once, and no thread sees half of it."""
 
 import importlib
+import os
+import subprocess
 import sys
 
 import pytest
@@ -23,6 +25,20 @@ def module(tmp_path, monkeypatch):
     yield write
     for name in names:
         sys.modules.pop(name, None)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("engine", [None, "reference", "accelerated"])
+def test_a_missing_greenlet_is_named(engine):
+    script = "import sys; sys.modules['greenlet'] = None; import vthreads"
+    environment = {key: value for key, value in os.environ.items() if key != "VTHREADS_ENGINE"}
+    if engine is not None:
+        environment["VTHREADS_ENGINE"] = engine
+    command = [sys.executable, "-c", script]
+    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200, env=environment)
+    last = process.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: vthreads needs greenlet, which this Python cannot import")
+    assert last.endswith("install it: pip install greenlet")
 
 
 PARKS = "import time\nbegun = True\ntime.sleep(60)\nwhole = True\n"
@@ -142,3 +158,48 @@ def test_a_circle_of_imports_in_two_threads_ends(module, virtual):
         return sys.modules["one_of_two"].other_of_two is sys.modules["other_of_two"]
 
     assert virtual(root, patch=True)
+
+
+def test_imports_of_the_scheduler_leave_the_import_that_the_root_waits_for(tmp_path, run_script):
+    # The runtime loads the search for lock circles while the root waits for the lock of the module.
+    (tmp_path / "parks.py").write_text(
+        "import sys, time\nwhile 'vthreads.debug._lock_circles' not in sys.modules: time.sleep(0.005)\n"
+    )
+    script = """
+        import sys
+        import vthreads
+        sys.path.insert(0, sys.argv[1])
+
+        def load():
+            import parks
+            return parks.__name__
+
+        with vthreads.ThreadGroup() as group:
+            first = group.spawn(load)
+            print(load())
+        print(first.result())
+        """
+    assert "parks\nparks\n" == run_script(script, str(tmp_path))
+
+
+def test_a_deadlock_is_told_to_a_root_that_waits_for_an_import(tmp_path, run_script):
+    (tmp_path / "parks.py").write_text("import vthreads\nvthreads.Event().wait()\n")
+    script = """
+        import sys
+        import vthreads
+        sys.path.insert(0, sys.argv[1])
+
+        def load():
+            import parks
+
+        def root():
+            with vthreads.ThreadGroup() as group:
+                group.spawn(load)
+                load()
+
+        try:
+            vthreads.run(root)
+        except BaseExceptionGroup as group:
+            print(*{type(error).__name__ for error in group.exceptions})
+        """
+    assert "DeadlockError\n" == run_script(script, str(tmp_path))

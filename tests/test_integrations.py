@@ -1,7 +1,10 @@
-"""What is done for single drivers: when, and how it is taken back. With the drivers themselves: `tests/drivers`."""
+"""Installation and removal of the integrations. Tests with the drivers themselves: `tests/drivers`."""
 
+import builtins
+import contextlib
 import gc
 import importlib
+import importlib.machinery
 import socket
 import subprocess
 import sys
@@ -10,7 +13,7 @@ import threading
 import pytest
 
 import vthreads
-from vthreads.integrations.imports import watch_imports
+from vthreads.integrations._imports import watch_imports
 
 # --- watching imports
 
@@ -39,7 +42,7 @@ def watch():
 
     def watch(*names):
         seen = []
-        ends.append(watch_imports(names, seen.append))
+        ends.append(watch_imports(names, seen.append).end)
         return seen
 
     yield watch
@@ -103,10 +106,56 @@ def test_two_watches_see_the_same_import(make_module, watch):
 def test_nothing_is_seen_after_the_end(make_module):
     name, seen = make_module("vthreads_watched"), []
     before = list(sys.meta_path)
-    watch_imports([name], seen.append)()
+    watch_imports([name], seen.append).end()
     importlib.import_module(name)
     assert [] == seen
     assert before == sys.meta_path
+
+
+@pytest.mark.parametrize("outcome", ["whole = True", "1 / 0"])
+def test_an_import_that_another_os_thread_has_begun_is_seen_at_its_end(make_module, watch, outcome):
+    name = make_module("vthreads_watched", f"import builtins\nbuiltins.vthreads_pause()\n{outcome}")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def pause():
+        begun.set()
+        assert go_on.wait(60)
+
+    def load():
+        with contextlib.suppress(ZeroDivisionError):
+            importlib.import_module(name)
+
+    builtins.vthreads_pause = pause
+    try:
+        loading = threading.Thread(target=load)
+        loading.start()
+        assert begun.wait(60)
+        seen = watch(name)
+        assert [] == seen
+        go_on.set()
+        loading.join()
+    finally:
+        del builtins.vthreads_pause
+    assert [True] * (outcome != "1 / 0") == [module.whole for module in seen]
+    for module in seen:
+        assert importlib.machinery.ModuleSpec is type(module.__spec__)
+
+
+def test_a_repeated_import_and_a_reload_are_seen(make_module, watch):
+    name = make_module("vthreads_watched")
+    seen = watch(name)
+    first = importlib.import_module(name)
+    assert first is importlib.reload(first)
+    del sys.modules[name]
+    assert [first, first, importlib.import_module(name)] == seen
+
+
+def test_what_is_imported_already_is_listed(make_module):
+    name = make_module("vthreads_watched")
+    module = importlib.import_module(name)
+    watch = watch_imports([name, "vthreads_unwatched"], lambda _: None)
+    watch.end()
+    assert [module] == watch.present
 
 
 # --- fitting

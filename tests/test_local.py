@@ -1,4 +1,4 @@
-"""`local`: data of each thread for itself, and how long they live."""
+"""`local`: data per thread, and their lifetime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup, sleep
-from vthreads.local import local
+from vthreads._sync.local import local
+
+pytestmark = pytest.mark.unpatched
 
 
 class Thing:
@@ -20,7 +22,7 @@ class Thing:
 
 def in_os_thread(call, *args):
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(call, *args).result(10)
+        return pool.submit(call, *args).result()
 
 
 # --- whose data
@@ -411,11 +413,31 @@ def test_finalizers_of_data_may_use_the_local_and_wait(virtual):
 
 def test_thousands_of_threads_leave_nothing(virtual):
     def root():
-        mine = local()
-        with ThreadGroup() as group:
-            for number in range(2000):
-                group.spawn(setattr, mine, "value", number)
-        mine.value = "root"
-        return len(object.__getattribute__(mine, "_data").by_token)
+        mine, made = local(), []
 
-    assert 1 == virtual(root)
+        class Value:
+            pass
+
+        def use():
+            mine.value = Value()
+            made.append(weakref.ref(mine.value))
+
+        with ThreadGroup() as group:
+            for _ in range(2000):
+                group.spawn(use)
+        return [value for value in made if value() is not None]
+
+    assert [] == virtual(root)
+
+
+@pytest.mark.parametrize("name", ["_data", "data", "_dict", "__dict"])
+def test_no_name_is_taken(virtual, name):
+    class Mine(local):
+        pass
+
+    def root():
+        mine = Mine()
+        setattr(mine, name, 1)
+        return getattr(mine, name), vars(mine)
+
+    assert (1, {name: 1}) == virtual(root)

@@ -47,7 +47,7 @@ def run_guarded(code):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(GUARD), *filter(None, sys.path)])}
     return subprocess.run(
         [sys.executable, "-c", f"import socket, sys\n{code}"],
-        check=False, env=environment, capture_output=True, text=True, timeout=60,
+        check=False, env=environment, capture_output=True, text=True, timeout=200,
     )  # fmt: skip
 
 

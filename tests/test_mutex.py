@@ -1,4 +1,4 @@
-"""Locks that enclose a value: what they give, for how long, and to whom."""
+"""Mutex and RwLock: which value they give, to which thread, and for how long."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from vthreads import Cancelled, CancelScope, ThreadGroup, now, sleep
-from vthreads.locks import LockStatistics
-from vthreads.mutex import Mutex, RwLock, RwLockStatistics
+from vthreads._sync.mutex import Mutex, RwLock
+from vthreads._sync.statistics import LockStatistics, RwLockStatistics
+
+pytestmark = pytest.mark.unpatched
 
 
 def until(condition):
@@ -84,7 +86,7 @@ def test_a_lock_that_cannot_be_had_in_time(virtual):
         mutex = Mutex([])
         with mutex.lock():
             for block in (mutex.lock(2), mutex.guard(timeout=1)):
-                with pytest.raises(TimeoutError, match="could not be had within"), block:
+                with pytest.raises(TimeoutError, match="was not acquired within"), block:
                     pytest.fail("nobody may be here")
             assert 3 == now()
             with pytest.raises(TimeoutError), mutex.lock(0):
@@ -411,7 +413,7 @@ def test_an_access_that_cannot_be_had_in_time(virtual):
         with lock.read():
             with lock.read(0):
                 pass
-            with pytest.raises(TimeoutError, match="could not be had within 2 seconds"), lock.write(2):
+            with pytest.raises(TimeoutError, match="was not acquired within 2 seconds"), lock.write(2):
                 pytest.fail("nobody may be here")
             with pytest.raises(TimeoutError), lock.write(0):
                 pytest.fail("nobody may be here")

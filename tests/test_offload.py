@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 import traceback
@@ -15,12 +13,16 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup
-from vthreads._core.runtime import own_os_threads
+from vthreads._core.carrier import Carrier
+from vthreads._core.os_thread_kinds import own_os_threads
 from vthreads._core.semaphore import Semaphore
+from vthreads._os_threads.calls import Limiter, calls_under_way
+from vthreads._os_threads.held_up import leave_calls_behind
+from vthreads._os_threads.offload import offload, offload_abandonable
 from vthreads.errors import Cancelled, DeadlockError, Interrupted
-from vthreads.offload import leave_calls_behind, offload, offload_abandonable
-from vthreads.os_calls import Limiter, calls_under_way
 from vthreads.testing import VirtualClock
+
+pytestmark = pytest.mark.unpatched
 
 
 def run(root, patience=0.01):
@@ -58,26 +60,10 @@ class Gate:
 
 def wait_for_real(condition):
     """Wait for OS threads outside of any runtime."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
-
-
-@pytest.fixture(autouse=True)
-def no_call_left():
-    yield
-    wait_for_real(lambda: calls_under_way() == [])
-
-
-def run_script(script):
-    return subprocess.run(
-        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
 
 
 # --- the call
@@ -131,7 +117,7 @@ def test_an_idle_os_thread_is_used_again():
 
 
 def test_an_os_thread_without_work_ends(monkeypatch):
-    monkeypatch.setattr(sys.modules["vthreads.os_calls"], "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(sys.modules["vthreads._os_threads.calls"], "IDLE_SECONDS", 0.01)
     os_thread = run(lambda: offload(threading.current_thread))
     wait_for_real(lambda: os_thread not in threading.enumerate())
     # Its number may be given to an OS thread of the user's.
@@ -275,10 +261,10 @@ def test_the_cleanup_after_a_call_waited_for_has_its_full_grace():
             group.spawn(child)
             gate.wait_until_begun()
             group.cancel()
-            vthreads.current_thread().scheduler.timers.add(3, Opener())
+            vthreads.current_thread()._scheduler.timers.add(3, Opener())
 
     class Opener:
-        def expire(self):
+        def _expire(self):
             gate.open.set()
 
     spans = []
@@ -324,7 +310,7 @@ def test_a_call_that_ends_within_the_grace_is_not_reported(capsys):
             group.cancel()
             with vthreads.shield(None):
                 vthreads.sleep(0)
-            vthreads.current_thread().scheduler.clock.advance(1.5)
+            vthreads.current_thread()._scheduler.clock.advance(1.5)
             gate.open.set()
         return vthreads.now()
 
@@ -496,7 +482,8 @@ def test_at_the_moment_of_the_result_it_is_either_returned_or_disposed_of():
 
 
 def test_a_result_that_nobody_was_told_of_before_the_cancellation_is_disposed_of():
-    limiter, disposed, releasing, go_on = Limiter("test", 1), [], threading.Event(), threading.Event()
+    limiter, disposed = Limiter("test", 1), []
+    parked, releasing, go_on = threading.Event(), threading.Event(), threading.Event()
 
     class SlowSemaphore(Semaphore):
         def release(self, n=1):
@@ -506,7 +493,8 @@ def test_a_result_that_nobody_was_told_of_before_the_cancellation_is_disposed_of
 
     def root():
         with ThreadGroup() as group:
-            group.spawn(offload_abandonable, limiter, str, disposed.append, "result")
+            group.spawn(offload_abandonable, limiter, lambda: parked.wait(20) and "result", disposed.append)
+            parked.set()
             assert releasing.wait(20)
             group.cancel()
         go_on.set()
@@ -678,7 +666,7 @@ def test_an_abandoned_call_keeps_its_token_until_it_ends():
 
 
 def test_a_limiter_without_tokens_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="pass 1 permit or more"):
         Limiter("test", 0)
 
 
@@ -686,13 +674,20 @@ def test_a_limiter_without_tokens_is_refused():
 
 
 @pytest.mark.timeout(0)  # the handler by which a timeout is told could still unpark somebody
-def test_an_abandoned_call_may_still_unpark_somebody_and_afterwards_that_is_a_deadlock():
+def test_an_abandoned_call_may_still_unpark_somebody_and_afterwards_that_is_a_deadlock(monkeypatch):
     event, never, begun = vthreads.Event(), vthreads.Event(), vthreads.Event()
+    searched, is_deadlocked = threading.Event(), Carrier._is_deadlocked
+
+    def search(carrier):
+        found = is_deadlocked(carrier)
+        searched.set()
+        return found
 
     def call():
+        searched.clear()
         begun.set()
-        # Longer than it takes to find a deadlock.
-        time.sleep(0.3)
+        # Go on after the carrier has searched for a deadlock, and has not found one.
+        assert searched.wait(60)
         event.set()
 
     def abandon():
@@ -709,187 +704,8 @@ def test_an_abandoned_call_may_still_unpark_somebody_and_afterwards_that_is_a_de
         abandon()
         never.wait()
 
+    monkeypatch.setattr(Carrier, "_is_deadlocked", search)
     with pytest.raises(DeadlockError):
         vthreads.run(root, patch=False)
     # The second call had ended as well.
     assert event.is_set()
-
-
-# --- processes
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("how", ["", "raise SystemExit", "import sys; sys.exit(0)"])
-def test_a_process_ends_with_an_abandoned_call_stuck(how):
-    done = run_script(f"""
-        import threading, vthreads
-        from vthreads.offload import offload
-
-        with vthreads.move_on_after(0.05):
-            offload(threading.Event().wait, on_cancel="abandon")
-        print("end")
-        {how}
-    """)
-    assert ("end\n", "", 0) == (done.stdout, done.stderr, done.returncode)
-
-
-@pytest.mark.real
-def test_a_failure_is_shown_with_an_abandoned_call_stuck():
-    done = run_script("""
-        import threading, vthreads
-        from vthreads.offload import offload
-
-        with vthreads.ThreadGroup() as group:
-            group.spawn(offload, threading.Event().wait, on_cancel="abandon")
-            raise KeyError("shown")
-    """)
-    assert 1 == done.returncode
-    assert "KeyError: 'shown'" in done.stderr
-
-
-@pytest.mark.real
-def test_while_the_process_ends_calls_are_still_made():
-    done = run_script("""
-        import atexit, threading, vthreads
-        from vthreads.offload import offload
-
-        def background():
-            vthreads.sleep(0.05)
-            print("joined", offload(threading.current_thread).name)
-
-        @atexit.register
-        def last():
-            print("last", offload(threading.current_thread).name)
-
-        offload(int)
-        vthreads.spawn(background)
-    """)
-    assert ("joined vthreads-offload-1\nlast MainThread\n", "", 0) == (done.stdout, done.stderr, done.returncode)
-
-
-@pytest.mark.real
-def test_the_child_of_a_fork_has_a_pool_of_its_own():
-    done = run_script("""
-        import os, threading, vthreads
-        from vthreads.offload import offload, offload_abandonable
-        from vthreads.os_calls import Limiter, calls_under_way
-
-        limiter = Limiter("test", 1)
-        gate = threading.Event()
-
-        def stuck():
-            offload_abandonable(limiter, gate.wait, None)
-
-        with vthreads.ThreadGroup() as group:
-            group.spawn(stuck)
-            offload(int)
-            child = os.fork()
-            if child == 0:
-                assert calls_under_way() == []
-                assert offload(threading.current_thread).name == "vthreads-offload-1"
-                assert offload_abandonable(limiter, int, None) == 0
-            else:
-                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-                gate.set()
-        print("ended", flush=True)
-    """)
-    assert ("ended\nended\n", "", 0) == (done.stdout, done.stderr, done.returncode)
-
-
-@pytest.mark.real
-def test_a_call_may_fork():
-    done = run_script("""
-        import os, vthreads
-        from vthreads.offload import offload
-
-        def fork():
-            child = os.fork()
-            return child
-
-        child = offload(fork)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        print("ended", offload(int))
-    """)
-    assert ("ended 0\n", "", 0) == (done.stdout, done.stderr, done.returncode)
-
-
-@pytest.mark.real
-def test_a_plain_os_thread_becomes_a_carrier_and_ends():
-    done = run_script("""
-        import threading, vthreads
-        from vthreads.offload import offload
-
-        def body():
-            print(offload(threading.current_thread).name, len(vthreads._core.current.carriers))
-
-        thread = threading.Thread(target=body)
-        thread.start()
-        thread.join()
-        print(len(vthreads._core.current.carriers))
-    """)
-    assert ("vthreads-offload-1 1\n0\n", "", 0) == (done.stdout, done.stderr, done.returncode)
-
-
-@pytest.mark.real
-def test_what_a_call_spawns_in_the_background_ends_with_it():
-    done = run_script("""
-        import threading, vthreads
-        from vthreads.offload import offload
-
-        def background():
-            vthreads.sleep(0.05)
-            print("background")
-
-        print(offload(lambda: vthreads.spawn(background)).done())
-        print(offload(lambda: threading.current_thread().name))
-    """)
-    assert ("background\nTrue\nvthreads-offload-1\n", "", 0) == (done.stdout, done.stderr, done.returncode)
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("grace", [0.05, 60], ids=["overdue", "in its grace"])
-def test_the_second_ctrl_c_leaves_the_call_of_any_thread_behind(grace):
-    done = run_script(f"""
-        import os, signal, sys, threading, time, vthreads
-        from vthreads.offload import offload
-
-        begun, told = threading.Event(), threading.Event()
-
-        class Telling:
-            def write(self, text, stderr=sys.stderr):
-                stderr.write(text)
-                told.set()
-
-            flush = sys.stderr.flush
-
-        sys.stderr = Telling()
-
-        def stuck():
-            begun.set()
-            threading.Event().wait()
-
-        def child():
-            try:
-                offload(stuck)
-            except BaseException as error:
-                print(type(error).__name__)
-                raise
-
-        def press():
-            begun.wait()
-            os.kill(os.getpid(), signal.SIGINT)
-            while not all(thread.pending for thread in group):
-                time.sleep(0.01)
-            if {grace} < 1:
-                told.wait()
-            os.kill(os.getpid(), signal.SIGINT)
-
-        threading.Thread(target=press, daemon=True).start()
-        try:
-            with vthreads.ThreadGroup(cleanup_grace={grace}) as group:
-                group.spawn(child)
-        except KeyboardInterrupt:
-            print("interrupted")
-    """)
-    assert ("Cancelled\ninterrupted\n", 0) == (done.stdout, done.returncode)
-    assert (grace < 1) == ("still waits" in done.stderr)

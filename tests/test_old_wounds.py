@@ -1,4 +1,4 @@
-"""What went wrong with cooperative threads elsewhere: one test for each wound, as its users met it."""
+"""Known faults of other libraries with cooperative threads: one test for each, as users reported it."""
 
 import contextvars
 import os
@@ -15,7 +15,7 @@ from vthreads import ThreadGroup, sleep
 
 
 def outcome(program, tmp_path, **modules):
-    """Run `program` beside `modules` in a process of its own: exit status, standard output and standard error."""
+    """Run `program` beside `modules` in a separate process: exit status, standard output and standard error."""
     for name, source in modules.items():
         (tmp_path / f"{name}.py").write_text(textwrap.dedent(source))
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
@@ -356,18 +356,19 @@ def test_a_fifo_that_nobody_writes_to_stalls_only_who_reads_it(tmp_path):
                 return fifo.readline()
 
         def root():
-            with vthreads.move_on_after(0.05) as opening, vthreads.ThreadGroup() as group:
-                group.spawn(read)
+            with vthreads.ThreadGroup() as group:
+                opening = group.spawn(read)
                 for _ in range(3):
                     vthreads.sleep(0.001)
                     print("tick")
+                group.cancel()
             with vthreads.ThreadGroup() as group:
                 line = group.spawn(read)
                 with open("fifo", "w") as writer, vthreads.move_on_after(0.05) as reading:
                     line.thread.join()
                     raise AssertionError("nothing was written")
                 assert "" == line.result()
-            print(opening.cancelled_caught, reading.cancelled_caught)
+            print(opening.cancelled(), reading.cancelled_caught)
 
         import os
         os.chdir(os.path.dirname(__file__))

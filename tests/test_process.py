@@ -1,4 +1,4 @@
-"""Exit, fork, Ctrl-C and deadlock, each in a process of its own, with what its user sees."""
+"""Exit, fork, Ctrl-C and deadlock, each in a separate process, with what its user sees."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def start(script: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     try:
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=200)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
@@ -223,7 +223,7 @@ else:
 
 
 def test_a_child_is_not_held_up_by_what_another_os_thread_was_about():
-    """That may be in the midst of a future when the process forks, and is not in the child to come to its end."""
+    """It may be completing a future when the process forks, and does not exist in the child to finish that."""
     status, out, err = outcome(
         FORKING
         + """
@@ -553,6 +553,51 @@ def test_a_handler_runs_in_a_virtual_thread_of_its_own_and_may_block():
     assert (0, "handled by handler of SIGTERM\n", "") == (status, out, err)
 
 
+@pytest.mark.parametrize("options", ["", "--threads"])
+def test_signals_are_set_by_the_main_thread_alone(options, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import signal, threading, vthreads
+            def set_both():
+                said = []
+                for call in (
+                    lambda: signal.signal(signal.SIGTERM, handler),
+                    lambda: signal.set_wakeup_fd(-1),
+                ):
+                    try:
+                        call()
+                        said.append("set")
+                    except ValueError as error:
+                        said.append(str(error))
+                return said
+            def handler(signum, frame):
+                print("handler", set_both())
+            print("before", set_both())
+            with vthreads.ThreadGroup() as group:
+                print("root", set_both())
+                print("virtual", group.spawn(set_both).result())
+                thread = threading.Thread(target=lambda: print("thread", set_both()))
+                thread.start()
+                thread.join()
+                signal.raise_signal(signal.SIGTERM)
+            """
+        )
+    )
+    command = [sys.executable, "-m", "vthreads", "run", *options.split(), str(script)]
+    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    refused = [f"{name} only works in main thread of the main interpreter" for name in ("signal", "set_wakeup_fd")]
+    expected = {
+        "before": ["set"] * 2,
+        "root": ["set"] * 2,
+        "virtual": refused,
+        "thread": refused,
+        "handler": ["set"] * 2,
+    }
+    assert "".join(f"{where} {said}\n" for where, said in expected.items()) == process.stdout, process.stderr
+
+
 def test_a_wakeup_descriptor_is_the_users_own_and_hears_of_signals_that_are_handled():
     status, out, err = outcome(
         """
@@ -640,6 +685,125 @@ def test_what_a_handler_raises_while_the_root_runs_python_code_is_raised_there_a
         vthreads.run(root)
     """
     assert (0, f"raised {signal.SIGALRM:d}\n", "") == outcome(script)
+
+
+PINNING = {
+    "a C function": "originals.sleep(3600)",
+    "a lock": "lock = originals.allocate_lock(); lock.acquire(); lock.acquire()",
+    "a computation": "[None for _ in iter(int, 1)]",
+}
+
+
+@pytest.mark.parametrize("clock", ["None", "vthreads.testing.VirtualClock()"])
+@pytest.mark.parametrize("pinning", PINNING)
+def test_what_a_handler_raises_ends_a_member_that_pins_the_carrier(pinning, clock):
+    """Such as pytest-timeout, which raises in the handler of SIGALRM. The root could never receive it."""
+    script = f"""
+        import signal, vthreads, vthreads.testing
+        from vthreads._core import originals
+
+        def handler(signum, frame):
+            raise TimeoutError("the limit")
+
+        def root():
+            with vthreads.ThreadGroup() as group:
+                group.spawn(vthreads.Event().wait)
+                group.spawn(member)
+
+        def member():
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            {PINNING[pinning]}
+
+        signal.signal(signal.SIGALRM, handler)
+        try:
+            vthreads.run(root, clock={clock})
+        except ExceptionGroup as group:
+            print(*map(repr, group.exceptions))
+    """
+    assert (0, "TimeoutError('the limit')\n", "") == outcome(script)
+
+
+def test_what_a_handler_raises_does_not_end_a_member_that_parks_later():
+    script = """
+        import signal, time, vthreads
+        from vthreads._calls import overdue
+
+        overdue.PINNED_AFTER = 0.01
+
+        def handler(signum, frame):
+            raise TimeoutError("the limit")
+
+        def member():
+            signal.raise_signal(signal.SIGALRM)
+            with vthreads.shield(None):
+                vthreads.sleep(0)
+            # The OS thread looks meanwhile, and must not send the signal again.
+            while not looked:
+                time.time()
+            print("untouched")
+
+        looked = []
+        look_later = overdue.Overdue._look_later
+        overdue.Overdue._look_later = lambda self, is_known: (look_later(self, is_known), looked.append(self._is_sent))
+        signal.signal(signal.SIGALRM, handler)
+        try:
+            with vthreads.ThreadGroup() as group:
+                group.spawn(member)
+        except* TimeoutError as failures:
+            print(len(failures.exceptions), looked)
+    """
+    assert (0, "untouched\n1 [False]\n", "") == outcome(script)
+
+
+# `fail_after` converts its argument, and the conversion raises the signal: inside the package's own code.
+INSIDE_THE_PACKAGE = """
+import functools, signal, time, vthreads
+from vthreads._calls import overdue
+
+overdue.PINNED_AFTER = 0.01
+
+class Raises:
+    def __init__(self, number):
+        type(self).__float__ = staticmethod(functools.partial(signal.raise_signal, number))
+
+def pin_after(number):
+    try:
+        vthreads.fail_after(Raises(number))
+    except TypeError:
+        pass
+    until = time.monotonic() + 60
+    while not handled and time.monotonic() < until:
+        sum(range(1000))
+    if not handled:
+        print("pinned for ever")
+
+handled = []
+"""
+
+
+@pytest.mark.parametrize("how", ["pin_after(15)", "vthreads.gather(lambda: pin_after(15))"], ids=["root", "member"])
+def test_a_handler_that_interrupts_the_package_runs_even_if_the_thread_then_pins(how):
+    script = f"""
+def root():
+    signal.signal(signal.SIGTERM, lambda number, _: handled.append(number))
+    {how}
+    vthreads.sleep(0.05)
+    # Once, though the signal came twice.
+    print(*handled)
+
+vthreads.run(root)
+"""
+    assert (0, "15\n", "") == outcome(INSIDE_THE_PACKAGE + script)
+
+
+def test_ctrl_c_that_interrupts_the_package_ends_a_root_that_then_pins():
+    script = """
+try:
+    vthreads.run(pin_after, 2)
+except KeyboardInterrupt:
+    print("ended")
+"""
+    assert (0, "ended\n", "") == outcome(INSIDE_THE_PACKAGE + script)
 
 
 def test_a_handler_is_the_code_of_the_main_thread():
@@ -760,3 +924,43 @@ def test_the_end_of_the_last_os_thread_may_leave_a_deadlock():
     )
     assert 1 == status
     assert "DeadlockError" in err
+
+
+def test_fork_handlers_that_run_first_in_the_child_run_no_other_thread():
+    assert (0, "0\n", "") == outcome(
+        """
+        import os, time
+
+        readable, writable = os.pipe()
+
+        def compute():
+            began = time.perf_counter()
+            while time.perf_counter() - began < 0.01:
+                pass
+            os.write(writable, b"x")
+            os.read(readable, 1)
+
+        os.register_at_fork(after_in_child=compute)
+
+        import vthreads
+
+        parent, done = os.getpid(), []
+
+        def other():
+            while not done:
+                if os.getpid() != parent:
+                    os._exit(3)
+                vthreads.checkpoint()
+
+        def root():
+            with vthreads.ThreadGroup() as group:
+                group.spawn(other)
+                pid = os.fork()
+                if pid == 0:
+                    os._exit(0)
+                print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+                done.append(True)
+
+        vthreads.run(root)
+        """
+    )

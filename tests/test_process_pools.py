@@ -26,7 +26,7 @@ mp = multiprocessing.get_context("fork")
 @pytest.fixture(autouse=True)
 def no_child_left():
     yield
-    # What a traceback still refers to is open as well.
+    # Objects that a traceback still refers to are open as well.
     gc.collect()
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
@@ -46,7 +46,7 @@ def waits_for(fd):
 
 
 class Gate:
-    """What lets `waits_for` end, one call for each byte."""
+    """Ends `waits_for`, one call for each byte."""
 
     def __enter__(self):
         self.fd, self._write_fd = os.pipe()
@@ -195,7 +195,10 @@ def test_shutdown_cancels_what_waits(executor):
         with Gate() as gate, ThreadGroup() as group:
             pool = executor(1)
             pool.submit(waits_for, gate.fd)
-            queued = [pool.submit(square, number) for number in range(5)]
+            # Many: the manager of a process pool passes on as many as its worker takes, until it sees the shutdown.
+            queued = [pool.submit(square, number) for number in range(200)]
+            while isinstance(pool, ProcessPoolExecutor) and not queued[0].running():
+                vthreads.checkpoint()
             ending = group.spawn(pool.shutdown, cancel_futures=True)
             # Those that are let go before could all be done.
             while not (vars(pool)["_shutdown"] if isinstance(pool, ThreadPoolExecutor) else pool._shutdown_thread):
@@ -292,7 +295,7 @@ def outcome(script):
         [sys.executable, "-W", "ignore", "-c", PREAMBLE + textwrap.dedent(script)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=200,
         check=False,
     )
     return ended.returncode, ended.stdout, ended.stderr
@@ -408,12 +411,15 @@ def test_ctrl_c_ends_a_wait_for_a_lock_of_another_process():
         """
         lock = multiprocessing.Lock()
         lock.acquire()
+        forked, tell = os.pipe()
         def press():
-            # A signal in the midst of the fork, in the functions that Python calls there, is lost on plain Python, too.
+            # A signal during the fork, in the functions that Python calls there, is lost on plain Python, too.
+            os.read(forked, 1)
             time.sleep(0.1)
             os.kill(os.getppid(), signal.SIGINT)
         def wait():
             multiprocessing.Process(target=press).start()
+            os.write(tell, b"x")
             lock.acquire()
         try:
             root(wait)
@@ -425,8 +431,11 @@ def test_ctrl_c_ends_a_wait_for_a_lock_of_another_process():
 
 def test_ctrl_c_ends_a_wait_for_a_pool_of_processes():
     script = """
+        forked, tell = os.pipe()
         def work(path):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            # See above.
+            os.read(forked, 1)
             print("at work", flush=True)
             time.sleep(0.2)
         @root
@@ -434,6 +443,7 @@ def test_ctrl_c_ends_a_wait_for_a_pool_of_processes():
             with ProcessPoolExecutor(1) as pool:
                 with vthreads.ThreadGroup() as group:
                     group.spawn(pool.submit(work, "path").result)
+                    os.write(tell, b"x")
         """
     process = subprocess.Popen(
         [sys.executable, "-c", PREAMBLE + textwrap.dedent(script)],
@@ -443,7 +453,7 @@ def test_ctrl_c_ends_a_wait_for_a_pool_of_processes():
     )
     assert "at work\n" == process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=200)
     assert -signal.SIGINT == process.returncode
     assert "KeyboardInterrupt" in err
 

@@ -1,4 +1,4 @@
-"""Children: whoever waits parks, nobody's child is taken, and a cancelled start or wait leaves nothing behind."""
+"""Children: a wait parks, no other wait loses its child, and a cancelled start or wait leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup
-from vthreads.os_calls import calls_under_way
-from vthreads.processes import children
-from vthreads.processes import waiting as waiting_module
+from vthreads._calls.processes import children
+from vthreads._calls.processes import waiting as waiting_module
+from vthreads._os_threads.calls import calls_under_way
 from vthreads.testing import VirtualClock
 
 pytestmark = pytest.mark.real
@@ -69,11 +69,38 @@ def with_neither_pidfd_nor_waitid(monkeypatch):
 
 @pytest.fixture(params=[with_pidfd, without_pidfd, with_neither_pidfd_nor_waitid], ids=lambda way: way.__name__)
 def way(request, monkeypatch):
-    """Each way to hear of a child."""
+    """Each way to be notified of a child."""
     request.param(monkeypatch)
 
 
-# --- os.wait and its like
+# --- os.wait and similar calls
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("waitpid", ("1", 0)),
+        ("waitpid", (1.5, 0)),
+        ("waitpid", (1, "x")),
+        ("waitpid", (1, None)),
+        ("waitpid", (10**30, 0)),
+        ("wait3", ("x",)),
+        ("wait4", (None, 0)),
+        ("wait4", (1, 1.5)),
+        ("waitid", (os.P_ALL, 0, "x")),
+        ("waitid", (os.P_PID, "x", os.WEXITED)),
+        *((name, (1,) * count) for name in ("waitpid", "wait4") for count in (0, 1, 3)),
+        *(("wait3", (1,) * count) for count in (0, 2)),
+        *(("waitid", (1,) * count) for count in (0, 2, 4)),
+    ],
+)
+def test_wrong_arguments_are_refused_in_the_words_of_the_original(name, arguments):
+    original = getattr(waiting_module, f"original_{name}")
+    with pytest.raises((TypeError, OverflowError)) as expected:
+        original(*arguments)
+    with pytest.raises(expected.type) as refused:
+        vthreads.run(lambda: getattr(os, name)(*arguments))
+    assert str(expected.value) == str(refused.value)
 
 
 def as_waitpid(info):
@@ -143,7 +170,7 @@ def test_a_child_that_was_reaped_elsewhere_is_gone(way):
         with child() as (pid, end), ThreadGroup(on_failure="continue") as group:
             waiting = group.spawn(os.waitpid, pid, 0)
             end()
-            # Blocks the carrier: nobody else gets the chance.
+            # Blocks the carrier, so no other thread can reap it.
             waiting_module.original_waitpid(pid, 0)
             assert isinstance(waiting.exception(), ChildProcessError)
 
@@ -312,8 +339,8 @@ def test_the_time_limit_of_wait_is_on_the_clock_and_is_not_polled_for(monkeypatc
     def root():
         with start(CAT) as process, monkeypatch.context() as patches:
             start_time, parks = vthreads.now(), []
-            original = vthreads.VirtualThread.park
-            patches.setattr(vthreads.VirtualThread, "park", lambda *args: [parks.append(args), original(*args)][1])
+            original = vthreads.VirtualThread._park
+            patches.setattr(vthreads.VirtualThread, "_park", lambda *args: [parks.append(args), original(*args)][1])
             with pytest.raises(subprocess.TimeoutExpired) as caught:
                 process.wait(timeout=1000)
             assert (1000, 1) == (vthreads.now() - start_time, len(parks))
@@ -572,11 +599,14 @@ class TestShells:
         virtual(root)
 
     def test_others_run_meanwhile(self, name, tmp_path):
+        os.mkfifo(tmp_path / "go-on")
+
         def root():
             with ThreadGroup() as group:
-                shell = group.spawn(wait_for_a_shell, name, f"until test -e {tmp_path}/go-on; do sleep 0.01; done")
+                shell = group.spawn(wait_for_a_shell, name, f"read line < {tmp_path}/go-on")
                 assert not shell.done()
-                (tmp_path / "go-on").touch()
+                # Opening it waits for the shell to open it.
+                (tmp_path / "go-on").write_text("\n")
                 assert 0 == shell.result()
 
         vthreads.run(root)
@@ -639,6 +669,6 @@ other = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
 sys.modules["keeps.it.until.late"] = other
 """
     ended = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=200, check=False
     )
     assert (0, "", "") == (ended.returncode, ended.stdout, ended.stderr)

@@ -1,10 +1,13 @@
-"""The public names: listed once, documented, and what design promises of them."""
+"""The public names: listed once, documented, with the promised signatures."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import pkgutil
+import subprocess
+import sys
+import typing
 
 import pytest
 
@@ -53,6 +56,7 @@ PROMISED = [
     "local",
     "patch",
     "unpatch",
+    "standard_threads",
     "trace",
     "dump",
     "Cancelled",
@@ -70,7 +74,7 @@ PROMISED = [
 # Of these classes other modules of the runtime use more than users do.
 FOR_USERS = {
     "VirtualThread": ["name", "ident", "is_alive", "join", "cancel", "interrupt", "stack"],
-    "ThreadGroup": ["spawn", "try_spawn", "cancel", "close", "shutdown", "as_completed"],
+    "ThreadGroup": ["spawn", "submit", "try_spawn", "cancel", "close", "shutdown", "as_completed"],
     "CancelScope": ["cancel"],
     "Future": [
         "result",
@@ -83,14 +87,77 @@ FOR_USERS = {
         "remove_done_callback",
     ],
     "Semaphore": ["acquire", "release", "statistics"],
+    "BoundedSemaphore": ["acquire", "release", "statistics"],
 }
+
+# What `help` shows of each class beside what it inherits from the standard library: no method of the machine. Machine
+# methods that other modules of the runtime call begin with an underscore.
+QUEUE = [
+    "empty",
+    "full",
+    "get",
+    "get_nowait",
+    "is_shutdown",
+    "join",
+    "maxsize",
+    "put",
+    "put_nowait",
+    "qsize",
+    "shutdown",
+    "statistics",
+    "task_done",
+    "unfinished_tasks",
+]
+ATTRIBUTES = {
+    "BoundedSemaphore": ["acquire", "release", "statistics"],
+    "CancelScope": ["cancel", "cancel_called", "cancelled_caught", "deadline", "shield"],
+    "Future": ["remove_done_callback", "thread"],
+    "Semaphore": ["acquire", "release", "statistics"],
+    "VirtualThread": ["cancel", "context", "group", "interrupt", "stack", "state"],
+    "Barrier": ["abort", "broken", "n_waiting", "parties", "reset", "statistics", "wait"],
+    "Channel": ["close", "closed", "receive", "send", "statistics"],
+    "Condition": ["notify", "notify_all", "statistics", "wait", "wait_for"],
+    "Event": ["clear", "is_set", "set", "statistics", "wait"],
+    "LifoQueue": QUEUE,
+    "Lock": ["acquire", "locked", "release", "statistics"],
+    "Mutex": ["guard", "lock", "statistics", "try_lock"],
+    "PriorityQueue": QUEUE,
+    "Queue": QUEUE,
+    "RLock": ["acquire", "locked", "release", "statistics"],
+    "RwLock": ["read", "statistics", "write"],
+    "SimpleQueue": [name for name in QUEUE if name not in ("full", "join", "shutdown", "task_done")],
+    "ThreadGroup": ["as_completed", "cancel", "close", "current", "shutdown", "spawn", "submit", "try_spawn"],
+    "local": [],
+}
+# Shown by the compiled queues; the readable ones set them on each instance, which `help` of the class does not see.
+FIELDS = {"is_shutdown", "maxsize", "unfinished_tasks"}
+# Set on each instance.
+OF_INSTANCES = {"ThreadGroup": ["name"]}
+MODULES = [
+    "vthreads",
+    "vthreads.aio",
+    "vthreads.debug",
+    "vthreads.errors",
+    "vthreads.integrations",
+    "vthreads.integrations.asgiref",
+    "vthreads.integrations.celery",
+    "vthreads.integrations.dask",
+    "vthreads.integrations.gunicorn",
+    "vthreads.integrations.starlette",
+    "vthreads.serve",
+    "vthreads.testing",
+]
+# Modules that only the program of one package imports: without the package they cannot be imported.
+NEEDING = {"vthreads.integrations.celery": "celery"}
 
 CLASSES = [getattr(vthreads, name) for name in vthreads.__all__ if inspect.isclass(getattr(vthreads, name))]
 FUNCTIONS = [getattr(vthreads, name) for name in vthreads.__all__ if inspect.isfunction(getattr(vthreads, name))]
 METHODS = [
     method
     for cls in CLASSES
-    for name, method in vars(cls).items()
+    for base in cls.__mro__
+    if base.__module__.startswith("vthreads")
+    for name, method in vars(base).items()
     if inspect.isfunction(method) and not name.startswith("_") and name in FOR_USERS.get(cls.__name__, [name])
 ]
 # Blocks say it of entering and leaving; what only hands on to a method that says it need not repeat it.
@@ -108,7 +175,51 @@ def test_every_public_name_tells_where_it_is_and_how_it_is_called(name):
 
 
 def test_everything_promised_is_there_and_nothing_else():
-    assert sorted([*PROMISED, "errors"]) == sorted(vthreads.__all__)
+    promised = sorted([*PROMISED, "errors"])
+    assert promised == sorted(vthreads.__all__), "list a public name in `vthreads.__all__` and in PROMISED"
+
+
+def test_only_the_promised_modules_are_public():
+    """As type checkers count it: a module is private if a part of its name begins with an underscore."""
+    named = ["vthreads", *(module.name for module in pkgutil.walk_packages(vthreads.__path__, "vthreads."))]
+    public = [name for name in named if not any(part.startswith("_") for part in name.split("."))]
+    assert sorted(MODULES) == sorted(public)
+
+
+def attributes_for_users(cls):
+    ours = [base for base in cls.__mro__ if base.__module__.partition(".")[0] == "vthreads"]
+    stdlib = {name for base in cls.__mro__ if base not in ours for name in vars(base)}
+    return {name for base in ours for name in vars(base) if not name.startswith("_") and name not in stdlib}
+
+
+def test_the_attributes_of_every_class_are_listed():
+    plain = {cls.__name__ for cls in CLASSES if not issubclass(cls, BaseException)}
+    assert plain == set(ATTRIBUTES), "list in ATTRIBUTES what the class shows to users"
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_a_class_shows_only_what_is_for_users(name):
+    shown = attributes_for_users(getattr(vthreads, name))
+    assert sorted(set(ATTRIBUTES[name]) - FIELDS) == sorted(shown - FIELDS)
+    assert shown <= set(ATTRIBUTES[name])
+
+
+def test_an_object_shows_only_what_is_for_users():
+    """Attributes that `help` of the class does not see, because they are set on the instance."""
+
+    def root():
+        with vthreads.ThreadGroup() as group, vthreads.shield(1) as shield, vthreads.fail_after(1) as limit:
+            future = group.spawn(vthreads.checkpoint)
+            return [(type(one), dir(one)) for one in (group, future, future.thread, limit, shield)]
+
+    for cls, names in vthreads.run(root):
+        expected = set(OF_INSTANCES.get(cls.__name__, [])).union(
+            *(ATTRIBUTES.get(base.__name__, ()) for base in cls.__mro__)
+        )
+        stdlib = {
+            name for base in cls.__mro__ if base.__module__.partition(".")[0] != "vthreads" for name in vars(base)
+        }
+        assert sorted(expected) == sorted(name for name in names if name[0] != "_" and name not in stdlib)
 
 
 def test_the_list_is_sorted_and_true():
@@ -119,7 +230,7 @@ def test_the_list_is_sorted_and_true():
 def test_every_module_lists_its_names():
     for module in pkgutil.walk_packages(vthreads.__path__, "vthreads."):
         # Importing it runs the command line; and this one is for a platform that is not ours.
-        if module.name not in ("vthreads.__main__", "vthreads._core.engine.pollers.kqueue"):
+        if module.name not in ("vthreads.__main__", "vthreads._core.engine.pollers.kqueue", *NEEDING):
             loaded = importlib.import_module(module.name)
             assert loaded.__doc__, module.name
             if hasattr(loaded, "__all__"):
@@ -143,4 +254,52 @@ def test_every_time_has_its_unit(function):
     documentation = inspect.getdoc(function)
     for name in inspect.signature(function).parameters:
         if name in ("timeout", "seconds", "deadline", "grace") and "ignored" not in documentation:
-            assert any(words in documentation for words in ("second", "now()", "See `", "As `", "as `", "`lock`")), name
+            says = ("second", "now()", "See `", "see `", "As `", "as `", "ike `")
+            assert any(words in documentation for words in says), name
+
+
+def annotated(named):
+    """Yield what has annotations in a public name: the function itself, or the class with its bases and methods."""
+    if not inspect.isclass(named):
+        yield named
+        return
+    for base in named.__mro__:
+        if base.__module__.partition(".")[0] == "vthreads":
+            yield base
+            for name, attribute in vars(base).items():
+                method = (
+                    attribute.fget if isinstance(attribute, property) else getattr(attribute, "__func__", attribute)
+                )
+                if inspect.isroutine(method) and (not name.startswith("_") or name.endswith("__")):
+                    yield method
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_annotation_of_a_public_name_can_be_resolved(module):
+    """Libraries for injection, validation and command lines do that, for functions that they have never seen."""
+    if module in NEEDING:
+        pytest.importorskip(NEEDING[module], reason=f"{NEEDING[module]} is not installed")
+    loaded = importlib.import_module(module)
+    publics = [getattr(loaded, name) for name in getattr(loaded, "__all__", dir(loaded)) if name[0] != "_"]
+    resolved = 0
+    for public in publics:
+        if callable(public):
+            for one in annotated(public):
+                # Methods of compiled classes that have no Python method: Cython adds them.
+                if inspect.isclass(one) or hasattr(one, "__annotations__"):
+                    typing.get_type_hints(one)
+                    resolved += 1
+    # Some names are classes of the standard library, depending on the Python version.
+    assert resolved
+
+
+def test_annotations_cost_no_import():
+    """`statistics` returns data classes, and `dataclasses` imports much: only a caller or a reader of types pays."""
+    program = """
+import sys, typing, vthreads
+vthreads.Lock, vthreads.Mutex, vthreads.Queue, vthreads.Channel, vthreads.Condition, vthreads.Barrier, vthreads.Event
+assert not [name for name in sys.modules if name.startswith("vthreads") and name.endswith(".statistics")]
+assert "LockStatistics" == typing.get_type_hints(vthreads.Lock.statistics)["return"].__name__
+assert "vthreads._sync.statistics" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.real
 
 README = Path(__file__).parents[1] / "README.md"
 
-# Runs in a process of its own: every block in turn, as parts of one main program that keeps its line numbers.
+# Runs in a separate process: every block in turn, as parts of one main program that keeps its line numbers.
 PROGRAM = """
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,14 +25,23 @@ class Site(BaseHTTPRequestHandler):
 for line, block in BLOCKS:
     exec(compile("\\n" * line + block, README, "exec"))
 
-# So many may connect at once; 5 is the default, and whoever comes then tries again after a second.
+# So many may connect at once; 5 is the default, and a client that comes then tries again after a second.
 ThreadingHTTPServer.request_queue_size = 100
 
 with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server, ThreadGroup() as site:
     site.spawn(server.serve_forever, 0.05)
-    pages = download_all([f"http://127.0.0.1:{server.server_port}/{number}" for number in range(20)])
-    print(*(page.text for page in pages.values()), sep=", ")
+    pages = sizes([f"http://127.0.0.1:{server.server_port}/{number}" for number in range(20)])
+    print(*pages.values())
     server.shutdown()
+
+from vthreads import Queue
+
+with ThreadGroup() as group:
+    started = Queue()
+    group.spawn(serve.wsgi, app, "127.0.0.1", 0, ready=started.put)
+    server = started.get()
+    print(requests.get("http://{}:{}/orders/3".format(*server.addresses[0])).text)
+    server.stop()
 """
 
 
@@ -47,11 +56,11 @@ def blocks():
     return found
 
 
-def test_the_blocks_run_and_the_first_downloads():
+def test_the_blocks_run_the_first_downloads_and_the_last_serves():
     program = f"BLOCKS, README = {blocks()!r}, {str(README)!r}\n{PROGRAM}"
-    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=20)
+    ended = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=200)
 
     assert "" == ended.stderr
-    pages = ", ".join(f"page /{number}" for number in range(20))
-    assert f"nothing came\n{pages}\n" == ended.stdout
+    pages = " ".join(str(len(f"page /{number}")) for number in range(20))
+    assert f'{pages}\n{{"order":"3"}}\n\n' == ended.stdout
     assert 0 == ended.returncode

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 import pytest
 
 import vthreads
-from vthreads import ThreadGroup, signal_waits
+from vthreads import ThreadGroup
+from vthreads._calls import signal_waits
 from vthreads.testing import VirtualClock
 
 pytestmark = pytest.mark.real
@@ -26,7 +27,7 @@ def virtual(fn):
 
 @contextmanager
 def handled(*signals):
-    """Count the signals that come to a handler instead of to whoever waits."""
+    """Count the signals that a handler gets instead of the waiting thread."""
     came = []
     previous = {signum: signal.signal(signum, lambda signum, frame: came.append(signum)) for signum in signals}
     try:
@@ -52,7 +53,7 @@ def blocked(came):
 
 @pytest.fixture(params=["signalfd", "pauses"])
 def way(request, monkeypatch):
-    """Each way to hear of a signal."""
+    """Each way to be notified of a signal."""
     if request.param == "pauses":
         monkeypatch.setattr(signal_waits, "_open_signalfd", lambda wanted: None)
 
@@ -86,7 +87,7 @@ def test_a_signal_for_the_whole_process_is_waited_for_in_any_virtual_thread():
             os.kill(os.getpid(), signal.SIGUSR1)
             assert os.getpid() == waiting.result().si_pid
         """
-    subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(script)], timeout=20, check=True)
+    subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(script)], timeout=200, check=True)
 
 
 @pytest.mark.parametrize("wait", WAITS)
@@ -285,7 +286,7 @@ def test_a_pause_that_was_given_up_waits_no_more(came):
     assert 5 == virtual(root)
 
 
-# What starts an OS thread of the runtime's own, before the program blocks the signal.
+# Calls that start a private OS thread of the runtime, before the program blocks the signal.
 STARTERS = {
     "a look-up": "import socket; socket.getaddrinfo('localhost', 80)",
     "a call of the user's": "vthreads.offload(int)",
@@ -312,7 +313,7 @@ def test_a_blocked_signal_does_not_reach_the_os_threads_of_the_runtime(start, tm
         vthreads.run(main)
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", textwrap.dedent(script)], check=False, capture_output=True, text=True, timeout=200
     )
     assert (0, "15\n", "") == (done.returncode, done.stdout, done.stderr)
 

@@ -14,3 +14,12 @@ def test_os_threads_virtual_threads_processes_and_a_loop_lose_nothing_to_cancell
         check=False, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert (0, "") == (done.returncode, done.stderr), done.stdout
+
+
+@pytest.mark.parametrize("seconds", [1, pytest.param(20, marks=pytest.mark.thorough)])
+def test_several_carriers_lose_nothing_to_cancellations(seconds):
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.soak", "--seconds", str(seconds), "--carriers", "4"],
+        check=False, capture_output=True, text=True, timeout=seconds + 100, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert (0, "") == (done.returncode, done.stderr), done.stdout

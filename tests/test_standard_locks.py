@@ -1,4 +1,4 @@
-"""The standard library's Condition on our locks: it wakes in order and loses no notify."""
+"""The standard library's Condition on our locks: it unparks in order and loses no notify."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from vthreads import CancelScope, Interrupted, ThreadGroup, sleep
-from vthreads.locks import Lock, RLock
-from vthreads.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
+from vthreads._calls.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
+from vthreads._sync.locks import Lock, RLock
+
+pytestmark = pytest.mark.unpatched
 
 
 @pytest.fixture
@@ -187,7 +189,7 @@ def test_an_os_thread_and_a_virtual_thread_notify_one_another(virtual, standard_
         with ThreadPoolExecutor(1) as pool:
             future = pool.submit(player, 0)
             player(1)
-            # No timeout: the clock knows nothing of an OS thread that is still running, and would jump to its end.
+            # No timeout: the clock does not notice an OS thread that is still running, and would jump to its end.
             future.result()
         return log
 
@@ -227,7 +229,7 @@ def test_the_lock_of_a_condition_waiter_serves_as_an_ordinary_lock_too(virtual):
             group.spawn(lambda: (lock.acquire(), log.append("waiter"), lock.release()))
             assert lock.acquire(timeout=1) is False
             lock.release()
-            # In the hands of the other one, and then waited for by the one who held it before.
+            # The waiter holds the lock now, so the previous holder waits for it.
             assert lock.acquire()
             lock.release()
         return log, lock.locked()

@@ -1,4 +1,4 @@
-"""The runner of CPython's tests: it tells a failure, a crash and a hang of one test, and goes on with the others."""
+"""The runner of CPython's tests: it reports a failure, a crash or a hang of one test, and continues with the others."""
 
 import json
 import subprocess

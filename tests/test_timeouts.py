@@ -1,4 +1,4 @@
-"""Sleeping, and blocks with a time limit."""
+"""`sleep`, and blocks with a time limit."""
 
 from math import nan
 
@@ -8,6 +8,8 @@ import vthreads
 from vthreads import ThreadGroup, checkpoint, fail_after, fail_at, move_on_after, move_on_at, sleep
 from vthreads.errors import Cancelled, ScopeMisuse
 
+pytestmark = pytest.mark.unpatched
+
 
 def test_sleep_ends_after_its_seconds(virtual):
     assert 3600.0 == virtual(lambda: (sleep(3600), vthreads.now())[1])
@@ -15,7 +17,7 @@ def test_sleep_ends_after_its_seconds(virtual):
 
 @pytest.mark.parametrize("seconds", [-1, nan, -0.001])
 def test_sleep_refuses_what_is_no_duration(virtual, seconds):
-    with pytest.raises(ValueError, match="0 or more seconds"):
+    with pytest.raises(ValueError, match=r"0 or more seconds|nan is not a time"):
         virtual(sleep, seconds)
 
 
@@ -63,12 +65,74 @@ def test_a_block_that_is_in_time_ends_normally(virtual):
 
 def test_fail_after_raises_the_builtin_timeout_error(virtual):
     def root():
-        with pytest.raises(TimeoutError, match=r"did not end in time.*deadline"):
+        with pytest.raises(TimeoutError):
             with fail_after(5) as scope:
                 sleep(3600)
         return scope.cancelled_caught, vthreads.now()
 
     assert (True, 5.0) == virtual(root)
+
+
+def wait_for_an_hour():
+    sleep(3600)
+
+
+def before_its_time():
+    return fail_at(vthreads.now() + 5)
+
+
+def with_another_deadline():
+    scope = fail_after(60)
+    scope.deadline = vthreads.now() + 5
+    return scope
+
+
+def cancelled_by_hand():
+    scope = fail_after(5)
+    scope.cancel("enough")
+    return scope
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: fail_after(2), r"the block did not end within 2 s"),
+        (lambda: fail_after(0.25), r"the block did not end within 0\.25 s"),
+        (before_its_time, r"the deadline of <CancelScope .*deadline=5\.000> passed"),
+        (with_another_deadline, r"the deadline of <CancelScope .*deadline=5\.000> passed"),
+        (cancelled_by_hand, r"enough"),
+    ],
+)
+def test_a_timeout_tells_its_limit_and_where_the_block_was(virtual, make, text):
+    def root():
+        with make():
+            wait_for_an_hour()
+
+    line = wait_for_an_hour.__code__.co_firstlineno + 1
+    with pytest.raises(TimeoutError, match=rf"^{text}; it was in wait_for_an_hour, .*test_timeouts\.py:{line}$"):
+        virtual(root)
+
+
+def test_a_timeout_of_a_group_tells_where_its_block_is(virtual):
+    def root():
+        with fail_after(2), ThreadGroup() as group:
+            group.spawn(sleep, 60)
+
+    with pytest.raises(
+        TimeoutError, match=r"^the block did not end within 2 s; it was in root, .*test_timeouts\.py:\d+$"
+    ):
+        virtual(root)
+
+
+def test_a_cancellation_tells_the_limit(virtual):
+    def root():
+        with move_on_after(2):
+            try:
+                sleep(60)
+            except Cancelled as error:
+                return error.reason
+
+    assert "the block did not end within 2 s" == virtual(root)
 
 
 @pytest.mark.parametrize("seconds", [0, -1])

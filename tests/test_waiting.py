@@ -1,7 +1,7 @@
-"""What every primitive promises to those who wait: the same tests for all of them.
+"""Guarantees of every primitive for waiting threads: the same tests for all of them.
 
-A case is one way to wait. `wait` parks until somebody calls `wake`; one `wake` is for one waiter, except where it is
-for all. `expires(seconds)` waits with a timeout and tells whether it came; `tries` are the forms that never wait.
+A case is one way to wait. `wait` parks until `wake` is called; one `wake` ends one wait, or all where the primitive
+does so. `expires(seconds)` waits with a timeout and returns whether it expired; `tries` are the forms that never wait.
 """
 
 from __future__ import annotations
@@ -32,10 +32,12 @@ from vthreads import (
     now,
     sleep,
 )
-from vthreads.channels import Channel, receive_any
-from vthreads.mutex import Mutex, RwLock
-from vthreads.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
-from vthreads.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
+from vthreads._calls.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
+from vthreads._sync.channels import Channel, receive_any
+from vthreads._sync.mutex import Mutex, RwLock
+from vthreads._sync.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
+
+pytestmark = pytest.mark.unpatched
 
 
 @dataclass
@@ -305,6 +307,11 @@ def receiving_from_any():
         expires=lambda seconds: raises(TimeoutError, lambda: receive_any(first, second, timeout=seconds)),
         tries=(lambda: raises(TimeoutError, lambda: receive_any(first, second, timeout=0)),),
     )
+
+
+def test_every_primitive_has_a_case():
+    primitives = {name for name in vthreads.__all__ if hasattr(getattr(vthreads, name), "statistics")}
+    assert set() == primitives - globals().keys(), "import it here, and add a case for each way to wait for it"
 
 
 @pytest.fixture(params=CASES)
@@ -582,7 +589,7 @@ def test_an_os_thread_is_woken_by_a_virtual_thread(virtual, make):
             future = pool.submit(case.wait)
             until(case.waiting)
             case.wake()
-            future.result(10)
+            future.result()
         return case.waiting()
 
     assert 0 == virtual(root)
@@ -594,7 +601,7 @@ def test_a_virtual_thread_is_woken_by_an_os_thread(virtual, make_wakeable):
         with ThreadPoolExecutor(1) as pool, ThreadGroup() as group:
             group.spawn(case.wait)
             assert 1 == case.waiting()
-            pool.submit(case.wake).result(10)
+            pool.submit(case.wake).result()
         return case.waiting()
 
     assert 0 == virtual(root)
@@ -607,14 +614,14 @@ def test_os_threads_need_no_runtime(make):
         while not case.waiting():
             time.sleep(0)
         case.wake()
-        future.result(10)
+        future.result()
     assert 0 == case.waiting()
 
 
 def test_the_timeout_of_an_os_thread_leaves_nothing(make_timed):
     case = make_timed()
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(case.expires, 0.001).result(10)
+        assert pool.submit(case.expires, 0.001).result()
     assert 0 == case.waiting()
 
 
@@ -624,7 +631,7 @@ def test_an_os_thread_that_has_given_up_does_not_swallow_the_wake(virtual, make_
         if not case.spare:
             return 0
         with ThreadPoolExecutor(1) as pool:
-            assert pool.submit(case.expires, 0.001).result(10)
+            assert pool.submit(case.expires, 0.001).result()
         with ThreadGroup() as group:
             group.spawn(case.wait)
             case.wake()

@@ -1,10 +1,10 @@
-"""The state of the C library's allocator, the same for all."""
+"""Bring the allocator of the C library into the same state for all peers."""
 
 
 def settle():
-    """Free a large block once, as programs do sooner or later.
+    """Free a large block once, as most programs do at some time.
 
-    Until that has happened, glibc maps and unmaps memory for each block above 128 KiB. asyncio receives into blocks of
-    256 KiB, and costs twice as much in a process that is so fresh.
+    Before that, glibc maps and unmaps memory for each block above 128 KiB. asyncio receives into blocks of 256 KiB, and
+    costs twice as much in such a process.
     """
     bytearray(1 << 20)

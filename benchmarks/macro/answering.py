@@ -1,4 +1,4 @@
-"""Servers that somebody else runs."""
+"""Servers that the benchmark does not start itself."""
 
 import socket
 
@@ -6,7 +6,7 @@ from .left_out import LeftOut
 
 
 def require_answer(name, host, port):
-    """Leave the measurement out if nothing answers there."""
+    """Leave the measurement out if no server accepts connections at the address."""
     try:
         socket.create_connection((host, port), timeout=5).close()
     except OSError as refusal:

@@ -1,4 +1,4 @@
-"""Which core does what: the measured process has one, whatever asks it or answers it has another."""
+"""Assignment of cores: one for the measured process, another one for its counterpart."""
 
 import os
 
@@ -7,5 +7,5 @@ MEASURED, LOAD = AVAILABLE[0], AVAILABLE[-1]
 
 
 def pin(core):
-    """Stay on `core` from now on, with every process started from here."""
+    """Pin this process, and all processes that it starts later, to `core`."""
     os.sched_setaffinity(0, {core})

@@ -5,7 +5,7 @@ from .watch import Watch
 
 
 def in_process(peer, size, operations, *more):
-    """Let `peer` run, after a small run that pays for what is imported and built only once."""
+    """Run `peer`, after a small run that covers one-time costs such as imports."""
     cores.pin(cores.MEASURED)
     allocator.settle()
     few = min(size, 2)

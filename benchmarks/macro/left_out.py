@@ -1,5 +1,5 @@
-"""What cannot be measured here is named, with the reason."""
+"""The exception for measurements that are impossible on this machine."""
 
 
 class LeftOut(Exception):
-    """This measurement is not possible here; the message says why."""
+    """This measurement is not possible on this machine; the message is the reason."""

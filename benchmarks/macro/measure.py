@@ -13,7 +13,7 @@ from .left_out import LeftOut
 
 
 def peer_of(workload, name):
-    """The module of a peer, if what it imports is installed."""
+    """Return the module of a peer, if its imports are installed."""
     owner = getattr(workload, "PEERS", workload.__name__.rpartition(".")[2])
     try:
         return import_module(f"macro.{owner}.{name}")
@@ -24,7 +24,7 @@ def peer_of(workload, name):
 
 
 def measured(workload_name, peer_name, size, operations=None):
-    """The figures of one peer, with the size and the number of operations that they are for."""
+    """Return the figures of one peer, with size and number of operations."""
     workload = import_module(f"macro.{workload_name}")
     peer = peer_of(workload, peer_name)
     size = min(size, getattr(peer, "AT_MOST", size))
@@ -35,13 +35,13 @@ def measured(workload_name, peer_name, size, operations=None):
         operations = size
     elif operations is None:
         operations = workload.OPERATIONS
-    # Each of `size` does the same number of them.
+    # A multiple of `size`: each thread or connection does the same number of operations.
     operations = -(-operations // size) * size
     return {"size": size, "operations": operations, "figures": workload.measure(peer, size, operations)}
 
 
 def main():
-    """Print the figures, or why there are none."""
+    """Print the figures, or the reason why there are none."""
     workload, peer, *numbers = sys.argv[1:]
     try:
         outcome = measured(workload, peer, *map(int, numbers))

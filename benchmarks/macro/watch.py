@@ -1,4 +1,4 @@
-"""Processor time and memory of one process."""
+"""CPU time and memory of processes."""
 
 import os
 import time
@@ -8,13 +8,24 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_seconds_of(pid):
-    """Processor time (user and system) that another process has used; Linux."""
-    # How the kernel numbers the clock of a process: its id, inverted, above three bits that say which of its clocks.
+    """Return the CPU time (user and system) of another process; Linux."""
+    # The kernel's clock id of a process: the inverted process id, shifted by three bits that select the clock.
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def process_tree(pid):
+    """Return a process and all below it; Linux."""
+    with open(f"/proc/{pid}/task/{pid}/children") as children:
+        return [pid, *(below for child in children.read().split() for below in process_tree(int(child)))]
+
+
+def cpu_seconds_of_tree(pid):
+    """Return the CPU time of a process and of all that it has started and that still run; Linux."""
+    return sum(map(cpu_seconds_of, process_tree(pid)))
+
+
 def resident_bytes_of(pid):
-    """What a process has in memory right now; Linux."""
+    """Return the resident memory of a process; Linux."""
     with open(f"/proc/{pid}/statm") as statm:
         return int(statm.read().split()[1]) * PAGE
 
@@ -23,7 +34,7 @@ class Watch:
     """Measures this process while it is used as a context; once for each figure.
 
     Attributes:
-        figures: by name, microseconds of processor time or KiB for each of the operations.
+        figures: by name, microseconds of CPU time or KiB per operation.
     """
 
     def __init__(self, operations):
@@ -33,12 +44,12 @@ class Watch:
 
     @contextmanager
     def __call__(self, figure="cpu"):
-        """Measure the processor time of what is inside."""
+        """Measure the CPU time of the block."""
         self._resident = resident_bytes_of(os.getpid())
         started = time.process_time()
         yield
         self.figures[figure] = (time.process_time() - started) / self._operations * 1e6
 
     def weigh(self, figure="memory"):
-        """Measure how much memory has come since the clock was started last."""
+        """Measure the growth of memory since the clock was last started."""
         self.figures[figure] = (resident_bytes_of(os.getpid()) - self._resident) / self._operations / 1024

@@ -1,10 +1,10 @@
-"""pytest plugin: a test marked `vthreads` runs as the root virtual thread of a runtime of its own.
+"""pytest plugin: runs a test that is marked `vthreads` as the root virtual thread of a new runtime.
 
-The mark takes `clock`, `deadline`, `seed`, `order`, `leaks` and `patch`: see `vthreads.testing.rooted`, which does the
-work. Fixtures are set up and torn down outside of the runtime, on the OS thread of pytest.
+The mark accepts `clock`, `deadline`, `seed`, `order`, `leaks`, `patch` and `carriers`: see `vthreads.testing._root`,
+which runs the test. Fixtures are set up and torn down outside the runtime, on the OS thread of pytest.
 
-This module stands outside of the package and imports nothing of it until a test asks, so that it costs nothing where
-vthreads is only installed.
+This module is not part of the package, and imports the package only for a test that needs it, so that it costs nothing
+where vthreads is installed and not used.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import inspect
 import signal
+import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -26,32 +28,38 @@ if TYPE_CHECKING:
 __all__ = ["explore", "virtual_clock"]
 
 MARK = (
-    "vthreads(clock='real', deadline=None, seed=None, order=None, leaks=True, patch=True): run the test as the root "
-    "virtual thread of a runtime of its own, with a look for what it leaves behind"
+    "vthreads(clock='real', deadline=None, seed=None, order=None, leaks=True, patch=True, carriers=1): run the "
+    "test as the root virtual thread of a new runtime, and check that it leaves nothing behind"
 )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add what the ini file may say."""
-    patterns = "ids of tests to run as root virtual threads, as if they were marked: patterns with *, one a line"
+    """Register the options of the ini file."""
+    patterns = "ids of tests to run as root virtual threads, as if they were marked: patterns with *, one per line"
     parser.addini("vthreads_tests", patterns, type="linelist", default=[])
-    parser.addini("vthreads_clock", "'virtual' or 'real', for tests that do not say it themselves", default="real")
+    parser.addini("vthreads_clock", "'virtual' or 'real', for tests whose mark does not set it", default="real")
     parser.addini("vthreads_deadline", "seconds on that clock that a test may take; empty for no limit", default="")
 
 
+# The OS threads of pytest-xdist in this worker, by ident; empty outside a worker.
+RUNNER_THREADS = pytest.StashKey[set[int]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the mark known."""
+    """Register the mark, and record the OS threads that a pytest-xdist worker has before the first test."""
     config.addinivalue_line("markers", MARK)
+    in_worker = hasattr(config, "workerinput")
+    config.stash[RUNNER_THREADS] = set(sys._current_frames()) - {threading.get_ident()} if in_worker else set()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Have the function of a chosen test called by a root virtual thread."""
+    """Run the function of a selected test in a root virtual thread."""
     options = _options_of(item) if isinstance(item, pytest.Function) else None
     if options is None:
         return (yield)
-    function = item.obj  # type: ignore[attr-defined]  # a function, as was just seen
-    # Of a test of Hypothesis each example has a runtime of its own: it calls this attribute, for plugins to replace.
+    function = item.obj  # type: ignore[attr-defined]  # pytest.Function has it
+    # Hypothesis calls the attribute `inner_test` for each example, so each example gets a new runtime.
     examples = getattr(function, "hypothesis", None)
     holder, name = (item, "obj") if examples is None else (examples, "inner_test")
     original = getattr(holder, name)
@@ -63,9 +71,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _options_of(item: pytest.Function) -> dict[str, Any] | None:
-    """What the mark says, completed by the ini file; None for a test that was not chosen."""
+    """Return the options of the mark, completed by the ini file; None for a test that was not selected."""
     mark = item.get_closest_marker("vthreads")
-    # A plugin may have put a function around it that runs it on a loop.
+    # Another plugin may have wrapped the function, to run it on an event loop.
     inner = inspect.unwrap(item.obj)
     is_coroutine = inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
     if mark is None:
@@ -73,9 +81,9 @@ def _options_of(item: pytest.Function) -> dict[str, Any] | None:
         if is_coroutine or not any(fnmatch(item.nodeid, pattern) for pattern in patterns):
             return None
     elif is_coroutine:
-        pytest.fail(f"{item.nodeid} is a coroutine function, which needs no virtual thread: take the mark off", False)
+        pytest.fail(f"{item.nodeid} is a coroutine function, which runs on an event loop: remove the mark", False)
     elif mark.args:
-        pytest.fail(f"@pytest.mark.vthreads takes keyword arguments only, not {mark.args!r}", False)
+        pytest.fail(f"@pytest.mark.vthreads accepts keyword arguments only, got {mark.args!r}", False)
     options = {} if mark is None else dict(mark.kwargs)
     if "virtual_clock" in item.funcargs:
         options.setdefault("clock", item.funcargs["virtual_clock"])
@@ -86,7 +94,7 @@ def _options_of(item: pytest.Function) -> dict[str, Any] | None:
 
 
 def _rooted(function: Callable[..., object], options: dict[str, Any], item: pytest.Item) -> Callable[..., object]:
-    from vthreads.testing.rooted import RootOptions, run_as_root
+    from vthreads.testing._root import RootOptions, run_as_root
 
     try:
         root = RootOptions(**options)
@@ -98,16 +106,16 @@ def _rooted(function: Callable[..., object], options: dict[str, Any], item: pyte
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> object:
-        with _timeout_unparks_nobody():
+        with _timeout_unparks_no_thread(), _runner_unparks_no_thread(item.config.stash[RUNNER_THREADS]):
             return run_as_root(functools.partial(function, *args, **kwargs), root, tell)
 
     return call
 
 
 @contextmanager
-def _timeout_unparks_nobody() -> Generator[None]:
-    """Let a deadlock be found at once: pytest-timeout has a signal handler, which could unpark somebody."""
-    from vthreads.signals import quiet_handlers
+def _timeout_unparks_no_thread() -> Generator[None]:
+    """Make deadlocks detectable: the signal handler of pytest-timeout counts as one that could unpark a thread."""
+    from vthreads._calls.signals import quiet_handlers
 
     handler = signal.getsignal(signal.SIGALRM) if hasattr(signal, "SIGALRM") else None
     if not callable(handler) or handler.__module__ != "pytest_timeout":
@@ -120,9 +128,21 @@ def _timeout_unparks_nobody() -> Generator[None]:
         quiet_handlers.remove(handler)
 
 
+@contextmanager
+def _runner_unparks_no_thread(idents: set[int]) -> Generator[None]:
+    """Make deadlocks detectable in a pytest-xdist worker, whose receiving OS thread runs all the time."""
+    from vthreads._core.os_thread_kinds import quiet_os_threads
+
+    quiet_os_threads.update(idents)
+    try:
+        yield
+    finally:
+        quiet_os_threads.difference_update(idents)
+
+
 @pytest.fixture
 def virtual_clock() -> VirtualClock:
-    """A virtual clock, which `time.monotonic` and the like follow; a marked test that asks for it runs on it."""
+    """A virtual clock, which `time.monotonic` and similar functions follow; a marked test that uses it runs on it."""
     from vthreads.testing import VirtualClock
 
     return VirtualClock(patch_time=True)

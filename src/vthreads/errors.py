@@ -1,7 +1,7 @@
-"""Every exception a user may catch.
+"""All exceptions that a user may catch.
 
-`Cancelled` is a `BaseException`, so that `except Exception` does not swallow a cancellation; everything else is an
-ordinary exception. `Empty` and `Full` are the `queue` module's own.
+`Cancelled` is a `BaseException`, so that `except Exception` does not swallow a cancellation; all others are ordinary
+exceptions. `Empty` and `Full` are those of the `queue` module.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ __all__ = [
 class Cancelled(BaseException):
     """Raised at every checkpoint inside a cancelled scope.
 
-    Let it pass: the scope that was cancelled absorbs it. If it came out of a call, that call did nothing.
+    Do not catch it: the cancelled scope absorbs it. If a call raises it, the call has had no effect.
 
     Attributes:
-        reason: a sentence that says why, or None.
-        source: the object that asked: a scope whose deadline passed, a virtual thread that failed, or None.
-        bytes_sent: how much of its data a cancelled `sendall` had sent; None for every other call.
+        reason: a sentence that explains the cancellation, or None.
+        source: the object that requested it: a scope whose deadline expired, a virtual thread that failed, or None.
+        bytes_sent: number of bytes that a cancelled `sendall` had sent; None for every other call.
     """
 
     def __init__(self, reason: str | None = None, source: Any = None) -> None:
@@ -43,14 +43,14 @@ class Cancelled(BaseException):
 
 
 class Interrupted(Exception):
-    """Raised once, at the current or next checkpoint, by `VirtualThread.interrupt()`. It may be handled."""
+    """Raised once, at the current or next checkpoint, after `VirtualThread.interrupt()`. May be caught."""
 
 
 class GroupClosed(RuntimeError):
-    """The group takes no more threads: it failed, was cancelled, closed or has ended.
+    """The group accepts no more threads: it failed, was cancelled or closed, or has ended.
 
     Attributes:
-        group: the group that refused.
+        group: the group that refused the thread.
     """
 
     def __init__(self, message: str, group: Any = None) -> None:
@@ -59,15 +59,19 @@ class GroupClosed(RuntimeError):
 
 
 class GroupFull(RuntimeError):
-    """A member spawned into a full group whose queue of `max_pending` threads is full as well."""
+    """A member spawned into a full group whose queue of `max_pending` threads is also full."""
 
 
 class ScopeMisuse(RuntimeError):
-    """A scope or group was entered twice, or left in another order than it was entered."""
+    """A scope or group was entered twice, or scopes were left in the wrong order."""
 
 
 class DeadlockError(RuntimeError):
-    """Every virtual thread is parked and nothing is left that could unpark one."""
+    """Threads wait for something that can never happen.
+
+    Raised in the root when all virtual threads are parked and nothing is left that could unpark one. Raised in virtual
+    threads that wait for each other's locks in a circle, even if other threads can still run.
+    """
 
 
 class ChannelClosed(Exception):
@@ -79,4 +83,4 @@ if sys.version_info >= (3, 13):
 else:
 
     class ShutDown(Exception):
-        """A put or get on a queue after its `shutdown()`. From Python 3.13 on this is `queue.ShutDown`."""
+        """Raised by `put` and `get` after the queue's `shutdown()`. From Python 3.13 on this is `queue.ShutDown`."""

@@ -1,4 +1,4 @@
-"""Scopes, shields, cleanup grace and interrupts."""
+"""Scopes: cancellation, deadlines, checkpoints, and what swallows `Cancelled`."""
 
 import gc
 import threading
@@ -12,11 +12,13 @@ import vthreads
 from vthreads import CancelScope, ThreadGroup, checkpoint, fail_after, move_on_after, remaining, shield, sleep
 from vthreads._core.delivery import deferred_delivery
 from vthreads._core.wait_queue import WaitQueue
-from vthreads.errors import Cancelled, Interrupted, ScopeMisuse
+from vthreads.errors import Cancelled, ScopeMisuse
+
+pytestmark = pytest.mark.unpatched
 
 
 def outcome(fn, *args):
-    """What a call came to: its result, or the class of what it raised."""
+    """The outcome of a call: its result, or the class of its exception."""
     try:
         return fn(*args)
     except BaseException as error:
@@ -169,7 +171,7 @@ def test_cancelling_from_another_os_thread_reaches_the_thread_inside(virtual):
             canceller = threading.Thread(target=scope.cancel)
             canceller.start()
             try:
-                vthreads.current_thread().park()
+                vthreads.current_thread()._park()
             finally:
                 canceller.join()
         return scope.cancelled_caught
@@ -232,7 +234,7 @@ def test_a_deadline_that_passes_while_the_thread_runs_is_seen_at_the_next_checkp
     def root():
         with move_on_after(5) as scope:
             clock.advance(6)
-            vthreads.current_thread().check()
+            vthreads.current_thread()._check()
         return scope.cancelled_caught
 
     assert virtual(root) is True
@@ -292,7 +294,7 @@ def test_a_deadline_may_be_set_by_another_os_thread(virtual):
             setter = threading.Thread(target=lambda: setattr(scope, "deadline", 7))
             setter.start()
             try:
-                vthreads.current_thread().park()
+                vthreads.current_thread()._park()
             finally:
                 setter.join()
         return scope.cancelled_caught, vthreads.now()
@@ -438,7 +440,7 @@ def test_a_scope_left_open_by_an_ended_thread_is_closed(virtual):
 
         with ThreadGroup() as g:
             g.spawn(forgetful)
-        return len(vthreads.current_thread().scheduler.timers)
+        return len(vthreads.current_thread()._scheduler.timers)
 
     assert 0 == virtual(root)
 
@@ -467,10 +469,10 @@ def test_after_a_millisecond_any_checkpoint_yields(clock, virtual):
         me = vthreads.current_thread()
         with ThreadGroup() as g:
             g.spawn(lambda: (sleep(0), log.append("other")))
-            me.check()
+            me._check()
             log.append("within the slice")
             clock.advance(0.001)
-            me.check()
+            me._check()
             log.append("after the slice")
         return log
 
@@ -482,7 +484,7 @@ def test_a_cancellation_that_arrives_while_a_checkpoint_yields_is_raised_by_it(c
         with CancelScope() as scope, ThreadGroup() as g:
             g.spawn(lambda: (sleep(0), scope.cancel()))
             clock.advance(0.001)
-            vthreads.current_thread().check()
+            vthreads.current_thread()._check()
             raise AssertionError("not reached")
         return scope.cancelled_caught
 
@@ -516,7 +518,7 @@ def test_a_thread_that_was_unparked_before_it_was_cancelled_succeeds(virtual, or
             me = vthreads.current_thread()
             with CancelScope() as scope:
                 scopes.append(scope)
-                me.check()
+                me._check()
                 queue.add(me)
                 answers.append(queue.park(me))
                 answers.append(outcome(checkpoint))
@@ -538,7 +540,7 @@ def test_a_thread_that_was_cancelled_before_it_was_unparked_has_left_the_queue(v
 
         def waiter():
             me = vthreads.current_thread()
-            me.check()
+            me._check()
             queue.add(me)
             answers.append(outcome(queue.park, me))
 
@@ -564,497 +566,6 @@ def test_deferred_delivery_lets_blocking_calls_finish_in_a_cancelled_scope(virtu
     assert (5.0, Cancelled) == virtual(root)
 
 
-# --- interrupts
-
-
-def test_an_interrupt_is_raised_once_and_may_be_handled(virtual):
-    def root():
-        def child():
-            log = [outcome(sleep, 10)]
-            sleep(1)
-            return log, vthreads.now()
-
-        with ThreadGroup() as g:
-            future = g.spawn(child)
-            assert future.thread.interrupt()
-        return future.result()
-
-    assert ([Interrupted], 1.0) == virtual(root)
-
-
-def test_an_interrupt_that_finds_no_checkpoint_comes_at_the_next_one(virtual):
-    def root():
-        vthreads.current_thread().interrupt(KeyError("mine"))
-        with pytest.raises(KeyError, match="mine"):
-            checkpoint()
-        checkpoint()
-
-    virtual(root)
-
-
-def test_a_pending_cancellation_comes_before_an_interrupt(virtual):
-    def root():
-        me = vthreads.current_thread()
-        with CancelScope() as scope:
-            me.interrupt()
-            scope.cancel()
-            first = outcome(checkpoint)
-        return first, outcome(checkpoint), outcome(checkpoint)
-
-    assert (Cancelled, Interrupted, None) == virtual(root)
-
-
-def test_interrupts_come_in_their_order(virtual):
-    def root():
-        me = vthreads.current_thread()
-        me.interrupt(KeyError)
-        me.interrupt(IndexError)
-        return outcome(checkpoint), outcome(checkpoint), outcome(checkpoint)
-
-    assert (KeyError, IndexError, None) == virtual(root)
-
-
-def test_an_interrupt_passes_a_shield(virtual):
-    def root():
-        vthreads.current_thread().interrupt()
-        with shield(None):
-            return outcome(sleep, 1)
-
-    assert Interrupted is virtual(root)
-
-
-def test_an_interrupt_reaches_cleanup(virtual):
-    def root():
-        log = []
-
-        def child():
-            try:
-                sleep(10)
-            finally:
-                log.append(outcome(sleep, 1))
-
-        with ThreadGroup() as g:
-            future = g.spawn(child)
-            future.cancel()
-            sleep(0)
-            future.thread.interrupt()
-        return log
-
-    assert [Interrupted] == virtual(root)
-
-
-# --- cleanup grace
-
-
-def cleanup_by_finally(seconds):
-    try:
-        sleep(100)
-    finally:
-        sleep(seconds)
-
-
-def cleanup_by_except(seconds):
-    try:
-        sleep(100)
-    except Cancelled:
-        sleep(seconds)
-        raise
-
-
-def cleanup_by_exit(seconds):
-    class Resource:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            sleep(seconds)
-
-    with Resource():
-        sleep(100)
-
-
-def cleanup_by_generator(seconds):
-    def generator():
-        try:
-            yield
-        finally:
-            sleep(seconds)
-
-    resource = generator()
-    next(resource)
-    try:
-        sleep(100)
-    finally:
-        resource.close()
-
-
-def cleanup_behind_another_exception(seconds):
-    try:
-        sleep(100)
-    finally:
-        try:
-            raise KeyError
-        except KeyError:
-            sleep(seconds)
-
-
-CLEANUPS = [
-    cleanup_by_finally,
-    cleanup_by_except,
-    cleanup_by_exit,
-    cleanup_by_generator,
-    cleanup_behind_another_exception,
-]
-
-
-@pytest.mark.parametrize("cleanup", CLEANUPS)
-def test_cleanup_may_block_within_its_grace(virtual, cleanup):
-    def root():
-        with move_on_after(1) as scope:
-            cleanup(1.5)
-        return scope.cancelled_caught, vthreads.now()
-
-    assert (True, 2.5) == virtual(root)
-
-
-@pytest.mark.parametrize("cleanup", CLEANUPS)
-def test_cleanup_that_takes_longer_than_its_grace_is_cancelled(virtual, cleanup):
-    def root():
-        with move_on_after(1) as scope:
-            cleanup(50)
-        return scope.cancelled_caught, vthreads.now()
-
-    assert (True, 3.0) == virtual(root)
-
-
-def test_the_grace_counts_from_the_first_delivery_and_is_not_renewed(virtual):
-    def root():
-        times = []
-        with move_on_after(1):
-            try:
-                sleep(100)
-            finally:
-                try:
-                    sleep(1)
-                    sleep(50)
-                finally:
-                    times.append(vthreads.now())
-                    outcome(sleep, 50)
-                    times.append(vthreads.now())
-        return times
-
-    assert [3.0, 3.0] == virtual(root)
-
-
-def test_the_grace_counts_from_the_delivery_and_not_from_the_cancel(virtual):
-    def root():
-        with CancelScope() as scope:
-            scope.cancel()
-            with shield(10):
-                sleep(5)
-            try:
-                checkpoint()
-            finally:
-                sleep(1.5)
-        return vthreads.now()
-
-    assert 6.5 == virtual(root)
-
-
-def test_the_grace_is_inherited_from_the_enclosing_scope(virtual):
-    def root():
-        with CancelScope(cleanup_grace=7), CancelScope(), move_on_after(1):
-            cleanup_by_finally(50)
-        return vthreads.now()
-
-    assert 8.0 == virtual(root)
-
-
-def test_the_grace_is_inherited_by_the_members_of_a_group(virtual):
-    def root():
-        with move_on_after(1), ThreadGroup(cleanup_grace=7) as g:
-            # The scope that is cancelled is the one outside, with the grace that holds there.
-            future = g.spawn(cleanup_by_finally, 50)
-        outside = vthreads.now()
-        with ThreadGroup(cleanup_grace=7) as g:
-            future = g.spawn(cleanup_by_finally, 50)
-            g.cancel()
-        return outside, vthreads.now() - outside, future.cancelled()
-
-    assert (3.0, 7.0, True) == virtual(root)
-
-
-@pytest.mark.parametrize("cleanup", CLEANUPS)
-def test_without_grace_cleanup_is_cancelled_at_once(virtual, cleanup):
-    def root():
-        with move_on_after(1, cleanup_grace=0):
-            cleanup(1)
-        return vthreads.now()
-
-    assert 1.0 == virtual(root)
-
-
-def test_swallowing_the_cancellation_ends_the_grace(virtual):
-    def root():
-        with move_on_after(1):
-            assert Cancelled is outcome(sleep, 100)
-            sleep(1)
-        return vthreads.now()
-
-    assert 1.0 == virtual(root)
-
-
-def test_a_cancellation_of_another_thread_on_the_exception_chain_is_no_reason_for_grace(virtual):
-    def root():
-        def child(foreign):
-            try:
-                raise foreign
-            except Cancelled:
-                sleep(1)
-
-        with ThreadGroup() as g:
-            with CancelScope() as scope:
-                scope.cancel()
-                try:
-                    checkpoint()
-                except Cancelled as cancelled:
-                    foreign = cancelled
-            future = g.spawn(child, foreign)
-            g.cancel()
-        return future.cancelled(), vthreads.now()
-
-    assert (True, 0.0) == virtual(root)
-
-
-def test_groups_opened_during_the_grace_have_it_until_the_same_instant(virtual):
-    def root():
-        log = []
-
-        def goodbye(seconds):
-            sleep(seconds)
-            log.append((seconds, vthreads.now()))
-
-        with move_on_after(1):
-            try:
-                sleep(100)
-            finally:
-                sleep(0.5)
-                with ThreadGroup() as g:
-                    g.spawn(goodbye, 1)
-                    with ThreadGroup() as nested:
-                        nested.spawn(goodbye, 1.25)
-                        g.spawn(goodbye, 2)
-                        nested.spawn(goodbye, 2)
-        return log, vthreads.now()
-
-    assert ([(1, 2.5), (1.25, 2.75)], 3.0) == virtual(root)
-
-
-def test_the_body_of_a_group_opened_during_the_grace_has_it_too(virtual):
-    def root():
-        with move_on_after(1):
-            try:
-                sleep(100)
-            finally:
-                with ThreadGroup():
-                    sleep(50)
-        return vthreads.now()
-
-    assert 3.0 == virtual(root)
-
-
-def test_an_outer_cancel_that_arrives_during_the_grace_waits_for_its_end(virtual):
-    def root():
-        with move_on_after(1.5) as outer:
-            with move_on_after(1) as inner:
-                cleanup_by_finally(50)
-            return "not reached"
-        return outer.cancelled_caught, inner.cancelled_caught, vthreads.now()
-
-    assert (True, False, 3.0) == virtual(root)
-
-
-def test_a_timeout_within_cleanup_counts(virtual):
-    def root():
-        with move_on_after(1):
-            try:
-                sleep(100)
-            finally:
-                with move_on_after(0.5) as goodbye:
-                    sleep(100)
-                late = vthreads.now()
-        return goodbye.cancelled_caught, late
-
-    assert (True, 1.5) == virtual(root)
-
-
-def test_a_failure_in_a_group_opened_during_the_grace_cancels_its_body(virtual):
-    def root():
-        def failing():
-            sleep(0.5)
-            raise KeyError("goodbye failed")
-
-        with move_on_after(1) as scope:
-            try:
-                sleep(100)
-            finally:
-                with pytest.raises(ExceptionGroup, match="1 failure"):
-                    with ThreadGroup() as g:
-                        g.spawn(failing)
-                        sleep(100)
-                late = vthreads.now()
-        return scope.cancelled_caught, late
-
-    assert (True, 1.5) == virtual(root)
-
-
-def test_a_timeout_of_a_wait_within_cleanup_counts(virtual):
-    def root():
-        with ThreadGroup(on_failure="continue") as g:
-            future = g.spawn(sleep, 10)
-            with move_on_after(1):
-                try:
-                    sleep(100)
-                finally:
-                    assert TimeoutError is outcome(future.result, 0.5)
-                    late = vthreads.now()
-        return late
-
-    assert 1.5 == virtual(root)
-
-
-# --- shields
-
-
-def test_a_shield_defers_the_cancellation_of_enclosing_scopes(virtual):
-    def root():
-        with CancelScope() as scope:
-            scope.cancel()
-            with shield(None):
-                sleep(5)
-                inside = vthreads.now()
-            sleep(1)
-        return inside, vthreads.now()
-
-    assert (5.0, 5.0) == virtual(root)
-
-
-def test_a_bounded_shield_ends_by_itself(virtual):
-    def root():
-        with CancelScope() as scope:
-            scope.cancel()
-            with shield(3):
-                sleep(100)
-        return scope.cancelled_caught, vthreads.now()
-
-    assert (True, 3.0) == virtual(root)
-
-
-def test_a_shield_of_no_seconds_shields_nothing(virtual):
-    def root():
-        with CancelScope() as scope:
-            scope.cancel()
-            with shield(0):
-                return outcome(checkpoint)
-
-    assert Cancelled is virtual(root)
-
-
-def test_a_shield_cancels_nothing_by_itself(virtual):
-    def root():
-        with shield(1) as scope:
-            sleep(5)
-        return scope.cancel_called, vthreads.now()
-
-    assert (False, 5.0) == virtual(root)
-
-
-def test_a_cancel_that_arrives_during_a_shield_waits_for_its_end(virtual):
-    def root():
-        with move_on_after(1), shield(5):
-            sleep(100)
-        return vthreads.now()
-
-    assert 5.0 == virtual(root)
-
-
-def test_remaining_inside_a_shield_ignores_the_deferred_scopes(virtual):
-    def root():
-        with move_on_after(1):
-            with shield(5):
-                seen = [remaining()]
-                with move_on_after(3):
-                    seen.append(remaining())
-                sleep(2)
-                seen.append(remaining())
-            return seen
-
-    assert [inf, 3.0, inf] == virtual(root)
-
-
-def test_a_scope_inside_a_shield_is_cancelled_and_absorbs(virtual):
-    def root():
-        with CancelScope() as outer:
-            outer.cancel()
-            with shield(None):
-                with move_on_after(2) as inner:
-                    sleep(100)
-                sleep(1)
-                inside = vthreads.now()
-        return inner.cancelled_caught, inside
-
-    assert (True, 3.0) == virtual(root)
-
-
-def test_a_shielded_scope_absorbs_its_own_cancellation_in_a_cancelled_scope(virtual):
-    def root():
-        with CancelScope() as outer:
-            outer.cancel()
-            with CancelScope(shield=True) as inner:
-                inner.cancel()
-                sleep(1)
-            return inner.cancelled_caught, outcome(checkpoint)
-
-    assert (True, Cancelled) == virtual(root)
-
-
-def test_groups_opened_inside_a_shield_are_shielded(virtual):
-    def root():
-        with CancelScope() as scope:
-            scope.cancel()
-            with shield(3), ThreadGroup() as g:
-                short, long = g.spawn(sleep, 2), g.spawn(sleep, 100)
-        return short.cancelled(), long.cancelled(), vthreads.now()
-
-    assert (False, True, 3.0) == virtual(root)
-
-
-def test_a_member_of_a_group_outside_is_not_shielded(virtual):
-    def root():
-        with CancelScope() as scope, ThreadGroup() as g:
-            with shield(None):
-                future = g.spawn(sleep, 100)
-                scope.cancel()
-                sleep(1)
-                cancelled = future.cancelled()
-        return cancelled
-
-    assert virtual(root) is True
-
-
-def test_a_shield_may_be_set_and_dropped(virtual):
-    def root():
-        with CancelScope() as outer:
-            outer.cancel()
-            with CancelScope() as inner:
-                inner.shield = True
-                sleep(1)
-                inner.shield = False
-                return vthreads.now(), outcome(sleep, 1)
-
-    assert (1.0, Cancelled) == virtual(root)
-
-
 # --- why
 
 
@@ -1068,8 +579,7 @@ def test_a_deadline_is_the_source_of_its_cancellation(virtual):
 
     source, reason = virtual(root)
     assert source
-    assert "deadline" in reason
-    assert "CancelScope" in reason
+    assert "the block did not end within 1 s" == reason
 
 
 def test_a_failed_sibling_is_the_source_of_the_cancellation(virtual):
@@ -1129,6 +639,7 @@ def swallow(times):
             pass
 
 
+@pytest.mark.usefixtures("collected")
 def test_a_swallowed_cancellation_is_warned_about_once_with_its_place(virtual):
     def root():
         with ThreadGroup() as g:
@@ -1173,6 +684,31 @@ def test_a_loop_that_swallows_cancellation_does_not_starve_the_others(virtual):
     assert [True] == virtual(root)
 
 
+@pytest.mark.parametrize("call", [checkpoint, lambda: sleep(0), lambda: sleep(1), lambda: vthreads.Queue().get()])
+def test_a_loop_over_calls_whose_deadline_has_passed_does_not_starve_the_others(clock, virtual, call):
+    def root():
+        ticks, polls = [], 0
+
+        def ticker():
+            while True:
+                sleep(0.005)
+                ticks.append(vthreads.now())
+
+        with ThreadGroup() as g:
+            g.spawn(ticker)
+            while len(ticks) < 10:
+                with move_on_after(0):
+                    call()
+                polls += 1
+                # As long as a poll takes.
+                clock.advance(0.0001)
+                assert polls < 10_000
+            g.cancel()
+        return ticks[-1]
+
+    assert virtual(root) < 0.1
+
+
 def test_a_shield_that_another_thread_puts_up_after_the_wait_was_withdrawn_is_too_late(virtual):
     inner, seen = [], []
 
@@ -1200,7 +736,7 @@ class Kept:
 
 
 def hold(wait):
-    """Keep an object in a local variable while `wait()` raises, and tell whether it went with the frame."""
+    """Hold an object in a local variable while `wait()` raises, to check whether it is freed with the frame."""
     kept = Kept()
     held.append(weakref.ref(kept))
     wait()

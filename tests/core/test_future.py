@@ -1,4 +1,4 @@
-"""The outcome of a virtual thread, for virtual threads, OS threads and the standard library."""
+"""`Future`: the result of a virtual thread, for virtual threads, OS threads and the standard library."""
 
 import asyncio
 import concurrent.futures
@@ -9,6 +9,8 @@ import pytest
 
 import vthreads
 from vthreads import Future, ThreadGroup, move_on_after, sleep
+
+pytestmark = pytest.mark.unpatched
 
 
 def failing(error=None, after=0):
@@ -219,18 +221,18 @@ def from_an_os_thread(fn):
             box.set_result(fn())
         except BaseException as error:
             box.set_exception(error)
-        me.unpark()
+        me._unpark()
 
     os_thread = threading.Thread(target=outside)
     os_thread.start()
-    me.park()
+    me._park()
     os_thread.join()
     return box.result()
 
 
 def unparked_soon():
     """A thread that ends when an OS thread says so."""
-    return vthreads.current_thread().park()
+    return vthreads.current_thread()._park()
 
 
 def test_an_os_thread_waits_for_a_result(virtual):
@@ -241,7 +243,7 @@ def test_an_os_thread_waits_for_a_result(virtual):
             def outside():
                 with pytest.raises(TimeoutError):
                     future.result(timeout=0.001)
-                future.thread.unpark("value")
+                future.thread._unpark("value")
                 return future.result()
 
             return from_an_os_thread(outside)
@@ -258,7 +260,7 @@ def test_concurrent_futures_wait_takes_it(virtual, return_when):
 
             def outside():
                 for future in futures:
-                    future.thread.unpark()
+                    future.thread._unpark()
                 return concurrent.futures.wait([*futures, ended], timeout=5, return_when=return_when)
 
             return len(from_an_os_thread(outside).done)
@@ -277,7 +279,7 @@ def test_concurrent_futures_as_completed_takes_it(virtual):
                 for future in concurrent.futures.as_completed(futures, timeout=5):
                     done.append(futures.index(future))
                     if len(done) < 3:
-                        futures[2 if len(done) == 1 else 0].thread.unpark()
+                        futures[2 if len(done) == 1 else 0].thread._unpark()
                 return done
 
             return from_an_os_thread(outside)
@@ -291,7 +293,7 @@ def test_a_standard_waiter_hears_of_failures_too(virtual):
             future = g.spawn(lambda: (unparked_soon(), failing()))
 
             def outside():
-                waiting = threading.Timer(0.01, future.thread.unpark)
+                waiting = threading.Timer(0.01, future.thread._unpark)
                 waiting.start()
                 done, _ = concurrent.futures.wait([future], timeout=5, return_when="FIRST_EXCEPTION")
                 waiting.join()
@@ -308,7 +310,7 @@ def test_asyncio_awaits_it(virtual):
             value, error, cancelled = (g.spawn(unparked_soon) for _ in range(3))
 
             async def outside():
-                value.thread.unpark("value")
+                value.thread._unpark("value")
                 error.thread.interrupt(KeyError)
                 cancelled.cancel()
                 wrapped = [asyncio.wrap_future(future) for future in (value, error, cancelled)]

@@ -1,6 +1,5 @@
-"""Groups: who may spawn, what runs when, what comes out of the block."""
+"""`ThreadGroup`: spawning, the end of the block, and control."""
 
-import sys
 import threading
 from contextvars import ContextVar
 
@@ -8,9 +7,10 @@ import pytest
 
 import vthreads
 from vthreads import CancelScope, ThreadGroup, move_on_after, sleep, stopping
-from vthreads._core.originals import allocate_lock, get_ident
-from vthreads._core.semaphore import Semaphore
-from vthreads.errors import Cancelled, GroupClosed, GroupFull, Interrupted, ScopeMisuse
+from vthreads._core.originals import get_ident
+from vthreads.errors import Cancelled, GroupClosed, ScopeMisuse
+
+pytestmark = pytest.mark.unpatched
 
 
 def failing(error, after=0):
@@ -134,11 +134,11 @@ def test_an_os_thread_may_spawn(virtual):
             def outside():
                 futures.append(g.spawn(get_ident))
                 futures[0].result()
-                me.unpark()
+                me._unpark()
 
             os_thread = threading.Thread(target=outside)
             os_thread.start()
-            me.park()
+            me._park()
             os_thread.join()
         return futures[0].result() == get_ident()
 
@@ -149,14 +149,14 @@ def test_an_os_thread_may_spawn_while_the_block_waits_for_its_end(virtual):
     def root():
         futures = []
         with ThreadGroup() as g:
-            keeper = g.spawn(lambda: vthreads.current_thread().park()).thread
+            keeper = g.spawn(lambda: vthreads.current_thread()._park()).thread
 
             def outside():
                 while "LEAVING" not in str(g._phase):
                     pass
                 for number in range(20):
                     futures.append(g.spawn(lambda: (sleep(0), number)[1]))
-                keeper.unpark()
+                keeper._unpark()
 
             os_thread = threading.Thread(target=outside)
             os_thread.start()
@@ -170,7 +170,7 @@ def test_many_os_threads_spawn_at_once(virtual):
     def root():
         done = []
         with ThreadGroup() as g:
-            keeper = g.spawn(lambda: vthreads.current_thread().park()).thread
+            keeper = g.spawn(lambda: vthreads.current_thread()._park()).thread
 
             def outside():
                 for _ in range(200):
@@ -181,7 +181,7 @@ def test_many_os_threads_spawn_at_once(virtual):
             def finish():
                 for os_thread in os_threads:
                     os_thread.join()
-                keeper.unpark()
+                keeper._unpark()
 
             finisher = threading.Thread(target=finish)
             for os_thread in [*os_threads, finisher]:
@@ -375,263 +375,6 @@ def test_a_groups_own_refusal_leaves_the_body_as_it_is(virtual):
     with pytest.raises(GroupClosed):
         virtual(root)
     assert cancelled[0].cancelled()
-
-
-# --- back-pressure
-
-
-def test_the_body_waits_while_the_group_is_full(virtual):
-    def root():
-        log = []
-        with ThreadGroup(max_concurrency=2) as g:
-            for _ in range(5):
-                g.spawn(sleep, 1)
-                log.append(vthreads.now())
-        return log, vthreads.now()
-
-    assert ([0, 0, 1, 1, 2], 3.0) == virtual(root)
-
-
-def test_a_stranger_waits_while_the_group_is_full(virtual):
-    def root():
-        def stranger():
-            g.spawn(sleep, 1)
-            return vthreads.now()
-
-        with ThreadGroup() as others, ThreadGroup(max_concurrency=1) as g:
-            g.spawn(sleep, 3)
-            future = others.spawn(stranger)
-        return future.result()
-
-    assert 3.0 == virtual(root)
-
-
-def test_after_the_wait_the_child_starts_before_spawn_returns(virtual, order):
-    def root():
-        log = []
-        with ThreadGroup(max_concurrency=1) as g:
-            g.spawn(sleep, 1)
-            g.spawn(lambda: (log.append("child"), sleep(1)))
-            log.append("body")
-        return log
-
-    assert ["child", "body"] == virtual(root, order=order)
-
-
-def test_the_wait_of_a_spawner_can_be_cancelled(virtual):
-    def root():
-        started = []
-        with ThreadGroup(max_concurrency=1) as g:
-            g.spawn(sleep, 5)
-            with move_on_after(1) as scope:
-                g.spawn(started.append, 1)
-            given_up = vthreads.now()
-        return scope.cancelled_caught, given_up, started, g._permits.statistics().value
-
-    assert (True, 1.0, [], 1) == virtual(root)
-
-
-def test_a_spawner_that_waited_for_a_group_that_failed_meanwhile_is_refused(virtual):
-    def root():
-        def stranger():
-            return outcome(g.spawn, sleep, 1)
-
-        with ThreadGroup() as others:
-            with pytest.raises(ExceptionGroup):
-                with ThreadGroup(max_concurrency=1) as g:
-                    g.spawn(failing, KeyError(), 1)
-                    future = others.spawn(stranger)
-        return future.result(), g._permits.statistics().value
-
-    assert (GroupClosed, 1) == virtual(root)
-
-
-def test_a_full_group_is_never_fuller_than_allowed(virtual, order):
-    def root():
-        running, most = 0, 0
-
-        def child():
-            nonlocal running, most
-            running += 1
-            most = max(most, running)
-            sleep(1)
-            if vthreads.now() < 5:
-                g.spawn(child)
-            running -= 1
-
-        with ThreadGroup(max_concurrency=3) as g:
-            for _ in range(10):
-                g.spawn(child)
-        return most
-
-    assert 3 == virtual(root, order=order)
-
-
-def test_members_never_wait_to_spawn(virtual):
-    def root():
-        def member():
-            for _ in range(3):
-                futures.append(g.spawn(sleep, 1))
-            return vthreads.now()
-
-        futures = []
-        with ThreadGroup(max_concurrency=1) as g:
-            at_once = g.spawn(member)
-        return at_once.result(), vthreads.now(), [future.done() for future in futures]
-
-    assert (0.0, 3.0, [True] * 3) == virtual(root)
-
-
-def test_threads_of_nested_groups_never_wait_to_spawn(virtual):
-    def root():
-        def nested():
-            g.spawn(sleep, 1)
-            return vthreads.now()
-
-        def member():
-            with ThreadGroup() as inner:
-                return inner.spawn(nested).result()
-
-        with ThreadGroup(max_concurrency=1) as g:
-            return g.spawn(member).result()
-
-    assert 0.0 == virtual(root)
-
-
-def test_queued_children_start_in_their_order(virtual):
-    def root():
-        log = []
-
-        def member():
-            for name in "abc":
-                g.spawn(lambda name: (log.append((name, vthreads.now())), sleep(1)), name)
-
-        with ThreadGroup(max_concurrency=1) as g:
-            g.spawn(member)
-        return log
-
-    assert [("a", 0.0), ("b", 1.0), ("c", 2.0)] == virtual(root)
-
-
-def test_no_more_children_are_queued_than_max_pending(virtual):
-    def root():
-        started = []
-
-        def member():
-            g.spawn(started.append, 1)
-            g.spawn(started.append, 2)
-            with pytest.raises(GroupFull, match="max_pending"):
-                g.spawn(started.append, 3)
-
-        with ThreadGroup(max_concurrency=1, max_pending=2) as g:
-            g.spawn(member)
-        return started
-
-    assert [1, 2] == virtual(root)
-
-
-def test_try_spawn_does_not_wait(virtual):
-    def root():
-        with ThreadGroup(max_concurrency=1) as g:
-            first = g.try_spawn(sleep, 1)
-            second = g.try_spawn(sleep, 1)
-            sleep(2)
-            third = g.try_spawn(sleep, 1)
-        return first is None, second is None, third is None, vthreads.now()
-
-    assert (False, True, False, 3.0) == virtual(root)
-
-
-def test_groups_may_share_a_semaphore(virtual):
-    def root():
-        permits = Semaphore(2)
-
-        def work():
-            for _ in range(2):
-                with ThreadGroup(max_concurrency=permits) as g:
-                    for _ in range(2):
-                        g.spawn(sleep, 1)
-
-        with ThreadGroup() as outer:
-            outer.spawn(work)
-            outer.spawn(work)
-        return vthreads.now(), permits.statistics().value
-
-    assert (4.0, 2) == virtual(root)
-
-
-def test_a_queued_thread_that_is_cancelled_never_runs(virtual):
-    def root():
-        started = []
-
-        def member():
-            future = g.spawn(started.append, 1)
-            future.cancel()
-            sleep(1)
-            return future
-
-        with ThreadGroup(max_concurrency=1) as g:
-            future = g.spawn(member).result()
-        return started, future.cancelled(), g._permits.statistics().value
-
-    assert ([], True, 1) == virtual(root)
-
-
-def test_queued_threads_of_a_cancelled_group_never_run(virtual):
-    def root():
-        started = []
-
-        def member():
-            for _ in range(5):
-                g.spawn(started.append, 1)
-            sleep(1)
-
-        with ThreadGroup(max_concurrency=1) as g:
-            g.spawn(member)
-            g.cancel()
-        return started, len(g), g._permits.statistics()
-
-    started, members, permits = virtual(root)
-    assert ([], 0, 1, 0) == (started, members, permits.value, permits.waiting)
-
-
-def test_a_thread_spawned_by_an_os_thread_and_cancelled_before_its_first_run_never_runs(virtual):
-    def root():
-        started = []
-        with ThreadGroup() as g:
-            futures = []
-
-            def outside():
-                futures.append(g.spawn(started.append, 1))
-                futures[0].cancel()
-                done.release()
-
-            done = allocate_lock()
-            done.acquire()
-            os_thread = threading.Thread(target=outside)
-            os_thread.start()
-            # Blocks the whole carrier, patched or not.
-            done.acquire()
-        os_thread.join()
-        return started, futures[0].cancelled()
-
-    assert ([], True) == virtual(root)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"max_concurrency": 0},
-        {"max_concurrency": -1},
-        {"max_pending": -1},
-        {"on_failure": "ignore"},
-        {"errors": "none"},
-        {"cleanup_grace": float("nan")},
-    ],
-)
-def test_arguments_out_of_their_range_are_refused(wrong):
-    with pytest.raises(ValueError, match=next(iter(wrong))):
-        ThreadGroup(**wrong)
 
 
 # --- the end of the block
@@ -905,129 +648,6 @@ def test_groups_are_left_in_the_reverse_order_and_no_thread_outlives_its_own(vir
     assert [True, True] == virtual(root)
 
 
-# --- errors="first"
-
-
-def test_the_first_failure_itself_with_the_others_suppressed(virtual):
-    first, second = KeyError("first"), IndexError("second")
-
-    def root():
-        def fails_in_cleanup():
-            try:
-                sleep(60)
-            finally:
-                raise second
-
-        with ThreadGroup("g", errors="first") as g:
-            g.spawn(fails_in_cleanup)
-            g.spawn(failing, first, 1)
-
-    with pytest.raises(KeyError) as caught:
-        virtual(root)
-    assert first is caught.value
-    assert (second,) == caught.value.suppressed
-    assert any("also failed" in note and "IndexError: second" in note for note in caught.value.__notes__)
-
-
-def test_a_single_failure_has_nothing_suppressed(virtual):
-    def root():
-        with ThreadGroup(errors="first") as g:
-            g.spawn(failing, KeyError())
-
-    with pytest.raises(KeyError) as caught:
-        virtual(root)
-    assert () == caught.value.suppressed
-
-
-def test_the_failure_of_the_body_may_be_the_first(virtual):
-    def root():
-        with ThreadGroup(errors="first"):
-            raise KeyError("body")
-
-    with pytest.raises(KeyError, match="body"):
-        virtual(root)
-
-
-def test_the_first_failure_keeps_what_it_came_from(virtual):
-    def root():
-        def child():
-            sleep(1)
-            try:
-                raise KeyError
-            except KeyError:
-                raise IndexError  # noqa: B904 - the implicit context is what is tested
-
-        with ThreadGroup(errors="first") as g:
-            g.spawn(child)
-            sleep(60)
-
-    with pytest.raises(IndexError) as caught:
-        virtual(root)
-    assert isinstance(caught.value.__context__, KeyError)
-
-
-# --- on_failure="continue"
-
-
-def test_failures_are_independent(virtual):
-    def root():
-        with ThreadGroup(on_failure="continue") as g:
-            future = g.spawn(sleep, 60)
-            futures.append(future)
-            g.spawn(failing, KeyError(), 1)
-            g.spawn(failing, IndexError(), 2)
-            raise ValueError("body")
-
-    futures = []
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(root)
-    assert ["IndexError", "KeyError", "ValueError"] == failures_of(caught)
-    assert not futures[0].cancelled()
-
-
-def test_failures_that_somebody_took_are_not_raised_again(virtual):
-    def root():
-        with ThreadGroup(on_failure="continue") as g:
-            by_result, by_exception = g.spawn(failing, KeyError()), g.spawn(failing, KeyError())
-            assert KeyError is outcome(by_result.result)
-            by_exception.exception()
-            g.spawn(failing, IndexError(), 1)
-
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(root)
-    assert ["IndexError"] == failures_of(caught)
-
-
-def test_a_failure_that_is_taken_before_it_happened_counts_as_taken(virtual):
-    def root():
-        with ThreadGroup(on_failure="continue") as g:
-            future = g.spawn(failing, KeyError(), 1)
-            g.spawn(lambda: outcome(future.result))
-        return "ended"
-
-    assert "ended" == virtual(root)
-
-
-def test_a_failed_wait_for_a_failure_does_not_take_it(virtual):
-    def root():
-        with ThreadGroup(on_failure="continue") as g:
-            future = g.spawn(failing, KeyError(), 5)
-            assert TimeoutError is outcome(future.result, 1)
-
-    with pytest.raises(ExceptionGroup) as caught:
-        virtual(root)
-    assert ["KeyError"] == failures_of(caught)
-
-
-def test_after_a_failure_the_group_still_takes_threads(virtual):
-    def root():
-        with ThreadGroup(on_failure="continue") as g:
-            g.spawn(failing, KeyError()).exception()
-            return g.spawn(lambda: "value").result()
-
-    assert "value" == virtual(root)
-
-
 # --- control
 
 
@@ -1061,7 +681,7 @@ def test_cancelling_a_group_reaches_nested_groups(virtual):
 def test_a_group_cancelled_from_an_os_thread_ends(virtual):
     def root():
         with ThreadGroup() as g:
-            g.spawn(lambda: vthreads.current_thread().park())
+            g.spawn(lambda: vthreads.current_thread()._park())
             os_thread = threading.Thread(target=g.cancel)
             os_thread.start()
         os_thread.join()
@@ -1121,7 +741,7 @@ def test_nobody_is_stopping_outside_of_a_group(virtual):
     assert stopping() is False
 
 
-# --- looking at it
+# --- inspection
 
 
 def test_as_completed_yields_each_member_once_as_they_end(virtual):
@@ -1217,87 +837,3 @@ def test_the_repr_tells_name_state_and_counts(virtual):
 
 def test_groups_without_a_name_get_one_each():
     assert ThreadGroup().name != ThreadGroup().name
-
-
-# --- the background group
-
-
-def test_a_background_failure_is_reported_once_with_its_spawn_site(virtual, monkeypatch):
-    reported = []
-    monkeypatch.setattr(threading, "excepthook", reported.append)
-
-    def root():
-        future = ThreadGroup.current.spawn(failing, KeyError("broken"), 1)
-        other = ThreadGroup.current.spawn(sleep, 5)
-        sleep(2)
-        at_once = len(reported)
-        return at_once, future, other
-
-    at_once, future, other = virtual(root)
-    assert 1 == at_once == len(reported)
-    assert future.thread is reported[0].thread
-    assert future.exception(0) is reported[0].exc_value
-    assert "group 'background', spawned at" in future.exception(0).__notes__[0]
-    assert not other.cancelled()
-
-
-def test_a_hook_that_fails_is_reported_itself(virtual, monkeypatch):
-    reported = []
-
-    def bad_hook(args):
-        raise IndexError("hook")
-
-    monkeypatch.setattr(threading, "excepthook", bad_hook)
-    monkeypatch.setattr(sys, "excepthook", lambda *details: reported.append(details[0]))
-    virtual(lambda: ThreadGroup.current.spawn(failing, KeyError()))
-    assert [IndexError] == reported
-
-
-def test_the_background_group_has_no_block(virtual):
-    def root():
-        with pytest.raises(GroupClosed, match="belongs to the runtime"):
-            ThreadGroup.current.__enter__()
-
-    virtual(root)
-
-
-def test_background_threads_are_not_cancelled_with_the_scope_that_spawned_them(virtual):
-    def root():
-        with move_on_after(1):
-            background = vthreads.current_thread().scheduler.background
-            future = background.spawn(sleep, 5)
-            sleep(60)
-        future.result()
-        return future.cancelled(), vthreads.now()
-
-    assert (False, 5.0) == virtual(root)
-
-
-def test_interrupted_is_an_ordinary_exception():
-    assert issubclass(Interrupted, Exception)
-    assert not issubclass(Cancelled, Exception)
-
-
-def test_a_generator_that_is_closed_inside_the_block_cancels_the_members_and_closes(virtual):
-    ended = []
-
-    def member():
-        try:
-            vthreads.sleep(60)
-        finally:
-            ended.append(vthreads.now())
-
-    def numbers():
-        with ThreadGroup() as group:
-            group.spawn(member)
-            yield 1
-
-    def root():
-        generator = numbers()
-        next(generator)
-        generator.close()
-        with pytest.raises(StopIteration):
-            next(generator)
-
-    virtual(root)
-    assert [0.0] == ended

@@ -1,4 +1,4 @@
-"""Starting and ending of runtimes."""
+"""Start and end of runtimes."""
 
 import threading
 
@@ -6,15 +6,19 @@ import pytest
 
 import vthreads
 from vthreads import Future, ThreadGroup, sleep
-from vthreads._core import runtime
+from vthreads._core import carrier
+from vthreads._core.current import on_carrier
 from vthreads._core.originals import get_ident
+from vthreads._core.participants import Participant
 from vthreads._core.semaphore import Semaphore
 from vthreads.errors import DeadlockError
 from vthreads.testing import VirtualClock
 
+pytestmark = pytest.mark.unpatched
+
 
 def in_os_thread(fn, *args):
-    """The result of `fn(*args)` in an OS thread of its own."""
+    """The result of `fn(*args)` in a new OS thread."""
     box = []
 
     def call():
@@ -106,7 +110,7 @@ def test_an_unknown_number_of_carriers_is_refused():
         vthreads.run(lambda: None, carriers=0)
 
 
-@pytest.mark.timeout(0)  # the handler by which a timeout is told could still unpark somebody
+@pytest.mark.timeout(0)  # the signal handler of pytest-timeout counts as something that could unpark a thread
 def test_when_all_are_parked_for_ever_the_root_is_told_who_waits(virtual):
     def root():
         def waiting_for_nothing():
@@ -143,14 +147,35 @@ def test_each_virtual_thread_is_its_own_current_thread(virtual):
     assert [True] * 3 == virtual(root)
 
 
+# --- a start that fails
+
+
+@pytest.mark.parametrize("start", [vthreads.current_thread, lambda: vthreads.run(int)], ids=["first use", "run"])
+def test_a_start_that_fails_leaves_an_ordinary_os_thread(start, monkeypatch):
+    calls = []
+
+    def fail(scheduler, patch):
+        raise ValueError("VTHREADS_STALLS='never'")
+
+    participant = Participant(started=fail, stopping=lambda scheduler: calls.append(scheduler.ident))
+    monkeypatch.setattr(carrier, "participants", lambda: iter([participant]))
+
+    def outside():
+        with pytest.raises(ValueError, match="never"):
+            start()
+        return on_carrier(), get_ident()
+
+    is_carrier, ident = in_os_thread(outside)
+    assert (False, [ident]) == (is_carrier, calls)
+
+
 # --- lazy start
 
 
 @pytest.fixture
 def unpatched(monkeypatch):
     """A carrier that starts by itself leaves the standard library as it is, as `run(patch=False)` does."""
-    monkeypatch.setattr(runtime, "start_hooks", [])
-    monkeypatch.setattr(runtime, "stop_hooks", [])
+    monkeypatch.setattr(carrier, "participants", lambda: iter(()))
 
 
 @pytest.mark.usefixtures("unpatched")
@@ -228,14 +253,14 @@ def test_two_runtimes_share_a_group_and_its_futures():
         try:
             return vthreads.run(root, patch=False)
         finally:
-            keepers[0].unpark()
+            keepers[0]._unpark()
 
     shared, keepers, results = [], [], []
 
     def first():
         with ThreadGroup() as g:
             shared.append(g)
-            keepers.append(g.spawn(lambda: vthreads.current_thread().park()).thread)
+            keepers.append(g.spawn(lambda: vthreads.current_thread()._park()).thread)
             entered.set()
 
     os_thread = threading.Thread(target=lambda: results.append(second()))
@@ -252,7 +277,7 @@ def test_a_runtime_cancels_the_threads_of_another():
 
     def first():
         with ThreadGroup() as g:
-            futures.append(g.spawn(lambda: vthreads.current_thread().park()))
+            futures.append(g.spawn(lambda: vthreads.current_thread()._park()))
             started.set()
         return futures[0].cancelled()
 
@@ -280,7 +305,7 @@ def test_back_pressure_holds_between_runtimes():
     def first():
         with ThreadGroup(max_concurrency=2) as g:
             shared.append(g)
-            keeper = ThreadGroup.current.spawn(lambda: vthreads.current_thread().park())
+            keeper = ThreadGroup.current.spawn(lambda: vthreads.current_thread()._park())
             keepers.append(keeper.thread)
             entered.set()
 
@@ -301,7 +326,7 @@ def test_back_pressure_holds_between_runtimes():
                     here.spawn(lambda: [shared[0].spawn(child) for _ in range(10)])
 
         vthreads.run(root, patch=False)
-        keepers[0].unpark()
+        keepers[0]._unpark()
 
     shared, keepers = [], []
     os_thread = threading.Thread(target=second)

@@ -1,4 +1,4 @@
-"""What a virtual thread tells and takes."""
+"""Attributes and methods of a virtual thread."""
 
 import threading
 from contextvars import ContextVar
@@ -9,6 +9,8 @@ import vthreads
 from vthreads import ThreadGroup, VirtualThread, sleep
 from vthreads._core.engine import State
 from vthreads.errors import Cancelled, Interrupted
+
+pytestmark = pytest.mark.unpatched
 
 
 def test_a_virtual_thread_is_a_threading_thread(virtual):
@@ -24,13 +26,14 @@ def test_a_virtual_thread_is_a_threading_thread(virtual):
 def test_a_thread_has_a_name_that_can_be_set(virtual):
     def root():
         with ThreadGroup() as g:
-            thread = g.spawn(sleep, 1).thread
-            given = thread.name
-            thread.name = "worker"
-            return given, thread.name, thread.ident
+            first, second = (g.spawn(sleep, 1).thread for _ in range(2))
+            given = first.name, second.name
+            first.name = "worker"
+            return given, first.name
 
-    given, name, ident = virtual(root)
-    assert f"virtual-{ident}" == given
+    given, name = virtual(root)
+    number = int(given[0].removeprefix("virtual-"))
+    assert (f"virtual-{number}", f"virtual-{number + 1}") == given
     assert "worker" == name
 
 
@@ -57,12 +60,14 @@ def test_a_thread_runs_in_a_copy_of_its_spawners_context(virtual):
         def child():
             seen = var.get()
             var.set("child's")
+            sleep(1)
             return seen
 
         var.set("root's")
         with ThreadGroup() as g:
             future = g.spawn(child)
-        return future.result(), future.thread.context[var], var.get()
+            childs = future.thread.context[var]
+        return future.result(), childs, var.get()
 
     assert ("root's", "child's", "root's") == virtual(root)
 
@@ -209,19 +214,19 @@ def test_an_os_thread_may_join_a_virtual_thread(virtual):
     def root():
         with ThreadGroup() as g:
             me, log = vthreads.current_thread(), []
-            thread = g.spawn(lambda: vthreads.current_thread().park()).thread
+            thread = g.spawn(lambda: vthreads.current_thread()._park()).thread
 
             def outside():
                 thread.join(0.001)
                 log.append(thread.is_alive())
-                thread.unpark()
+                thread._unpark()
                 thread.join()
                 log.append(thread.is_alive())
-                me.unpark()
+                me._unpark()
 
             os_thread = threading.Thread(target=outside)
             os_thread.start()
-            me.park()
+            me._park()
             os_thread.join()
             return log
 
@@ -296,7 +301,7 @@ def test_an_interrupt_comes_from_any_os_thread(virtual):
         interrupter = threading.Thread(target=vthreads.current_thread().interrupt)
         interrupter.start()
         with pytest.raises(Interrupted):
-            vthreads.current_thread().park()
+            vthreads.current_thread()._park()
         interrupter.join()
 
     virtual(root)

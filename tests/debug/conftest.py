@@ -1,4 +1,4 @@
-"""Programs in processes of their own, and what another process is told of them."""
+"""Programs in separate processes, and the answers that another process gets about them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 
 class Program:
-    """A script that runs in a process of its own, and prints a line when there is something to look at."""
+    """A script that runs in a separate process, and prints a line when there is something to inspect."""
 
     def __init__(self, script, directory, environment):
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", "XDG_RUNTIME_DIR": str(directory), **environment}
@@ -46,19 +46,19 @@ class Program:
             check=False,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=200,
             env=self.environment,
         )
 
     def finish(self, line=""):
         """Let it read a line, and wait for its end: status, and the rest of its output and errors."""
-        out, err = self.process.communicate(line + "\n", timeout=30)
+        out, err = self.process.communicate(line + "\n", timeout=200)
         return self.process.returncode, out, err
 
 
 @pytest.fixture(scope="session")
 def dump_schema():
-    """What the JSON of a dump has to be."""
+    """The expected JSON of a dump."""
     schema = Path(__file__).parents[2] / "docs" / "reference" / "dump.schema.json"
     return Draft202012Validator(json.loads(schema.read_text()))
 

@@ -1,4 +1,4 @@
-"""What `dump` tells of the threads of this process, as data and as text."""
+"""`dump` of the threads of this process, as data and as text."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from jsonschema import Draft202012Validator
 
 import vthreads
 from vthreads import CancelScope, ThreadGroup, dump, fail_after, move_on_after, offload, shield, sleep
+from vthreads.debug import snapshot
+from vthreads.debug._text import render
+from vthreads.debug._waits import KINDS
+
+pytestmark = pytest.mark.unpatched
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "dump.schema.json"
 VALIDATOR = Draft202012Validator(json.loads(SCHEMA.read_text()))
@@ -46,7 +51,7 @@ def let_park(thread):
 
 
 def wait_of(spawn_it, run=True):
-    """What the thread that `spawn_it(group)` starts waits for."""
+    """The wait of the thread that `spawn_it(group)` starts."""
     with ThreadGroup() as group:
         thread = spawn_it(group).thread
         thread.name = "waiter"
@@ -185,6 +190,32 @@ def test_the_kind_of_object_is_told(virtual, kind):
     assert kind.removeprefix("standard ") == virtual(root, patch=True)["kind"]
 
 
+def keys_in(schema):
+    """All keys of objects that the schema describes."""
+    if isinstance(schema, list):
+        return {key for part in schema for key in keys_in(part)}
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("properties", {})
+    return {*own, *(key for part in schema.values() for key in keys_in(part))}
+
+
+def test_the_page_names_keys_of_the_schema():
+    rows = re.findall(r"^\| (`.*?) \|", SCHEMA.with_name("dump.md").read_text(), re.M)
+    named = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert set() == named - keys_in(json.loads(SCHEMA.read_text())), (
+        "docs/reference/dump.md names keys that do not exist"
+    )
+
+
+def test_the_schema_and_its_page_list_every_kind_of_wait():
+    kinds = {"timer", "descriptor", "permit", "park", *(kind for kind, _ in KINDS)}
+    [row] = re.findall(r"^\| `kind` \| (`\"timer.*) \|$", SCHEMA.with_name("dump.md").read_text(), re.M)
+    in_schema = json.loads(SCHEMA.read_text())["$defs"]["wait"]["properties"]["kind"]["enum"]
+    assert kinds == set(in_schema), "list each kind of KINDS in docs/reference/dump.schema.json"
+    assert kinds == set(re.findall(r'`"(\w+)"`', row)), "list each kind of KINDS in docs/reference/dump.md"
+
+
 def wait_in(condition):
     with condition:
         condition.wait(7)
@@ -320,10 +351,10 @@ def test_an_offloaded_call_is_named_and_an_abandoned_one_stays():
     waiting, calls, text = vthreads.run(root, patch=False)
     assert ("offload", True) == (waiting["kind"], waiting["function"].endswith("hold"))
     assert [True] == [call["abandoned"] for call in calls]
-    assert "abandoned: nobody waits for it any more" in text
+    assert "abandoned: no thread waits for it any more" in text
 
 
-# --- who holds a lock
+# --- the holder of a lock
 
 
 def take_and_keep(lock):
@@ -426,13 +457,14 @@ def test_who_has_left_the_block_or_only_enters_it_holds_nothing(virtual):
     assert (None, "enters", None) == virtual(root)
 
 
-def test_a_circle_of_locks_is_told_in_the_text(virtual):
-    def take_both(first, second):
-        with first:
-            sleep(1)
-            with second:
-                pass
+def take_both(first, second):
+    with first:
+        sleep(1)
+        with second:
+            pass
 
+
+def test_a_circle_of_locks_is_told_in_the_text(virtual):
     def root():
         a, b = vthreads.Lock(), threading.Lock()
         with ThreadGroup() as group:
@@ -447,6 +479,42 @@ def test_a_circle_of_locks_is_told_in_the_text(virtual):
     circle = text[text.index("DEADLOCK") :].splitlines()[1:3]
     assert ["'one'", "'two'"] == sorted(line.split()[0] for line in circle)
     assert all(re.search(r"waits for .*, held by '(one|two)' in .*take_both at ", line) for line in circle)
+
+
+def test_a_circle_is_told_although_one_of_it_is_like_a_thread_that_is_not(virtual):
+    def root():
+        a, b, c = vthreads.Lock(), vthreads.Lock(), vthreads.Lock()
+        with ThreadGroup() as group:
+            for name, first, second in (("aside", c, a), ("one", b, a), ("two", a, b)):
+                group.spawn(take_both, first, second).thread.name = name
+            sleep(2)
+            text, circle = dump(), here(look())["circle"]
+            group.cancel()
+        return text, circle
+
+    text, circle = virtual(root)
+    assert "and 1 more like it, 'one'" in text
+    assert ["'one'", "'two'"] == sorted(line.split()[0] for line in text[text.index("DEADLOCK") :].splitlines()[1:3])
+    assert ["one", "two"] == sorted(thread["name"] for thread in circle)
+
+
+def test_every_thread_that_waits_for_an_rlock_names_its_owner(virtual):
+    def take(lock):
+        with lock:
+            sleep(10)
+
+    def root():
+        lock = threading.RLock()
+        with ThreadGroup() as group:
+            group.spawn(take, lock).thread.name = "owner"
+            for _ in range(3):
+                group.spawn(take, lock)
+            sleep(1)
+            waits = [node["waits_for"] for node in here(look())["tree"] if node["type"] == "thread"]
+            group.cancel()
+        return [wait["owner"]["name"] for wait in waits if wait is not None and wait["kind"] == "lock"]
+
+    assert ["owner"] * 3 == virtual(root, patch=True)
 
 
 # --- as text
@@ -471,6 +539,52 @@ def test_the_text_shows_like_threads_once(virtual):
     assert "and 999 more like it, 'member-1' to 'member-999', parked for up to 999 ms" in text
 
 
+def spawned(count, root):
+    """What `root()` returns beside `count` members of a group that sleep."""
+
+    def body():
+        with ThreadGroup("crowd") as group:
+            for number in range(count):
+                group.spawn(sleep, 60 + number).thread.name = f"member-{number}"
+            sleep(1)
+            found = root()
+            group.cancel()
+        return found
+
+    return body
+
+
+def test_the_data_has_each_thread_and_the_text_of_it_shows_like_ones_once(virtual):
+    data = virtual(spawned(5, look))
+    members = [node for node in here(data)["tree"] if node["name"].startswith("member")]
+    assert [f"member-{number}" for number in range(5)] == [node["name"] for node in members]
+    assert "and 4 more like it, 'member-1' to 'member-4', parked for up to 1.0 s" in render(data)
+
+
+def test_folded_data_counts_what_is_left_out_of_it(virtual):
+    tree = here(virtual(spawned(5, partial(snapshot, fold=True))))["tree"]
+    assert ["MainThread", "crowd", "member-0"] == [node["name"] for node in tree]
+    assert {"count": 4, "first": "member-1", "last": "member-4", "parked_for": 1.0} == tree[2]["more"]
+
+
+def test_a_limit_counts_the_threads_beyond_it(virtual):
+    carrier = here(virtual(spawned(5, partial(look, limit=4))))
+    assert ["MainThread", "crowd", "member-0", "member-1"] == [node["name"] for node in carrier["tree"]]
+    assert (3, 5) == (carrier["left_out"], carrier["threads"]["parked"])
+
+
+def test_a_limit_of_the_text_counts_like_threads_as_one(virtual):
+    within, beyond = virtual(spawned(5, lambda: (dump(limit=3), dump(limit=2))))
+    assert "and 4 more like it" in within
+    assert "beyond the limit" not in within
+    assert "and 5 threads beyond the limit" in beyond
+
+
+def test_a_limit_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="limit must be 1 or more, or None for all, got 0"):
+        dump(limit=0)
+
+
 def test_the_text_can_leave_the_stacks_out(virtual):
     assert "File" in virtual(dump)
     assert "File" not in virtual(partial(dump, stacks=False))
@@ -482,7 +596,7 @@ def test_without_a_carrier_there_is_little_to_tell():
 
 
 def test_another_format_is_refused():
-    with pytest.raises(ValueError, match='format=\'xml\': choose "text" or "json"'):
+    with pytest.raises(ValueError, match='format=\'xml\': pass "text" or "json"'):
         dump("xml")
 
 
@@ -490,7 +604,7 @@ def test_another_format_is_refused():
 
 
 def dump_on_os_thread(**options):
-    """What a plain OS thread is told."""
+    """Return the dump that a plain OS thread gets."""
     answers = []
     os_thread = threading.Thread(target=lambda: answers.append(look(**options)), name="asks")
     os_thread.start()

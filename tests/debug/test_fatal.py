@@ -1,4 +1,4 @@
-"""The virtual threads on stderr when the process dies, each time in a process of its own."""
+"""The dump on stderr at a fatal error; each case in a separate process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import signal
 
 import pytest
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.unpatched]
 
 DIES = """
 import ctypes, os, resource, signal, sys, threading, time
 import vthreads.debug
 from vthreads import Queue, ThreadGroup, run, sleep
-from vthreads.debug import fatal
+from vthreads.debug import _fatal as fatal
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 def die():
@@ -60,7 +60,7 @@ def test_the_environment_can_ask_for_it(start):
     )
     status, _, err = program.finish()
     assert -signal.SIGSEGV == status
-    assert "thread 'bystander', sleep, " in err.partition("vthreads: the process dies of a fatal error")[2]
+    assert "thread 'bystander', sleep, " in err.partition("vthreads: a fatal error ends this process")[2]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -68,7 +68,7 @@ def test_the_running_thread_and_the_others_are_written_and_the_signal_ends_the_p
     how, signalnum = WAYS[way]
     status, out, err = death(start, how)
     assert (-signalnum, "") == (status, out)
-    safe, _, dump = err.partition("vthreads: the process dies of a fatal error")
+    safe, _, dump = err.partition("vthreads: a fatal error ends this process")
     # From C: the stack of the virtual thread that ran, as that of its OS thread.
     assert "most recent call first" in safe
     assert "in die" in safe
@@ -80,7 +80,7 @@ def test_the_running_thread_and_the_others_are_written_and_the_signal_ends_the_p
 @pytest.mark.parametrize(
     ("trouble", "told"),
     [
-        ("fatal.dump = None", "the virtual threads could not be looked at: TypeError"),
+        ("fatal.dump = None", "the virtual threads could not be read: TypeError"),
         ("fatal.PATIENCE = 0.1; fatal.dump = lambda **_: time.sleep(60)", "most recent call first"),
     ],
     ids=["fails", "hangs"],
@@ -96,7 +96,7 @@ def test_being_prepared_does_not_hide_a_deadlock_nor_keep_the_process(start):
     status, _, err = death(start, "return")
     assert 1 == status
     assert "DeadlockError" in err
-    assert "dies of a fatal error" not in err
+    assert "a fatal error ends" not in err
 
 
 def test_the_child_of_a_fork_is_prepared_as_well(start):
@@ -106,4 +106,4 @@ def test_the_child_of_a_fork_is_prepared_as_well(start):
         "import warnings; warnings.simplefilter('ignore', DeprecationWarning)",
     )
     assert (0, f"{signal.SIGSEGV:d}\n") == (status, out)
-    assert "vthreads: the process dies of a fatal error" in err
+    assert "vthreads: a fatal error ends this process" in err

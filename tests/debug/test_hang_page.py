@@ -1,4 +1,4 @@
-"""The page "Debug a hang": its program hangs as described, twice, and no more once it is mended as described."""
+"""The page "Debug a hang": its program has both faults as described, and none after the fixes shown."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vthreads.debug.asking import ask_process
-from vthreads.debug.text import render
+from vthreads.debug._client import ask_process
+from vthreads.debug._text import render
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.unpatched]
 
 PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "debug-a-hang.md").read_text()
 SERVICE = re.search(r"^```py\n(.*?)^```$", PAGE, re.M | re.S)[1]

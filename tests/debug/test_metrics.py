@@ -1,4 +1,4 @@
-"""`debug.metrics`: what it counts, and how long ready threads wait to run."""
+"""`debug.metrics`: counters, and the delay of ready threads."""
 
 import threading
 
@@ -6,6 +6,8 @@ import pytest
 
 import vthreads
 from vthreads import Event, ThreadGroup, checkpoint, debug, offload, sleep
+
+pytestmark = pytest.mark.unpatched
 
 
 def here():
@@ -91,7 +93,7 @@ def test_nothing_observes_when_it_is_over(virtual):
     def root():
         with debug.measure_delays():
             checkpoint()
-        return vthreads.current_thread().scheduler.observer
+        return vthreads.current_thread()._scheduler.observer
 
     assert virtual(root) is None
 

@@ -1,4 +1,4 @@
-"""Dumps that come by themselves: on a signal and with a deadlock."""
+"""Dumps on a signal and with a deadlock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import vthreads
 import vthreads.debug
 from vthreads import DeadlockError, Lock, Queue, ThreadGroup, sleep
 
-# The handler by which a timeout is told could still unpark somebody.
+pytestmark = pytest.mark.unpatched
+
+# No timeout of pytest: its signal handler counts as something that could still unpark a thread.
 no_handler = pytest.mark.timeout(0)
 
 
@@ -53,7 +55,7 @@ def notes_of(fn, clock):
 @no_handler
 def test_a_deadlock_over_locks_tells_the_circle(clock):
     (note,) = notes_of(lock_up, clock)
-    assert note.startswith("DEADLOCK: these wait for one another's locks in a circle\n")
+    assert note.startswith("DEADLOCK: these threads wait for each other's locks in a circle\n")
     assert "'one' waits for <Lock locked" in note
     assert "held by 'two'" in note
 
@@ -73,7 +75,7 @@ def test_the_tree_is_added_when_asked_for(clock, whole_tree):
     assert "Queue().join() or Queue().get()" in note
 
 
-# --- in processes of their own
+# --- in separate processes
 
 SLEEPS = """
 import sys, signal
@@ -121,15 +123,23 @@ def wait_for_lock(lock):
     with lock:
         pass
 
+def say_ready():
+    # Not by print(), which parks for a pipe: this thread is to be found running.
+    originals.write_fd(1, b"ready\\n")
+
 def compute():
-    print("ready")
+    say_ready()
     while not stopped: pass
 
 def root(occupy):
     lock = Lock()
     with ThreadGroup("others") as group, lock:
-        group.spawn(sleep, 600).thread.name = "sleeper"
+        sleeper = group.spawn(sleep, 600).thread
+        sleeper.name = "sleeper"
         group.spawn(wait_for_lock, lock)
+        # A checkpoint may have let others run before they parked, if the machine is slow.
+        while sleeper.state.value != "parked" or not lock.statistics().waiting:
+            sleep(0)
         occupy()
         group.cancel()
 
@@ -159,7 +169,7 @@ def test_a_dump_comes_while_the_carrier_is_pinned(start):
     program = start(
         f"""{COMPUTES}
 def block():
-    print("ready")
+    say_ready()
     originals.read_fd(0, 1)
 
 vthreads.run(root, block)

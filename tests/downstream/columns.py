@@ -1,4 +1,4 @@
-"""Running a suite, plain or on virtual threads, and what came out test by test."""
+"""Run a suite, plain or on virtual threads, and collect the outcome of each test."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _outcomes(log: Path) -> dict[str, str]:
 
 
 def reason_for(test: str, table: dict[str, str]) -> str | None:
-    """What the table says of a test."""
+    """The entry of the table for a test."""
     for pattern, reason in table.items():
         # Its brackets are the parameters of a test.
         if fnmatch.fnmatchcase(test, pattern.replace("[", "[[]")):

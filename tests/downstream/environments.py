@@ -1,4 +1,4 @@
-"""Where a suite comes from and where it runs: its source tree, and an environment of its own."""
+"""The source tree of a suite, and an environment for it."""
 
 from __future__ import annotations
 

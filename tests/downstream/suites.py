@@ -1,4 +1,4 @@
-"""The test suites of other projects that are run on virtual threads: a table.
+"""Table of the test suites of other projects that run on virtual threads.
 
 None of their code is kept here. What is left out is named with its reason, and so is what may come out otherwise than
 on plain Python.

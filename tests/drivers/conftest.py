@@ -1,13 +1,12 @@
-"""Servers that the tests need, a run that must leave nothing behind, and a proxy that can be cut.
+"""A run that must leave nothing behind, and a proxy that can be cut: a server that goes away is the proxy before it.
 
-A test names its server with `@pytest.mark.server("PostgreSQL")`. Without it the test is skipped, or fails with
-`VTHREADS_REQUIRE_SERVERS=1`. The servers themselves are never stopped: one that goes away is the proxy before it.
+`tests/servers.py` has the mark for tests that need a server.
 """
 
-import os
 import selectors
 import socket
 import threading
+import uuid
 from contextlib import closing, contextmanager
 
 import pytest
@@ -15,52 +14,7 @@ import pytest
 import vthreads
 from vthreads._core.deadlock import threads_below
 
-PORTS = {
-    "PostgreSQL": 5432,
-    "MariaDB": 3306,
-    "Redis": 6379,
-    "RabbitMQ": 5672,
-    "Mosquitto": 1883,
-    "NATS": 4222,
-}
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", f"server(name): needs one of {', '.join(PORTS)} on its port of 127.0.0.1")
-
-
-def answers(name):
-    try:
-        socket.create_connection(("127.0.0.1", PORTS[name]), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-
-@pytest.fixture(scope="session")
-def servers():
-    """Which of the servers are there."""
-    return {name: answers(name) for name in PORTS}
-
-
-@pytest.fixture
-def server_or_skip(servers):
-    """Skip the test, or fail it, unless the server of that name is there."""
-
-    def server_or_skip(name):
-        if not servers[name]:
-            absent = f"no {name} on 127.0.0.1:{PORTS[name]}"
-            if os.environ.get("VTHREADS_REQUIRE_SERVERS") == "1":
-                pytest.fail(absent, pytrace=False)
-            pytest.skip(absent)
-
-    return server_or_skip
-
-
-@pytest.fixture(autouse=True)
-def marked_server(request, server_or_skip):
-    for mark in request.node.iter_markers("server"):
-        server_or_skip(*mark.args)
+from ..servers import PORTS
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -87,13 +41,25 @@ def run():
     def run(fn, /, *args):
         def root():
             result = fn(*args)
-            scheduler = vthreads.current_thread().scheduler
+            scheduler = vthreads.current_thread()._scheduler
             assert [] == [thread for thread in threads_below(scheduler) if thread is not scheduler.root]
             return result
 
         return vthreads.run(root)
 
     return run
+
+
+@pytest.fixture
+def new_database():
+    """The URL of a new PostgreSQL database: tests that run at the same time do not see the rows of each other."""
+    import psycopg
+
+    name = f"vthreads_{uuid.uuid4().hex}"
+    with psycopg.connect("host=127.0.0.1 user=postgres dbname=postgres", autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')
+        yield f"postgresql://postgres@127.0.0.1/{name}"
+        connection.execute(f'drop database "{name}" with (force)')
 
 
 class Proxy:

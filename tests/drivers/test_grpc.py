@@ -1,4 +1,4 @@
-"""gRPC: its core blocks in C, so its calls are waited for by futures, or offloaded with what cancels them."""
+"""gRPC: its core blocks in C, so a program waits for futures, or offloads calls with a cancel function."""
 
 import os
 import threading
@@ -76,7 +76,7 @@ def call(service):
     service.finish()
     server.stop(0).wait()
     pool.shutdown()
-    # The core closes its sockets in OS threads of its own, which nobody can wait for.
+    # The core closes its sockets in private OS threads, which nobody can wait for.
     patience = time.monotonic() + 20
     while set(os.listdir("/proc/self/fd")) - before and time.monotonic() < patience:
         time.sleep(0.01)

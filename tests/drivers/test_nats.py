@@ -16,7 +16,7 @@ SERVER = "nats://127.0.0.1:4222"
 
 
 class Client:
-    """A client on a loop of its own, which virtual threads ask for coroutines."""
+    """A client on a private loop, which virtual threads ask for coroutines."""
 
     def __init__(self):
         self._loop = None

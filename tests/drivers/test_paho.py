@@ -82,7 +82,7 @@ def test_waiting_for_a_publication_can_be_cancelled(run, topic):
     def root():
         speaker = client()
         with vthreads.move_on_after(0.2) as scope:
-            # Nobody runs its loop, so it never hears that the message has arrived.
+            # Its loop does not run, so it is never notified that the message has arrived.
             speaker.publish(topic, b"hello", qos=1).wait_for_publish()
         assert scope.cancelled_caught
         speaker.disconnect()
@@ -103,7 +103,7 @@ def test_a_server_that_goes_away_is_noticed(run, proxy, topic):
             server.cut()
             for listener in listeners:
                 assert listener.lost.get()
-            # They try to connect again, for ever.
+            # They try to connect again without end.
             group.cancel()
 
     run(root)

@@ -1,4 +1,4 @@
-"""paramiko: its transports are OS threads of its own, which hand over to virtual threads that wait."""
+"""paramiko: its transports are OS threads, which unpark waiting virtual threads."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ KEY = paramiko.RSAKey.generate(2_048)
 
 
 class Answering(paramiko.ServerInterface):
-    """Lets everybody in, and answers a command with itself; to `wait` it says nothing."""
+    """Accepts every user, and answers a command with the command; `wait` gets no answer."""
 
     def __init__(self, asked):
         self._asked = asked
@@ -35,7 +35,7 @@ class Answering(paramiko.ServerInterface):
         return True
 
     def _answer(self, channel, command):
-        # The client says so when it has heard that its command was taken; before that a channel must not be closed.
+        # The client sends this after its command was accepted; a channel must not be closed before that.
         channel.recv(2)
         channel.sendall(command)
         channel.send_exit_status(0)

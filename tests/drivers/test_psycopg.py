@@ -1,4 +1,4 @@
-"""psycopg 3, which gets functions that park in place of those that wait in C."""
+"""psycopg 3, with functions that park instead of those that wait in C."""
 
 import socket
 import subprocess
@@ -230,6 +230,17 @@ def test_waiting_for_notifications_ends_at_its_timeout(run):
     assert [] == run(root)
 
 
+@pytest.mark.parametrize("name", ["wait", "wait_conn"])
+def test_what_replaces_a_function_has_its_name(run, name):
+    def root():
+        replaced = getattr(psycopg.waiting, name)
+        original = replaced.__wrapped__
+        return [(function.__name__, function.__module__) for function in (original, replaced)]
+
+    original, replaced = run(root)
+    assert original == replaced
+
+
 def test_a_server_that_goes_away_ends_every_query(run, proxy):
     query = "select pg_sleep(60), 'away'"
 
@@ -320,6 +331,6 @@ def test_the_order_of_import_and_patch_does_not_matter(steps, fitted, finders):
         [sys.executable, "-c", LIFE_OF_THE_FUNCTIONS, *steps], capture_output=True, text=True, timeout=60, check=True
     )  # fmt: skip
     modules, interrupted, same_loader, loader = done.stdout.splitlines()
-    assert (modules == "vthreads.integrations.psycopg vthreads.integrations.psycopg") is fitted
+    assert (modules == "vthreads.integrations._psycopg vthreads.integrations._psycopg") is fitted
     assert (str(fitted), "True") == (interrupted, same_loader)
     assert f"SourceFileLoader {finders}" == loader

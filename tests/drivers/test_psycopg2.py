@@ -175,7 +175,7 @@ vthreads.unpatch()
 assert get() is psycopg2.extras.wait_select
 set(None)
 vthreads.patch()
-assert get().__module__ == "vthreads.integrations.psycopg2"
+assert get().__module__ == "vthreads.integrations._psycopg2"
 vthreads.unpatch()
 assert get() is None
 """

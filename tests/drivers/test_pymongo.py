@@ -1,4 +1,4 @@
-"""pymongo against a stand-in that speaks as much of MongoDB's protocol as a client asks for.
+"""pymongo against a server of the test with the part of MongoDB's protocol that a client needs.
 
 There is no MongoDB on the machines where this runs. The stand-in knows `hello`, `ping`, `insert`, `find` and
 `endSessions`, and answers a `find` in the collection `hang` only once it is let go.

@@ -1,4 +1,4 @@
-"""SQLAlchemy over each of the drivers: its pool, and connections that a deadline hits at any moment."""
+"""SQLAlchemy with each driver: its pool, and deadlines at any moment of a connection."""
 
 import random
 
@@ -8,6 +8,8 @@ sqlalchemy = pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not install
 
 import vthreads  # noqa: E402  a skipped module needs none of it
 from vthreads import ThreadGroup  # noqa: E402
+
+from ..servers import server_or_skip  # noqa: E402
 
 pytestmark = pytest.mark.real
 
@@ -48,7 +50,7 @@ class Database:
     def wait_for_sessions(self, connection, query, count):
         with vthreads.fail_after(20):
             while len(self.sessions(connection, query)) != count:
-                # What one transaction has seen of the activity does not change.
+                # A transaction sees one state of the activity, which does not change.
                 connection.rollback()
                 vthreads.sleep(0.01)
 
@@ -78,7 +80,7 @@ def engine(database):
 
 
 @pytest.fixture(autouse=True)
-def server_of_the_database(database, server_or_skip):
+def server_of_the_database(database):
     server_or_skip(database.server)
 
 

@@ -1,4 +1,4 @@
-"""The compiled classes and the readable ones they stand for: random programs have the same outcome with both.
+"""Compiled classes and the Python classes that they replace: random programs have the same outcome with both.
 
 Both run on whichever engine is chosen. The readable classes come from a second copy of their modules, read with nothing
 compiled in it.
@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import vthreads
 from vthreads import Cancelled, ThreadGroup
 from vthreads._core import engine, semaphore, wait_queue
+from vthreads._core.engine import reference
 from vthreads.errors import Empty, Full, ShutDown
 from vthreads.testing import VirtualClock
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 def readable(module, **given):
     """A copy of `module` in which everything is as it reads; `given` are the names that it finds there besides."""
-    with mock.patch.object(engine, "compiled", lambda part: part):
+    with mock.patch.multiple(engine, compiled=reference.compiled, supply=reference.supply):
         copied = importlib.util.module_from_spec(importlib.util.find_spec(module))
         copied.__spec__.loader.exec_module(copied)
     vars(copied).update(given)
@@ -37,8 +38,8 @@ def readable(module, **given):
 
 queues_of_readable = readable("vthreads._core.wait_queue").WaitQueue
 readable_semaphores = readable("vthreads._core.semaphore", WaitQueue=queues_of_readable)
-readable_locks = readable("vthreads.locks", WaitQueue=queues_of_readable)
-readable_queues = readable("vthreads.queues", WaitQueue=queues_of_readable)
+readable_locks = readable("vthreads._sync.locks", WaitQueue=queues_of_readable)
+readable_queues = readable("vthreads._sync.queues", WaitQueue=queues_of_readable)
 
 
 def test_the_copies_are_readable():
@@ -55,7 +56,7 @@ class Waiter:
         self.number = number
         self.log = log
 
-    def unpark(self, value):
+    def _unpark(self, value):
         self.log.append((self.number, value))
         # One that has won elsewhere by now lets the next one have it.
         return self.number % 2 == 0
@@ -76,7 +77,6 @@ def replies(kind, steps):
     return log
 
 
-@settings(max_examples=500, deadline=None)
 @given(steps=STEPS)
 def test_wait_queues_agree(steps):
     assert replies(queues_of_readable, steps) == replies(wait_queue.WaitQueue, steps)
@@ -106,8 +106,8 @@ def programs(actions):
 
 
 def taken_and_given(thing):
-    """What the actions do with a lock or a semaphore."""
-    forever = None if hasattr(thing, "take_or_queue") else -1
+    """The effect of the actions on a lock or a semaphore."""
+    forever = None if hasattr(thing, "_take_or_queue") else -1
     return {
         "take": lambda seconds: thing.acquire(True, forever if seconds is None else seconds),
         "try": lambda _: thing.acquire(False),
@@ -118,7 +118,7 @@ def taken_and_given(thing):
 
 
 def put_and_got(queue):
-    """What the actions do with a queue: items are numbers, and some cannot be compared with the others."""
+    """The effect of the actions on a queue: items are numbers, and some cannot be compared with the others."""
     items = itertools.cycle([3, 1, 2, "a", 5])
     return {
         "put": lambda seconds: queue.put(next(items), timeout=seconds),
@@ -137,7 +137,7 @@ def told(log, *entry):
 
 
 def log_of(program, make, meanings):
-    """What the threads of `program` see, in order: thread, action, answer or error, time."""
+    """The events that the threads of `program` see, in order: thread, action, answer or error, time."""
     log = []
 
     def perform(number, actions, calls, futures):
@@ -166,14 +166,12 @@ def log_of(program, make, meanings):
     return log
 
 
-@settings(max_examples=500, deadline=None)
 @given(kind=st.sampled_from(["Lock", "RLock"]), program=programs(TAKING))
 def test_locks_agree(kind, program):
     outcomes = [log_of(program, getattr(module, kind), taken_and_given) for module in (readable_locks, vthreads)]
     assert outcomes[0] == outcomes[1]
 
 
-@settings(max_examples=500, deadline=None)
 @given(kind=st.sampled_from(["Semaphore", "BoundedSemaphore"]), permits=st.integers(0, 2), program=programs(TAKING))
 def test_semaphores_agree(kind, permits, program):
     outcomes = [
@@ -183,7 +181,6 @@ def test_semaphores_agree(kind, permits, program):
     assert outcomes[0] == outcomes[1]
 
 
-@settings(max_examples=500, deadline=None)
 @given(
     kind=st.sampled_from(["Queue", "LifoQueue", "PriorityQueue"]), maxsize=st.integers(0, 2), program=programs(QUEUEING)
 )

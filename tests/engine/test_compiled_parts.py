@@ -1,4 +1,4 @@
-"""What comes at the worst place: the compiled parts do then what the readable ones do, on whichever engine runs."""
+"""Events at the worst moment of a compiled call: it behaves as the Python version, on the selected engine."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from vthreads import Interrupted, ThreadGroup
 from vthreads._core.wait_queue import WaitQueue
 from vthreads.errors import Empty, Full
 from vthreads.testing import VirtualClock
+
+pytestmark = pytest.mark.unpatched
 
 
 def run_elsewhere(program, **options):
@@ -68,7 +70,7 @@ def test_a_socket_that_is_closed_after_its_edge_leaves_the_next_owner_of_its_num
                 peer.send(b"y")
             while using.thread.state.value == "parked":
                 vthreads.checkpoint()
-            # The edge has come, and whoever it is for has not run yet.
+            # The edge has arrived, and its reader has not run yet.
             number = mine.fileno()
             mine.close()
             successor, other = take_over(number, opened)
@@ -135,11 +137,11 @@ def test_an_address_with_a_zero_byte_is_refused():
         vthreads.run(root)
 
 
-# --- a finalizer in the midst of a call
+# --- a finalizer during a call
 
 
 class Collection:
-    """Calls `action` once, in the midst of the code that runs: when the collector starts after `allocations`."""
+    """Calls `action` once during the running code: when the collector starts after `allocations`."""
 
     def __init__(self, allocations, action):
         self._allocations = allocations
@@ -204,11 +206,11 @@ def test_a_callback_that_comes_while_the_locals_of_a_thread_go_is_called():
     assert futures == called
 
 
-# --- an interrupt in the midst of a call
+# --- an interrupt during a call
 
 
 class InterruptingClock(VirtualClock):
-    """Virtual time; when it is asked for the `calls`th time it interrupts, as a signal handler may."""
+    """A virtual clock that interrupts the thread at its `calls`th reading, as a signal handler may."""
 
     def __init__(self):
         super().__init__()
@@ -306,7 +308,7 @@ vthreads.run(root)
 
 
 class Waiter:
-    def unpark(self, value):
+    def _unpark(self, value):
         return True
 
 

@@ -1,9 +1,7 @@
-"""The contract of the engine, seen from above: threads that park, and descriptors that become ready."""
+"""The contract of the engine, through its users: threads that park, and descriptors that become ready."""
 
 import gc
-import os
-import select
-import socket
+import signal
 import threading
 import time
 import weakref
@@ -14,22 +12,24 @@ from greenlet import getcurrent, greenlet
 
 import vthreads
 from vthreads import ThreadGroup, sleep
-from vthreads._core.engine import ABORTED, CLOSED, READ, TIMED_OUT, WRITE, State, make_poller
+from vthreads._core.engine import ABORTED, TIMED_OUT, State
 from vthreads._core.engine.pollers import POLLERS
 from vthreads._core.engine.timers import Timers
 from vthreads._core.wait_queue import WaitQueue
+
+pytestmark = pytest.mark.unpatched
 
 
 class Owner:
     def __init__(self, log, name):
         self.log, self.name = log, name
 
-    def expire(self):
+    def _expire(self):
         self.log.append(self.name)
 
 
 def scheduler_here():
-    return vthreads.current_thread().scheduler
+    return vthreads.current_thread()._scheduler
 
 
 # --- run queue
@@ -109,7 +109,7 @@ def test_very_many_threads_end_at_once(virtual):
 
 def test_the_scheduler_counts_switches_and_shows_its_timers(virtual):
     def root():
-        scheduler = vthreads.current_thread().scheduler
+        scheduler = vthreads.current_thread()._scheduler
         before = scheduler.switches
         for _ in range(200):
             sleep(0)
@@ -126,7 +126,7 @@ def test_the_scheduler_counts_switches_and_shows_its_timers(virtual):
 
 
 class Observer:
-    """Notes what it is told; the root is told of as well, and left out."""
+    """Logs the notifications, except those about the root."""
 
     def __init__(self, scheduler):
         self.scheduler = scheduler
@@ -146,7 +146,7 @@ class Observer:
         self.note("ended", fiber)
 
     def runs(self, fiber):
-        # What comes in the midst of a switch could not park anybody.
+        # During a switch no fiber is running, so code called here could not park.
         assert self.scheduler.running is None
         self.note("runs", fiber)
 
@@ -187,7 +187,7 @@ def test_a_parked_thread_tells_since_when(virtual):
         with ThreadGroup() as g:
             child = g.spawn(sleep, 1).thread
             sleep(0.5)
-            return child.parked_at
+            return child._parked_at
 
     assert 2 == virtual(root)
 
@@ -198,11 +198,11 @@ def test_a_parked_thread_tells_since_when(virtual):
 def test_park_answers_with_the_value_it_was_unparked_with(virtual):
     def root():
         def child():
-            return vthreads.current_thread().park()
+            return vthreads.current_thread()._park()
 
         with ThreadGroup() as g:
             future = g.spawn(child)
-            assert future.thread.unpark("value")
+            assert future.thread._unpark("value")
         return future.result()
 
     assert "value" == virtual(root)
@@ -211,8 +211,8 @@ def test_park_answers_with_the_value_it_was_unparked_with(virtual):
 def test_a_thread_is_unparked_once(virtual):
     def root():
         with ThreadGroup() as g:
-            future = g.spawn(lambda: vthreads.current_thread().park())
-            answers = [future.thread.unpark(1), future.thread.unpark(2)]
+            future = g.spawn(lambda: vthreads.current_thread()._park())
+            answers = [future.thread._unpark(1), future.thread._unpark(2)]
         return answers, future.result()
 
     assert ([True, False], 1) == virtual(root)
@@ -222,7 +222,7 @@ def test_an_ended_thread_is_not_unparked(virtual):
     def root():
         with ThreadGroup() as g:
             future = g.spawn(lambda: None)
-        return future.thread.unpark()
+        return future.thread._unpark()
 
     assert virtual(root) is False
 
@@ -230,8 +230,8 @@ def test_an_ended_thread_is_not_unparked(virtual):
 def test_an_unpark_that_comes_before_the_park_makes_it_return_at_once(virtual):
     def root():
         me = vthreads.current_thread()
-        me.unpark("early")
-        return me.park(), vthreads.now()
+        me._unpark("early")
+        return me._park(), vthreads.now()
 
     assert ("early", 0.0) == virtual(root)
 
@@ -241,8 +241,8 @@ def test_an_unpark_before_the_park_is_kept_while_a_child_runs(virtual):
     def root():
         me = vthreads.current_thread()
         with ThreadGroup() as g:
-            g.spawn(me.unpark, "early")
-            return me.park()
+            g.spawn(me._unpark, "early")
+            return me._park()
 
     assert "early" == virtual(root)
 
@@ -262,7 +262,7 @@ def test_a_deadline_does_not_end_a_wait_that_cannot_be_withdrawn(virtual):
         with ThreadGroup() as g:
             future = g.spawn(child)
             sleep(3)
-            future.thread.unpark("granted")
+            future.thread._unpark("granted")
         return future.result()
 
     assert ("granted", 3.0) == virtual(root)
@@ -360,7 +360,7 @@ def test_spawning_and_being_spawned_is_one_slice(clock, virtual):
             clock.advance(0.0009)
             g.spawn(sleep, 1)
             clock.advance(0.0009)
-            vthreads.current_thread().check()
+            vthreads.current_thread()._check()
             log.append("root")
         return log
 
@@ -413,7 +413,7 @@ def test_a_due_timer_is_seen_after_64_switches_even_if_time_stands_still(virtual
                 sleep(0)
 
         def timed():
-            # Due already when the poller is asked next, but it is not asked at once.
+            # The timer is due at the next poll, which is not immediate.
             scheduler_here().park(None, vthreads.now())
             return turns
 
@@ -424,34 +424,6 @@ def test_a_due_timer_is_seen_after_64_switches_even_if_time_stands_still(virtual
         return future.result()
 
     assert virtual(root) <= 130
-
-
-@pytest.mark.parametrize("poller", POLLERS)
-def test_a_ready_descriptor_is_seen_while_two_threads_keep_the_carrier_busy(virtual, poller):
-    def root():
-        turns = 0
-
-        def player():
-            nonlocal turns
-            for _ in range(1_000):
-                turns += 1
-                sleep(0)
-
-        def reader(fd):
-            wait_for(fd, READ)
-            return turns
-
-        receiving, sending = os.pipe()
-        with ThreadGroup() as g:
-            future = g.spawn(reader, receiving)
-            os.write(sending, b"x")
-            g.spawn(player)
-            g.spawn(player)
-        os.close(receiving)
-        os.close(sending)
-        return future.result()
-
-    assert virtual(root, poller=poller) <= 130
 
 
 # --- timers
@@ -493,8 +465,8 @@ def test_a_timer_may_cancel_and_add_others_while_it_expires():
     log, timers = [], Timers()
 
     class Changing(Owner):
-        def expire(self):
-            super().expire()
+        def _expire(self):
+            super()._expire()
             timers.cancel(doomed)
             timers.add(1, Owner(log, "added"))
 
@@ -528,18 +500,34 @@ def test_a_wait_longer_than_pollers_can_count_is_no_error(virtual):
         vthreads.run(root, poller=poller, patch=False)
 
 
+def test_a_signal_that_another_os_thread_receives_is_handled_while_the_carrier_waits():
+    # Only the byte in the wakeup pipe tells the carrier of it.
+    def root():
+        handled = vthreads.Event()
+        before = signal.signal(signal.SIGUSR1, lambda *_: handled.set())
+        try:
+            receiver = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGUSR1))
+            receiver.start()
+            handled.wait()
+            receiver.join()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+    vthreads.run(root, patch=False)
+
+
 def test_a_wait_that_ends_for_nothing_does_not_move_the_clock(virtual):
     def root():
         me = vthreads.current_thread()
 
         def outside():
-            me.scheduler.poller.interrupt()
+            me._scheduler.poller.interrupt()
             time.sleep(0.02)
-            me.unpark()
+            me._unpark()
 
         os_thread = threading.Thread(target=outside)
         os_thread.start()
-        me.park()
+        me._park()
         os_thread.join()
         return vthreads.now()
 
@@ -552,9 +540,9 @@ def test_a_wait_that_ends_for_nothing_does_not_move_the_clock(virtual):
 def test_a_post_from_an_os_thread_ends_the_wait_of_the_poller(virtual):
     def root():
         me = vthreads.current_thread()
-        os_thread = threading.Thread(target=me.unpark, args=("from outside",))
+        os_thread = threading.Thread(target=me._unpark, args=("from outside",))
         os_thread.start()
-        answer = me.park()
+        answer = me._park()
         os_thread.join()
         return answer
 
@@ -570,7 +558,7 @@ def test_no_message_of_many_os_threads_is_lost(virtual):
         def arrived(number):
             seen.append(number)
             if len(seen) == 2_000:
-                me.unpark()
+                me._unpark()
 
         def post(start):
             for number in range(start, start + 500):
@@ -579,7 +567,7 @@ def test_no_message_of_many_os_threads_is_lost(virtual):
         os_threads = [threading.Thread(target=post, args=(start,)) for start in range(0, 2_000, 500)]
         for os_thread in os_threads:
             os_thread.start()
-        me.park()
+        me._park()
         for os_thread in os_threads:
             os_thread.join()
         return sorted(seen)
@@ -615,7 +603,7 @@ def test_finished_greenlets_run_the_next_threads(virtual):
 
 def test_the_pool_shrinks_after_a_rush_and_is_empty_after_the_run(virtual, monkeypatch):
     monkeypatch.setattr("vthreads._core.engine.states.POOL_SIZE", 5)
-    # Nobody has to have wanted them for no longer than since the last look.
+    # Greenlets that were unused since the last check are ended.
     monkeypatch.setattr("vthreads._core.engine.states.SHRINK_EVERY", 0.0)
 
     def root():
@@ -684,292 +672,3 @@ def test_a_reused_greenlet_starts_with_the_context_and_exception_state_of_its_ow
                 return g.spawn(look).result()
 
     assert ("default", None) == virtual(root)
-
-
-# --- pollers and descriptors
-
-
-def wait_for(fd, direction, timeout=None):
-    """Park until `fd`, known by its number alone, is ready."""
-    me = vthreads.current_thread()
-    descriptors = me.scheduler.descriptors
-    entry = descriptors.borrow(fd)
-    if entry.always_ready:
-        return True
-    me.check()
-    descriptors.enlist(entry, direction, me, by_number=True)
-    try:
-        return me.park(lambda: True, timeout)
-    finally:
-        descriptors.withdraw(entry, direction, me)
-
-
-@pytest.fixture(params=POLLERS)
-def poller(request):
-    return request.param
-
-
-@pytest.fixture(params=["pipe", "socketpair"])
-def pair(request):
-    """Two descriptors: what is written to the second is read from the first."""
-    if request.param == "pipe":
-        receiving, sending = os.pipe()
-        yield receiving, sending
-        for fd in (receiving, sending):
-            try:
-                os.close(fd)
-            except OSError:
-                pass  # the test closed it
-    else:
-        left, right = socket.socketpair()
-        yield left.fileno(), right.fileno()
-        left.close()
-        right.close()
-
-
-def test_a_reader_waits_until_there_is_something(virtual, poller, pair):
-    receiving, sending = pair
-
-    def root():
-        log = []
-
-        def reader():
-            for _ in range(3):
-                log.append(wait_for(receiving, READ))
-                log.append(os.read(receiving, 10))
-
-        with ThreadGroup() as g:
-            g.spawn(reader)
-            for text in (b"a", b"b", b"c"):
-                sleep(1)
-                log.append("writing")
-                os.write(sending, text)
-        return log
-
-    assert ["writing", True, b"a", "writing", True, b"b", "writing", True, b"c"] == virtual(root, poller=poller)
-
-
-def test_a_descriptor_that_is_ready_already_is_reported(virtual, poller, pair):
-    receiving, sending = pair
-    os.write(sending, b"x")
-    assert (True, True) == virtual(lambda: (wait_for(receiving, READ), wait_for(receiving, READ)), poller=poller)
-
-
-def test_a_writer_waits_until_there_is_room(virtual, poller, pair):
-    receiving, sending = pair
-    os.set_blocking(sending, False)
-    filled = 0
-    while True:
-        try:
-            filled += os.write(sending, b"x" * 65_536)
-        except BlockingIOError:
-            break
-
-    def root():
-        log = []
-
-        def writer():
-            wait_for(sending, WRITE)
-            log.append("room")
-
-        with ThreadGroup() as g:
-            g.spawn(writer)
-            sleep(1)
-            log.append("reading")
-            left = filled
-            while left:
-                left -= len(os.read(receiving, left))
-        return log
-
-    assert ["reading", "room"] == virtual(root, poller=poller)
-
-
-def test_both_directions_of_a_socket_are_waited_for_apart(virtual, poller):
-    left, right = socket.socketpair()
-
-    def root():
-        log = []
-        with ThreadGroup() as g:
-            g.spawn(lambda: (wait_for(left.fileno(), READ), log.append("readable")))
-            g.spawn(lambda: (wait_for(left.fileno(), WRITE), log.append("writable")))
-            sleep(1)
-            right.send(b"x")
-        return log
-
-    with left, right:
-        assert ["writable", "readable"] == virtual(root, poller=poller)
-
-
-def test_all_readers_of_a_descriptor_are_woken(virtual, poller, pair):
-    receiving, sending = pair
-
-    def root():
-        with ThreadGroup() as g:
-            futures = [g.spawn(wait_for, receiving, READ) for _ in range(3)]
-            os.write(sending, b"x")
-        return [future.result() for future in futures]
-
-    assert [True] * 3 == virtual(root, poller=poller)
-
-
-def test_the_end_of_the_stream_wakes_the_reader(virtual, poller):
-    def root():
-        receiving, sending = os.pipe()
-        with ThreadGroup() as g:
-            g.spawn(wait_for, receiving, READ)
-            sleep(1)
-            os.close(sending)
-        end = os.read(receiving, 1)
-        os.close(receiving)
-        return end
-
-    assert b"" == virtual(root, poller=poller)
-
-
-def test_a_wait_for_a_descriptor_times_out_and_is_forgotten(virtual, poller, pair):
-    def root():
-        return wait_for(pair[0], READ, 2), vthreads.now()
-
-    assert (TIMED_OUT, 2.0) == virtual(root, poller=poller)
-
-
-def test_a_cancelled_wait_for_a_descriptor_is_forgotten(virtual, poller, pair):
-    receiving, sending = pair
-
-    def root():
-        with vthreads.move_on_after(1):
-            wait_for(receiving, READ)
-        os.write(sending, b"x")
-        return wait_for(receiving, READ)
-
-    assert virtual(root, poller=poller) is True
-
-
-def test_forgetting_a_descriptor_tells_those_who_wait(virtual, poller, pair):
-    receiving, _ = pair
-
-    def root():
-        with ThreadGroup() as g:
-            future = g.spawn(wait_for, receiving, READ)
-            scheduler_here().descriptors.forget(receiving)
-        return future.result()
-
-    assert CLOSED is virtual(root, poller=poller)
-
-
-def test_a_number_given_out_again_belongs_to_its_new_owner(virtual, poller):
-    class Opener:
-        pass
-
-    def wait_as_owner(owner, fd):
-        me = vthreads.current_thread()
-        descriptors = me.scheduler.descriptors
-        entry = descriptors.claim(fd, weakref.ref(owner))
-        descriptors.enlist(entry, READ, me, by_number=False)
-        try:
-            return me.park(lambda: True)
-        finally:
-            descriptors.withdraw(entry, READ, me)
-
-    def root():
-        first, second = Opener(), Opener()
-        receiving, sending = os.pipe()
-        with ThreadGroup() as g:
-            stale = g.spawn(wait_as_owner, first, receiving)
-            # Closed behind the scheduler's back; the lowest free number is given out again.
-            os.close(receiving)
-            new_receiving, new_sending = os.pipe()
-            assert new_receiving == receiving
-            fresh = g.spawn(wait_as_owner, second, new_receiving)
-            os.write(new_sending, b"x")
-        scheduler_here().descriptors.forget(new_receiving)
-        for fd in (sending, new_receiving, new_sending):
-            os.close(fd)
-        return stale.result(), fresh.result()
-
-    assert (CLOSED, True) == virtual(root, poller=poller)
-
-
-def test_a_regular_file_is_always_ready(virtual, poller, tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(b"text")
-
-    def root():
-        with path.open("rb") as file:
-            entry = scheduler_here().descriptors.borrow(file.fileno())
-            answers = entry.always_ready, wait_for(file.fileno(), READ)
-            scheduler_here().descriptors.forget(file.fileno())
-        return answers
-
-    assert (True, True) == virtual(root, poller=poller)
-
-
-def test_a_closed_descriptor_is_refused(virtual, poller):
-    def root():
-        receiving, sending = os.pipe()
-        os.close(receiving)
-        os.close(sending)
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            wait_for(receiving, READ)
-
-    virtual(root, poller=poller)
-
-
-def test_select_refuses_a_number_that_is_too_high_for_it(virtual):
-    import fcntl
-
-    low = os.open("/dev/zero", os.O_RDONLY)
-    high = fcntl.fcntl(low, fcntl.F_DUPFD, 1_024)
-
-    def root():
-        with pytest.raises(ValueError, match="out of range"):
-            wait_for(high, READ)
-        return "alive"
-
-    try:
-        assert "alive" == virtual(root, poller="select")
-    finally:
-        os.close(low)
-        os.close(high)
-
-
-def test_an_unknown_poller_is_refused_with_the_names_of_those_there_are():
-    with pytest.raises(ValueError, match=r"no poller named 'kqueen'.*poll"):
-        vthreads.run(lambda: None, poller="kqueen", patch=False)
-
-
-def test_the_best_poller_of_linux_is_epoll():
-    best = make_poller()
-    best.close()
-    assert ("epoll" if hasattr(select, "epoll") else best.name) == best.name
-
-
-def test_interrupting_a_poller_many_times_neither_blocks_nor_is_remembered(poller):
-    waiting = make_poller(poller)
-    try:
-        for _ in range(100_000):
-            waiting.interrupt()
-        assert [] == waiting.wait(None)
-        assert [] == waiting.wait(0)
-    finally:
-        waiting.close()
-
-
-def test_threads_that_start_one_from_the_other_begin_with_the_same_recursion_depth(virtual):
-    # Spawned by an OS thread, they are not started by their spawner but each by whichever parked before.
-    def recurse(n):
-        return 0 if n == 0 else 1 + recurse(n - 1)
-
-    def root():
-        def child():
-            sleep(0)
-            return recurse(500)
-
-        with ThreadGroup() as g:
-            os_thread = threading.Thread(target=lambda: [futures.append(g.spawn(child)) for _ in range(1_000)])
-            os_thread.start()
-            os_thread.join()
-        return {future.result() for future in futures}
-
-    futures = []
-    assert {500} == virtual(root)

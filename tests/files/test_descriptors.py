@@ -1,7 +1,8 @@
-"""Reading and writing by descriptor number: only the virtual thread waits, and a cancelled call did nothing."""
+"""Reads and writes by descriptor number: only the virtual thread waits, and a cancelled call has done nothing."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import socket
@@ -14,9 +15,10 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup
-from vthreads.files import kinds, reading, writing
-from vthreads.net.readiness import WRITE, wait_blocking
-from vthreads.testing import VirtualClock
+from vthreads._calls.files import kinds, reading, writing
+from vthreads._calls.net.readiness import WRITE, wait_blocking
+from vthreads._core.originals import close_fd
+from vthreads.testing import VirtualClock, wait_all_parked
 
 
 def virtual(fn):
@@ -766,3 +768,29 @@ def test_a_pipe_takes_what_fits_when_it_says_that_it_is_ready():
     assert select.PIPE_BUF == writing.original_write(writer, b"x" * select.PIPE_BUF)
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.parametrize("close", ["os.close", "behind the runtime", "os.dup2"])
+def test_a_pipe_gets_its_data_where_an_earlier_pipe_with_its_number_was_read(close):
+    def read_one(reader, writer):
+        with ThreadGroup() as group:
+            reading = group.spawn(os.read, reader, 10)
+            wait_all_parked()
+            os.write(writer, b"x")
+        assert b"x" == reading.result()
+
+    def root():
+        reader, writer = os.pipe()
+        read_one(reader, writer)
+        new_reader, new_writer = os.pipe()
+        if close == "os.dup2":
+            os.dup2(new_reader, reader)
+        else:
+            (os.close if close == "os.close" else close_fd)(reader)
+            assert reader == fcntl.fcntl(new_reader, fcntl.F_DUPFD_CLOEXEC, reader)
+        for _ in range(3):
+            read_one(reader, new_writer)
+        for fd in reader, writer, new_reader, new_writer:
+            os.close(fd)
+
+    vthreads.run(root)

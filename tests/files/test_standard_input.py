@@ -32,7 +32,7 @@ def told(script, given):
                 lines.append(child.stdout.readline())
             child.stdin.write(piece)
             child.stdin.flush()
-        out, errors = child.communicate(timeout=20)
+        out, errors = child.communicate(timeout=200)
         assert "" == errors
         return "".join(lines) + out
 
@@ -164,7 +164,7 @@ def test_a_closed_standard_input_stays_closed():
         print(sys.stdin)
         """
     with start(script, None, preexec_fn=lambda: os.close(0)) as child:
-        assert ("None\n", "") == child.communicate(timeout=20)
+        assert ("None\n", "") == child.communicate(timeout=200)
 
 
 def test_the_interpreter_ends_though_somebody_waited_for_input():

@@ -1,4 +1,4 @@
-"""Refuse every connection, datagram and look-up that would leave this machine, in this process.
+"""Refuse every connection, datagram and lookup of this process that would leave the machine.
 
 Test suites of other projects try addresses and names outside. The guard is an audit hook (PEP 578): it sees the call
 before it happens, whoever makes it, and cannot be taken out again. With this directory on PYTHONPATH every Python

@@ -1,4 +1,4 @@
-"""Random programs on primitives: nothing is lost or duplicated, order is kept, exclusion holds, nobody is left waiting.
+"""Random programs on primitives: nothing is lost or duplicated, order and exclusion hold, no thread waits forever.
 
 A program is a list of actors, an actor a list of steps. Programs, timeouts and capacities are tiny on purpose: steps
 must collide. The order of ready threads is drawn too.
@@ -15,7 +15,7 @@ from threading import BrokenBarrierError
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import vthreads
@@ -35,13 +35,14 @@ from vthreads import (
     move_on_after,
     sleep,
 )
-from vthreads.channels import Channel, receive_any
-from vthreads.mutex import Mutex, RwLock, RwLockStatistics
-from vthreads.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
-from vthreads.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
+from vthreads._calls.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
+from vthreads._sync.channels import Channel, receive_any
+from vthreads._sync.mutex import Mutex, RwLock
+from vthreads._sync.queues import LifoQueue, PriorityQueue, Queue, SimpleQueue
+from vthreads._sync.statistics import RwLockStatistics
 from vthreads.testing import SeededOrder, VirtualClock
 
-many = settings(max_examples=500, deadline=None)
+pytestmark = pytest.mark.unpatched
 
 seeds = st.integers(0, 7)
 TIMEOUTS = (None, None, 0, 1, 2)
@@ -53,7 +54,7 @@ def step(name, *arguments):
     return [(name, *chosen) for chosen in product(*arguments)]
 
 
-# What any actor may do between its own steps.
+# Steps that any actor may insert.
 COMMON = step("sleep", (0, 1, 2)) + step("cancel", range(ACTORS)) + step("interrupt", range(ACTORS))
 
 
@@ -64,7 +65,7 @@ def programs(own):
 
 
 def run(seed, program, do, at_rest=lambda: None):
-    """Run the actors on a virtual clock until nothing moves any more, then cancel those who still wait.
+    """Run the actors on a virtual clock until none can go on, then cancel those that still wait.
 
     `do(actor, what)` makes a step; `at_rest()` is called before the rest is cancelled.
     """
@@ -125,7 +126,6 @@ class Journal:
 PUT_OR_GET = step("put", TIMEOUTS) + step("get", TIMEOUTS)
 
 
-@many
 @given(
     seed=seeds,
     kind=st.sampled_from([Queue, Queue, LifoQueue, PriorityQueue]),
@@ -160,7 +160,6 @@ def test_queues_lose_and_duplicate_nothing(seed, kind, maxsize, program):
     assert len(put_in) == queue.unfinished_tasks
 
 
-@many
 @given(seed=seeds, program=programs(PUT_OR_GET))
 def test_simple_queues_lose_and_duplicate_nothing(seed, program):
     queue, items, puts, gets = SimpleQueue(), count(), Journal(), Journal()
@@ -178,7 +177,6 @@ def test_simple_queues_lose_and_duplicate_nothing(seed, program):
     assert puts.results() == gets.results() + [queue.get_nowait() for _ in range(queue.qsize())]
 
 
-@many
 @given(seed=seeds, program=programs(PUT_OR_GET + step("join", (None, None))))
 def test_join_ends_when_and_only_when_all_is_done(seed, program):
     queue, joining = Queue(1), 0
@@ -220,7 +218,6 @@ SEND_OR_RECEIVE = step("send", (0, 1), TIMEOUTS) + step("receive", (0, 1), TIMEO
 FROM_ANY = step("any", (False, True), TIMEOUTS)
 
 
-@many
 @given(
     seed=seeds,
     capacities=st.tuples(st.integers(0, 2), st.integers(0, 2)),
@@ -256,7 +253,7 @@ def test_channels_lose_and_duplicate_nothing(seed, capacities, program):
         taken_out = [item for where, item in received.results() if where == which] + list(channel)
         put_in = sent[which].results()
         assert sorted(put_in) == sorted(taken_out)
-        # Who receives from any queues again behind the others when one of its channels is closed.
+        # A receiver of several channels queues again, behind the others, when one of its channels is closed.
         if not {"any", "close"} <= names:
             assert put_in == taken_out
 
@@ -286,7 +283,6 @@ def hold_mutex(mutex, timeout, use):
         pass
 
 
-@many
 @given(
     seed=seeds,
     kind=st.sampled_from([Lock, StandardLock, RLock, StandardRLock, ConditionWaiterLock, Mutex]),
@@ -316,7 +312,6 @@ def test_locks_are_held_by_one_and_in_the_order_asked_for(seed, kind, program):
     assert (False, 0) == (lock.statistics().locked, lock.statistics().waiting)
 
 
-@many
 @given(seed=seeds, permits=st.integers(1, 3), program=programs(HOLD))
 def test_semaphores_let_in_as_many_as_they_have_permits(seed, permits, program):
     semaphore, ticks, inside, entered = Semaphore(permits), count(), 0, []
@@ -341,7 +336,6 @@ def test_semaphores_let_in_as_many_as_they_have_permits(seed, permits, program):
     assert (permits, 0) == (semaphore.statistics().value, semaphore.statistics().waiting)
 
 
-@many
 @given(seed=seeds, program=programs(step("read", TIMEOUTS, (0, 1, 2)) + step("write", TIMEOUTS, (0, 1, 2))))
 def test_readers_share_and_writers_are_alone_in_the_order_asked_for(seed, program):
     lock, ticks, inside, entered = RwLock(None), count(), Counter(), []
@@ -384,7 +378,6 @@ def condition_on_a_lock():
     return Condition(Lock())
 
 
-@many
 @given(
     seed=seeds,
     make=st.sampled_from([Condition, condition_on_a_lock, standard_condition, standard_condition_on_a_lock]),
@@ -412,7 +405,7 @@ def test_no_notify_is_lost(seed, make, program):
                             taken += 1
 
         def at_rest():
-            # Who still waits does so because there is nothing to take.
+            # A thread that still waits has nothing to take.
             assert not tokens or not waiting()
 
         def waiting():
@@ -424,7 +417,6 @@ def test_no_notify_is_lost(seed, make, program):
         assert condition.acquire(False)
 
 
-@many
 @given(
     seed=seeds,
     program=programs(step("set", (None,)) + step("clear", (None,)) + step("wait", TIMEOUTS)),
@@ -454,7 +446,6 @@ def test_nobody_waits_for_an_event_that_is_set(seed, program):
     assert 0 == event.statistics().waiting
 
 
-@many
 @given(
     seed=seeds,
     parties=st.integers(1, 3),
@@ -485,7 +476,7 @@ def test_barriers_open_for_whole_rounds(seed, parties, program):
     assert 0 == barrier.statistics().waiting
 
 
-# --- the same with OS threads: who comes first is not known, and the switches are real
+# --- the same with OS threads: the order is unknown, and the switches are real
 
 
 @pytest.fixture(scope="module")
@@ -504,7 +495,7 @@ def mixed(own):
 
 
 def run_mixed(seed, program, do, end):
-    """Run the actors; `end()` has to unpark whoever waits then."""
+    """Run the actors; `end()` must unpark all that still wait."""
     on_os_threads, on_virtual_threads = program
     errors = []
 
@@ -547,7 +538,6 @@ def in_order_between_any_two(sent, received):
         last[sender, receiver] = number
 
 
-@many
 @given(
     seed=seeds,
     kind=st.sampled_from([Queue, LifoQueue]),
@@ -579,7 +569,6 @@ def test_queues_between_os_and_virtual_threads(switching_often, seed, kind, maxs
         in_order_between_any_two(sent, received)
 
 
-@many
 @given(
     seed=seeds,
     capacity=st.integers(0, 1),
@@ -612,7 +601,6 @@ def test_channels_between_os_and_virtual_threads(switching_often, seed, capacity
     in_order_between_any_two(sent, received)
 
 
-@many
 @given(
     seed=seeds,
     kind=st.sampled_from([Lock, StandardLock, RLock, StandardRLock, Semaphore, ConditionWaiterLock]),
@@ -641,7 +629,6 @@ def test_locks_between_os_and_virtual_threads(switching_often, seed, kind, progr
     assert lock.acquire(blocking=False)
 
 
-@many
 @given(seed=seeds, program=mixed(step("read", MOMENTS) + step("write", MOMENTS)))
 def test_read_write_locks_between_os_and_virtual_threads(switching_often, seed, program):
     lock, inside = RwLock(None), []
@@ -662,7 +649,6 @@ def test_read_write_locks_between_os_and_virtual_threads(switching_often, seed, 
     assert RwLockStatistics(0, False, 0) == lock.statistics()
 
 
-@many
 @given(
     seed=seeds,
     make=st.sampled_from([Condition, condition_on_a_lock, standard_condition, standard_condition_on_a_lock]),

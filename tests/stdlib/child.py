@@ -1,7 +1,7 @@
-"""Run one test module in this process, and write down each test before and after it.
+"""Run one test module in this process, and record the start and the end of each test.
 
 Started as a script with one argument, the JSON object `Options` of `supervise.py`. Set up as CPython's own `regrtest`
-does it, without the resources that it enables on request (network, largefile, gui and their like).
+does it, without the resources that it enables on request (network, largefile, gui and similar ones).
 """
 
 import faulthandler
@@ -21,7 +21,7 @@ KEY = "_key_in_journal"
 
 
 def journal_at(path):
-    """What writes a line to the journal, by functions that nobody patches: closures cannot be mended."""
+    """What writes a line to the journal, by original functions: closures cannot be patched."""
     open_, write_, close_, pid_of_this = os.open, os.write, os.close, os.getpid
     owner = pid_of_this()
 

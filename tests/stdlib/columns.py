@@ -1,4 +1,4 @@
-"""The columns of the table: what a module is run on, and with which interpreter."""
+"""The columns of the table: the runtime and the interpreter of a run."""
 
 import importlib.util
 import inspect
@@ -32,7 +32,7 @@ def missing(column):
 
 
 def path_for(column):
-    """What the process needs on its path besides what the interpreter puts there."""
+    """The additional entries of the path of the process."""
     if column not in ("vthreads", "threads"):
         return []
     spec = importlib.util.find_spec("vthreads")
@@ -44,7 +44,7 @@ def interpreter_for(column):
 
 
 def _with_gevent():
-    """The interpreter of an environment of its own, made when it is first asked for."""
+    """The interpreter of a separate environment, made when it is first asked for."""
     environment = ROOT / ".venv-gevent-{}.{}".format(*sys.version_info)
     python, made = environment / "bin" / "python", environment / ".made"
     if not made.exists():

@@ -34,7 +34,7 @@ class Comparison:
             for name in plain
             if name in self.expected and not outcomes.get(name, NOT_RUN).passed
         ]
-        # What did not deviate when it was run again without the rest of its module.
+        # Tests that did not deviate when they ran again without the rest of their module.
         self.unsteady: list[Deviation] = []
 
     @property
@@ -47,7 +47,7 @@ class Comparison:
 
     @property
     def faults(self) -> list[Deviation]:
-        """What should be in the table and is not."""
+        """The entries that are missing in the table."""
         return self.unexplained if self.column in JUDGED else []
 
     def confirm(self, plain_again: Outcomes, again: Outcomes) -> None:

@@ -1,4 +1,4 @@
-"""The deviations that are known, with the reason of each."""
+"""Known deviations, each with its reason."""
 
 import sys
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which of CPython's test modules are run, by their names in the package `test`; a package stands for its modules."""
+"""CPython's test modules to run, by their names in the package `test`; a package means all its modules."""
 
 import importlib.util
 import pkgutil
@@ -22,7 +22,7 @@ ALL = """
     test_weakref test_gc test_functools test_contextlib_async test_faulthandler test_atexit
 """.split()
 
-# What is run before each change lands. Together they take about a minute on two cores.
+# Run before each change lands. Together they take about a minute on two cores.
 QUICK = """
     test_timeout test_socketserver test_select test_poll test_epoll
     test_threading test_thread test_threading_local test_sched test_context test_importlib.test_locks

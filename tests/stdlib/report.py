@@ -1,4 +1,4 @@
-"""What is printed, and the same as JSON."""
+"""The report, as text and as JSON."""
 
 import dataclasses
 import json

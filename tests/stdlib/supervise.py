@@ -1,4 +1,4 @@
-"""Run one test module in one column to its end: in a process of its own, started again after a test that hangs or dies.
+"""Run one test module in one column, in a separate process that is restarted after a test that hangs or crashes.
 
 A test that has not ended after `test_limit` seconds hangs. The stacks of the process are in the log then.
 """

@@ -11,6 +11,8 @@ import pytest
 import vthreads
 from vthreads.testing import VirtualClock
 
+pytestmark = pytest.mark.unpatched
+
 
 def on_virtual_time(fn, **options):
     return vthreads.run(fn, clock=VirtualClock(patch_time=True, **options))

@@ -1,4 +1,4 @@
-"""Hypothesis draws schedules, and shrinks them together with what else it draws."""
+"""Hypothesis draws schedules, and shrinks them together with other values."""
 
 import threading
 
@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 import vthreads
 from vthreads.testing import Schedule, ScheduleFailed, explore, replay, schedules
+
+pytestmark = pytest.mark.unpatched
 
 
 def total_of(amounts, lock=None):
@@ -35,6 +37,7 @@ def patched_once():
     vthreads.unpatch()
 
 
+@pytest.mark.thorough
 def test_schedule_and_arguments_are_shrunk_together():
     failing = []
 
@@ -57,7 +60,7 @@ def test_schedule_and_arguments_are_shrunk_together():
     assert 1 == sum(amounts)
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", [0, *(pytest.param(number, marks=pytest.mark.thorough) for number in range(1, 6))])
 def test_a_lost_update_is_found_whatever_is_drawn_first(number):
     @seed(number)
     @settings(max_examples=100, deadline=None, database=None, phases=[Phase.generate], report_multiple_bugs=False)
@@ -80,7 +83,7 @@ def test_a_thread_that_is_drawn_and_cannot_run_stands_for_one_that_can():
         explore(program, seed=1)
     (decision, thread), *others = known.value.schedule.switches
     assert [] == others
-    # There are two who can run, and they are not the fourth and fifth.
+    # Two threads can run; they are neither the fourth nor the fifth.
     replay(program, Schedule("opcodes", ((decision, 4 + thread),)))
     found = []
     for number in (4, 5):

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import queue
+import re
 import socket
+import subprocess
 import threading
 import time
 
@@ -257,18 +259,150 @@ def test_it_runs_in_the_runtime_of_the_caller_if_there_is_one():
         inject_cancel(lambda: seen.append(vthreads.current_thread()) or sleep(1))
         assert {here} == set(seen)
         assert kind is type(here)
-        assert not here.pending
-        assert here.scheduler.observer is None
+        assert not here._pending
+        assert here._scheduler.observer is None
 
     seen = []
     vthreads.run(root, clock=VirtualClock())
 
 
+# --- what a cancellation spoils
+
+
+def failure_of(fn, **options):
+    with pytest.raises(InjectionError) as caught:
+        inject_cancel(fn, **options)
+    return caught.value
+
+
+def test_a_child_process_that_is_left_running_is_reported():
+    children = []
+
+    def fn():
+        child = subprocess.Popen(["sleep", "60"])
+        children.append(child)
+        sleep(1)
+        child.kill()
+        child.wait()
+
+    try:
+        assert re.search(r"child process \d+ \(sleep 60\)", str(failure_of(fn).__cause__))
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+@pytest.mark.parametrize("make", [Semaphore, threading.Semaphore], ids=["own", "standard"])
+def test_a_permit_that_is_given_back_too_often_is_reported(make):
+    def fn(semaphore):
+        try:
+            semaphore.acquire()
+            sleep(1)
+        finally:
+            semaphore.release()
+
+    failure = failure_of(fn, setup=lambda: make(2))
+    assert "released too often" in str(failure.__cause__)
+    assert 1 == failure.checkpoint.number
+
+
+def test_a_function_that_produces_permits_may_have_produced_some():
+    def produce(semaphore):
+        for _ in range(2):
+            semaphore.release()
+            sleep(1)
+
+    assert 4 == len(inject_cancel(produce, setup=lambda: Semaphore(0)))
+
+
+def test_a_cancellation_that_is_swallowed_is_reported():
+    def fn():
+        with contextlib.suppress(BaseException):
+            sleep(1)
+
+    failure = failure_of(fn)
+    assert "thread 'MainThread' returned although Cancelled was raised in it" in str(failure)
+    assert 1 == failure.checkpoint.number
+
+
+def test_a_cancellation_that_is_swallowed_in_a_spawned_thread_is_reported():
+    def swallow():
+        with contextlib.suppress(BaseException):
+            sleep(1)
+
+    def fn():
+        with ThreadGroup() as group:
+            group.spawn(swallow)
+            group.spawn(sleep, 2)
+
+    assert re.search(r"thread 'virtual-\d+' returned although Cancelled was raised in it", str(failure_of(fn)))
+
+
+def test_a_cancellation_that_an_own_scope_ends_is_not_swallowed():
+    def ends_early():
+        with vthreads.move_on_after(1):
+            sleep(2)
+        with ThreadGroup() as group:
+            group.spawn(sleep, 5)
+            group.cancel()
+
+    def fn():
+        with ThreadGroup() as group:
+            group.spawn(ends_early)
+        assert 1 == vthreads.race(lambda: sleep(1) or 1, lambda: sleep(2))
+        assert [None, None] == vthreads.gather(lambda: sleep(1), lambda: sleep(2))
+
+    assert inject_cancel(fn)
+
+
+def test_the_clock_can_be_given():
+    clock = VirtualClock(start=7.0)
+    times = []
+    inject_cancel(lambda: times.append(vthreads.now()), clock=clock)
+    assert {7.0} == set(times)
+    with pytest.raises(ValueError, match="pass it to `run` instead"):
+        vthreads.run(lambda: inject_cancel(int, clock=clock))
+
+
+class HalfMade:
+    """Its repr fails while it waits in `__init__`, and is a checkpoint afterwards."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.wait()
+        self.name = "whole"
+
+    def __repr__(self):
+        sleep(1)
+        return f"<{self.name}>"
+
+    def wait(self):
+        sleep(1)
+
+
+def test_the_repr_of_a_half_made_object_is_not_called():
+    # Issue 10: an AttributeError out of Popen.__repr__ was reported as the function's.
+    def fn():
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+            try:
+                child.communicate(b"hello")
+            except BaseException:
+                child.kill()
+                raise
+
+    checkpoints = inject_cancel(fn)
+    assert any(" of <subprocess.Popen object at 0x" in checkpoint.call for checkpoint in checkpoints)
+
+
+def test_the_repr_of_an_object_is_no_checkpoint_of_the_function():
+    assert 2 == len(inject_cancel(HalfMade))
+
+
 def test_endless_code_is_told():
     def fn():
-        with contextlib.suppress(vthreads.Cancelled):
-            for _ in range(20):
-                Lock().acquire()
+        for _ in range(20):
+            Lock().acquire()
 
     with pytest.raises(RuntimeError, match="larger max_checkpoints"):
         inject_cancel(fn, max_checkpoints=10)

@@ -8,6 +8,7 @@ import pytest
 
 import vthreads
 from vthreads import BoundedSemaphore, Lock, RLock, RwLock, Semaphore, ThreadGroup, move_on_after, sleep, spawn
+from vthreads._core.placement import schedulers_beside
 from vthreads.testing import LeakError, VirtualClock, check_nothing_leaked
 
 
@@ -16,7 +17,7 @@ def on_virtual_time(fn, *args, **options):
 
 
 def leaks_of(fn, undo):
-    """What the check says of a block that calls `fn`; `undo` then takes it back."""
+    """The report of the check for a block that calls `fn`; `undo` then takes it back."""
 
     def root():
         with pytest.raises(LeakError) as caught, check_nothing_leaked():
@@ -215,8 +216,29 @@ def test_an_os_thread_that_is_about_to_end_has_time_to():
         with check_nothing_leaked():
             os_thread = threading.Thread(target=gate.wait)
             os_thread.start()
-            # Told to end, and not waited for.
+            # The OS thread ends but is not joined.
             gate.set()
 
     gate = threading.Event()
     on_virtual_time(root)
+
+
+def test_a_thread_that_a_member_on_another_carrier_has_left_behind():
+    def leave():
+        spawn(sleep, 3600).thread.name = "left"
+
+    def root():
+        with pytest.raises(LeakError) as caught, check_nothing_leaked():
+            with ThreadGroup(placement="spread") as group:
+                for _ in range(2):
+                    # On both carriers: a member that has started another one goes on before it.
+                    group.spawn(lambda: (both.wait(), leave()))
+        for scheduler in schedulers_beside(vthreads.current_thread()._scheduler):
+            scheduler.background.cancel()
+        return caught.value.leaks
+
+    both = vthreads.Barrier(2)
+    leaks = vthreads.run(root, carriers=2, patch=False)
+    assert ["virtual thread 'left' of group 'background'"] * 2 == [
+        leak.partition(", spawned")[0].partition(": ")[2] for leak in leaks
+    ]

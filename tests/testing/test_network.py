@@ -1,4 +1,4 @@
-"""Sockets in memory, held against real ones, and the network between them."""
+"""Sockets in memory, compared with real ones, and the network between them."""
 
 import contextlib
 import errno
@@ -141,7 +141,7 @@ class TestAsRealSockets:
             here.setblocking(False)
             with pytest.raises(BlockingIOError):
                 here.send(b"x" * 1_000_000)
-            # Somebody who reads makes room.
+            # A reader makes room.
             here.setblocking(True)
             there.settimeout(1)
             with ThreadGroup() as g:
@@ -164,6 +164,18 @@ class TestAsRealSockets:
             return received == caught.value.bytes_sent, 0 < received < 10_000_000
 
         assert (True, True) == with_pair(pair, talk)
+
+    @pytest.mark.parametrize("timeout", [None, 60])
+    @pytest.mark.parametrize("data", [b"", b"data"])
+    def test_a_sendall_that_is_cancelled_at_once_has_sent_nothing(self, pair, timeout, data):
+        def talk(here, there):
+            here.settimeout(timeout)
+            with CancelScope() as scope, pytest.raises(Cancelled) as caught:
+                scope.cancel()
+                here.sendall(data)
+            return caught.value.bytes_sent
+
+        assert 0 == with_pair(pair, talk)
 
     def test_a_cancelled_recv_has_taken_nothing(self, pair):
         def talk(here, there):
@@ -601,6 +613,7 @@ def test_a_client_meets_a_server_that_is_lost():
     on_virtual_time(root)
 
 
+@pytest.mark.thorough
 def test_a_conversation_stands_a_cancellation_anywhere():
     def converse():
         network = Network(latency=0.1, capacity=10)
@@ -619,14 +632,14 @@ def test_a_conversation_stands_a_cancellation_anywhere():
                 file.flush()
                 assert b"TWENTY" == file.read(6)
 
-    # Whose peer was cancelled first finds nobody to flush its file to.
+    # If the peer is cancelled first, the flush of the file raises ConnectionError.
     assert inject_cancel(converse, expected=ConnectionError)
 
 
 def test_arguments_out_of_range_are_refused():
     with pytest.raises(ValueError, match="0 or more"):
         Network(-1)
-    with pytest.raises(ValueError, match="at least 1 byte"):
+    with pytest.raises(ValueError, match="pass 1 byte or more"):
         Network(capacity=0)
 
 

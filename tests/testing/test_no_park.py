@@ -1,9 +1,11 @@
 """`no_park`."""
 
 import queue
+import re
 import socket
 import threading
 import time
+from types import FunctionType
 
 import pytest
 
@@ -30,8 +32,8 @@ PARKING = {
     "threading.Event": (lambda: threading.Event().wait(), "test_no_park.py"),
     "socket": (receive, "test_no_park.py"),
     "join": (lambda: vthreads.spawn(sleep, 1).result(), "result()"),
-    "sleep(0)": (lambda: sleep(0), "lets others run"),
-    "checkpoint": (vthreads.checkpoint, "lets others run"),
+    "sleep(0)": (lambda: sleep(0), "lets other threads run"),
+    "checkpoint": (vthreads.checkpoint, "lets other threads run"),
 }
 
 
@@ -51,12 +53,59 @@ def test_the_start_of_an_os_thread_parks_and_it_runs_all_the_same():
     def root():
         has_run = threading.Event()
         os_thread = threading.Thread(target=has_run.set)
-        with pytest.raises(Parked, match=r"Thread\.start\(\) of <Thread"), no_park():
+        with pytest.raises(Parked, match=r"Thread\.start\(\) of <Thread 'Thread-\d+ \(set\)' at 0x"), no_park():
             os_thread.start()
         has_run.wait()
         os_thread.join()
 
     on_virtual_time(root)
+
+
+class Unspeakable:
+    """Stands for a class of the program, whose repr may do anything."""
+
+    def __repr__(self):
+        raise AssertionError("the repr was called")
+
+
+class NamedThread(Unspeakable, threading.Thread):
+    pass
+
+
+class OwnEvent(Unspeakable, threading.Event):
+    pass
+
+
+def halfway_made():
+    event = threading.Event()
+    del event._flag
+    return event
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (threading.Event, r"<threading.Event at 0x\w+: unset>"),
+        (lambda: threading.Semaphore(3), r"<threading.Semaphore at 0x\w+: value=3>"),
+        (lambda: NamedThread(name="a name"), r"<NamedThread 'a name' at 0x\w+>"),
+        (OwnEvent, r"<[\w.]*OwnEvent object at 0x\w+>"),
+        (halfway_made, r"<threading.Event object at 0x\w+>"),
+    ],
+)
+def test_an_object_is_described_without_a_call_of_the_program(make, told):
+    def wait(self):
+        sleep(1)
+
+    # As a method of the standard library, which is not the program's.
+    of_threading = FunctionType(wait.__code__, {"__name__": "threading", "sleep": sleep})
+    of_threading.__code__ = of_threading.__code__.replace(co_filename=threading.__file__)
+
+    def root():
+        with pytest.raises(Parked) as caught, no_park():
+            of_threading(make())
+        return str(caught.value)
+
+    assert re.search(told, on_virtual_time(root))
 
 
 def test_what_does_not_park_passes():
@@ -120,7 +169,7 @@ def test_threads_spawned_inside_may_park_and_outside_all_is_as_before():
         assert child.done()
         thread = vthreads.current_thread()
         assert kind is type(thread)
-        assert not thread.pending
+        assert not thread._pending
 
     on_virtual_time(root)
 

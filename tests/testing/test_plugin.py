@@ -24,13 +24,45 @@ def run(pytester, monkeypatch):
     def run_pytest(text, *args, ini=""):
         pytester.makeini(QUIET + ini)
         pytester.makepyfile(text)
-        return pytester.runpytest_subprocess(*args, timeout=60)
+        return pytester.runpytest_subprocess(*args, timeout=200)
 
     return run_pytest
 
 
 def told(result):
     return "\n".join(result.outlines)
+
+
+def test_what_ran_without_the_mark_does_not_disturb_marked_tests(run):
+    result = run("""
+        import time
+        import pytest
+        import vthreads
+
+        def use_a_group():
+            with vthreads.ThreadGroup() as group:
+                group.spawn(time.sleep, 0)
+
+        use_a_group()
+
+        @pytest.fixture
+        def fixture():
+            use_a_group()
+            yield
+            use_a_group()
+
+        def test_unmarked(fixture):
+            use_a_group()
+
+        @pytest.mark.vthreads(clock="virtual")
+        def test_marked(fixture):
+            time.sleep(3600)
+
+        @pytest.mark.vthreads(clock="virtual")
+        def test_marked_again():
+            time.sleep(3600)
+    """)
+    result.assert_outcomes(passed=3)
 
 
 def test_a_marked_test_is_a_root_virtual_thread_and_others_are_not(run):
@@ -156,6 +188,40 @@ def test_clock_order_and_patch(run):
     result.assert_outcomes(passed=8)
 
 
+def test_several_carriers(run, pytester):
+    result = run("""
+        import threading
+        import pytest
+        import vthreads
+
+        @pytest.mark.vthreads(carriers=2, patch=False)
+        def test_members_run_on_both():
+            both = threading.Barrier(2)
+            with vthreads.ThreadGroup(placement="spread") as group:
+                for _ in range(2):
+                    group.spawn(both.wait)
+
+        def fail():
+            raise KeyError
+
+        @pytest.mark.vthreads(carriers=2)
+        def test_a_failure_on_any_is_told():
+            with vthreads.ThreadGroup() as group:
+                group.spawn(vthreads.Event().wait).thread.name = "waits for a member"
+                with vthreads.ThreadGroup(placement="spread") as inner:
+                    both = vthreads.Barrier(2)
+                    for _ in range(2):
+                        inner.spawn(lambda: (both.wait(), fail()))
+
+        @pytest.mark.vthreads(carriers=2, seed=1)
+        def test_without_an_order():
+            pass
+        """)
+    result.assert_outcomes(passed=1, failed=2)
+    assert "thread 'waits for a member'" in told(result)
+    assert "carriers=2 with seed=1: OS threads run in real time and in no fixed order" in told(result)
+
+
 def test_what_is_left_behind_fails_the_test(run):
     result = run("""
         import os, time
@@ -210,9 +276,8 @@ def test_the_deadline_fails_the_test_and_its_threads_end(run):
 
 
 def test_a_failure_tells_its_seed_and_what_the_others_were_doing(run, pytester):
-    # Stands in for the module of dumps: what counts is that it is asked while the threads are there.
+    # Stands in for the dump: what counts is that it is asked while the threads are there.
     pytester.makeconftest("""
-        import sys, types
         import pytest
 
         @pytest.fixture(autouse=True)
@@ -223,9 +288,7 @@ def test_a_failure_tells_its_seed_and_what_the_others_were_doing(run, pytester):
                 (scheduler,) = carriers.values()
                 return "DUMP " + ", ".join(sorted(thread.name for thread in threads_below(scheduler)))
 
-            debug = types.ModuleType("vthreads.debug")
-            debug.dump = dump
-            monkeypatch.setitem(sys.modules, "vthreads.debug", debug)
+            monkeypatch.setattr("vthreads.debug.dump", dump)
         """)
     result = run("""
         import time
@@ -363,11 +426,11 @@ def test_tests_may_be_chosen_by_the_ini_file(run):
 
 
 MISUSE = {
-    "clock='lunar'": "clock='lunar': choose one of real, virtual",
-    "seed=1, order=object()": "give one of them",
+    "clock='lunar'": "clock='lunar': pass one of real, virtual",
+    "seed=1, order=object()": "pass only one of them",
     "deadline=float('nan')": "deadline=nan",
     "speed=3": "unexpected keyword argument 'speed'",
-    "'virtual'": "takes keyword arguments only",
+    "'virtual'": "accepts keyword arguments only",
 }
 
 
@@ -504,8 +567,8 @@ def test_a_deadlock_is_found_beside_timeouts(run):
             signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
         def test_no_handler_stays_behind():
-            import vthreads.signals
-            assert [signal.default_int_handler] == vthreads.signals.quiet_handlers
+            import vthreads._calls.signals
+            assert [signal.default_int_handler] == vthreads._calls.signals.quiet_handlers
         """,
         "--timeout=50",
     )
@@ -537,6 +600,25 @@ def test_beside_xdist(run):
     )
     result.assert_outcomes(passed=8, failed=1)
     assert "LeakError" in told(result)
+
+
+def test_a_deadlock_is_found_beside_xdist(run):
+    # A worker has an OS thread that receives from the controller, which is no reason to wait.
+    result = run(
+        """
+        import pytest
+        import vthreads
+
+        @pytest.mark.vthreads
+        def test_deadlock():
+            vthreads.Queue().get()
+        """,
+        "-n1",
+        "--timeout=50",
+    )
+    result.assert_outcomes(failed=1)
+    assert "DeadlockError: every virtual thread is parked" in told(result)
+    assert "Timeout" not in told(result)
 
 
 def test_it_costs_nothing_where_nobody_asks(run, pytester):

@@ -7,7 +7,12 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup, sleep
-from vthreads.testing import SeededOrder, VirtualClock, wait_all_parked
+from vthreads._core import originals
+from vthreads._core.deadlock import threads_of_run
+from vthreads._core.placement import schedulers_beside
+from vthreads.testing import SeededOrder, VirtualClock, check_nothing_leaked, wait_all_parked
+
+pytestmark = pytest.mark.unpatched
 
 
 @pytest.mark.parametrize("order", [None, SeededOrder(1), SeededOrder(2)])
@@ -39,7 +44,7 @@ def test_a_thread_with_a_ready_descriptor_is_not_taken_for_parked():
     def root():
         here, there = socket.socketpair()
         with here, there, ThreadGroup() as g:
-            # Each answer wakes the other one only when somebody looks at the descriptors.
+            # Each answer unparks the other thread only at a poll.
             g.spawn(echo, here, 20)
             g.spawn(echo, there, 20)
             here.send(b"x")
@@ -91,7 +96,7 @@ def test_it_is_a_checkpoint_and_may_be_cancelled(virtual):
             scope.cancel()
             wait_all_parked()
         assert scope.cancelled_caught
-        assert vthreads.current_thread().scheduler.observer is None
+        assert vthreads.current_thread()._scheduler.observer is None
         return vthreads.now()
 
     assert 5 == virtual(root)
@@ -103,7 +108,7 @@ def test_another_observer_goes_on_hearing_of_everything(virtual):
             return lambda fiber: self.append((event, fiber.name))
 
     def root():
-        scheduler = vthreads.current_thread().scheduler
+        scheduler = vthreads.current_thread()._scheduler
         scheduler.observer = log = Log()
         with ThreadGroup() as g:
             g.spawn(sleep, 0).thread.name = "child"
@@ -134,3 +139,116 @@ def test_it_looks_after_its_own_carrier_only():
     vthreads.run(wait_all_parked)
     ended.set()
     os_thread.join()
+
+
+# --- several carriers
+
+
+def on_all_carriers(root):
+    return vthreads.run(root, carriers=3, patch=False)
+
+
+def test_with_several_carriers_all_of_them_are_parked():
+    def busy():
+        for _ in range(100):
+            sleep(0)
+        done.append(True)
+        event.wait()
+
+    def root():
+        with ThreadGroup(placement="spread") as g:
+            futures = [g.spawn(busy) for _ in range(6)]
+            wait_all_parked()
+            seen = len(done), {future.thread.state.value for future in futures}
+            # None of the threads that waited for the other carriers is left.
+            seen += ([thread.name for thread in threads_of_run(vthreads.current_thread()._scheduler)],)
+            event.set()
+        return seen
+
+    done, event = [], vthreads.Event()
+    number, states, names = on_all_carriers(root)
+    assert (6, {"parked"}) == (number, states)
+    assert 3 + 6 == len(names)
+
+
+def test_what_carriers_pass_to_each_other_does_not_count_as_parked():
+    def pass_on(source, target):
+        for _ in range(50):
+            target.put(source.get())
+        done.append(True)
+        event.wait()
+
+    def root():
+        queues = [vthreads.SimpleQueue() for _ in range(3)]
+        with ThreadGroup(placement="spread") as g:
+            for number in range(3):
+                g.spawn(pass_on, queues[number], queues[(number + 1) % 3])
+            queues[0].put("token")
+            wait_all_parked()
+            seen = len(done)
+            event.set()
+        return seen
+
+    done, event = [], vthreads.Event()
+    assert 3 == on_all_carriers(root)
+
+
+def test_a_thread_that_pins_another_carrier_is_not_parked():
+    def pin():
+        pinned.set()
+        # In a C function, without the GIL. A wait that missed it would return before.
+        originals.sleep(0.05)
+        done.append(True)
+
+    def root():
+        with ThreadGroup(placement="spread") as g:
+            for _ in range(3):
+                g.spawn(pin)
+            pinned.wait()
+            wait_all_parked()
+            return len(done)
+
+    done, pinned = [], vthreads.Event()
+    assert 3 == on_all_carriers(root)
+
+
+def test_several_may_wait_on_several_carriers_and_come_back_one_by_one():
+    def wait(name):
+        wait_all_parked()
+        order.append(name)
+        for _ in range(10):
+            sleep(0)
+        order.append(name)
+        event.wait()
+
+    def root():
+        with ThreadGroup(placement="spread") as g:
+            for name in "abc":
+                g.spawn(wait, name)
+            while len(order) < 6:
+                wait_all_parked()
+            event.set()
+
+    order, event = [], vthreads.Event()
+    on_all_carriers(root)
+    assert [order[i : i + 1] * 2 for i in (0, 2, 4)] == [order[i : i + 2] for i in (0, 2, 4)]
+
+
+def test_with_several_carriers_the_wait_may_be_cancelled():
+    def busy():
+        while not ended:
+            sleep(0)
+
+    def root():
+        with check_nothing_leaked(), ThreadGroup(placement="spread") as g:
+            g.spawn(busy)
+            with vthreads.move_on_after(0.01) as scope:
+                wait_all_parked()
+            ended.append(True)
+            # The threads on the other carriers that waited as well end now.
+            wait_all_parked()
+        schedulers = schedulers_beside(vthreads.current_thread()._scheduler)
+        return scope.cancelled_caught, {scheduler.observer for scheduler in schedulers}
+
+    ended = []
+    assert (True, {None}) == on_all_carriers(root)

@@ -1,4 +1,4 @@
-"""A group of parked threads is cancelled: what does each cost, until all have ended?"""
+"""Cancel a group of parked threads: what does each thread cost until all have ended?"""
 
 from ..in_process import in_process as measure
 

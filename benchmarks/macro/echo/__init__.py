@@ -1,4 +1,4 @@
-"""TCP echo, 1 KiB a request: what does a server spend on one request?"""
+"""TCP echo, 1 KiB per request: what does one request cost the server?"""
 
 from functools import partial
 from pathlib import Path

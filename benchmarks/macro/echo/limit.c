@@ -1,4 +1,4 @@
-/* Echo server on level-triggered epoll, one thread. It prints its port, and serves until it is ended. */
+/* Echo server on level-triggered epoll, one thread. Prints its port and serves until it is killed. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -16,7 +16,7 @@ static void fail(const char *what)
     exit(1);
 }
 
-/* Listen on a free port of 127.0.0.1, and print it. */
+/* Listen on a free port of 127.0.0.1 and print the port. */
 static int listen_anywhere(void)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -49,7 +49,7 @@ static void accept_all(int poller, int listener)
         fail("accept4");
 }
 
-/* A request fits into the send buffer of its connection, so there is no rest to keep. */
+/* A request always fits into the send buffer of its connection, so a write is never partial. */
 static void echo(int connection)
 {
     static char buffer[BUFFER];

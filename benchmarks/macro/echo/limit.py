@@ -1,4 +1,4 @@
-"""A C program on epoll: what cannot be beaten from Python."""
+"""A C program on epoll: the lower limit for Python."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ from ..c_programs import built
 
 
 def serve(announce):
-    """Become the C program; it prints its port by itself."""
+    """Replace this process by the C program, which prints its port."""
     program = built(Path(__file__).with_suffix(".c"))
     os.execv(program, [program])

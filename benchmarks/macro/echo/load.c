@@ -1,8 +1,8 @@
 /*
- * Ask an echo server: load PORT CONNECTIONS REQUESTS, the last one for each connection.
+ * Send requests to an echo server: load PORT CONNECTIONS REQUESTS. REQUESTS is per connection.
  *
- * Prints "ready" when every connection has had one answer, waits for a line, and prints the number of answers when
- * the last one has come. A connection has one request on its way at a time.
+ * Prints "ready" when every connection has received one answer, waits for a line on stdin, and prints the number of
+ * answers after the last one. Each connection has one request in flight.
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -17,8 +17,8 @@ enum { REQUEST = 1024, EVENTS = 512 };
 
 struct connection {
     int socket;
-    int received; /* bytes of the answer that is coming */
-    long left;    /* requests that are still to be sent */
+    int received; /* bytes received of the current answer */
+    long left;    /* requests not yet sent */
 };
 
 static void fail(const char *what)
@@ -41,7 +41,7 @@ static void connect_to(int port, int poller, struct connection *connection)
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     struct epoll_event interest = {.events = EPOLLIN, .data.ptr = connection};
-    struct linger at_once = {.l_onoff = 1}; /* so that no port of ours stays taken afterwards */
+    struct linger at_once = {.l_onoff = 1}; /* leaves no port in TIME_WAIT */
     int yes = 1;
 
     connection->socket = socket(AF_INET, SOCK_STREAM, 0);
@@ -52,7 +52,7 @@ static void connect_to(int port, int poller, struct connection *connection)
         fail("connect");
 }
 
-/* Take what has come; whether that completes an answer. */
+/* Receive available bytes; return whether an answer is complete. */
 static int answered(struct connection *from)
 {
     static char answer[65536];
@@ -67,7 +67,7 @@ static int answered(struct connection *from)
     return 1;
 }
 
-/* Send `each` requests on every connection; the number of answers. */
+/* Send `each` requests on every connection; return the number of answers. */
 static long exchange(int poller, struct connection *connections, long number, long each)
 {
     struct epoll_event events[EVENTS];

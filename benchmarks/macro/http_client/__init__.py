@@ -1,7 +1,7 @@
-"""1,000 URLs that take 20 ms each: what does a client spend on one of them?
+"""1,000 URLs of 20 ms each: what does one URL cost the client?
 
-The figure `requests` is for `requests.get`, a connection each; `urllib3` is for a pool that keeps its connections.
-aiohttp is another library, so it stands beside both.
+The figure `requests` is for `requests.get`, with a new connection per URL; `urllib3` is for a pool that keeps
+connections. aiohttp is a different library and is compared with both.
 """
 
 from .. import cores
@@ -16,6 +16,6 @@ HELPERS = ("server",)
 
 
 def measure(peer, size, operations):
-    """The client's processor time; the server has the other core."""
+    """Return the CPU time of the client; the server runs on the other core."""
     with server_process(f"{__name__}.server", cores.LOAD) as (_, port):
         return in_process(peer, size, operations, f"http://127.0.0.1:{port}/")

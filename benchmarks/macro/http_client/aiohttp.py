@@ -1,4 +1,4 @@
-"""aiohttp: without keeping connections beside requests, with it beside urllib3."""
+"""aiohttp: with a new connection per URL beside requests, with a connection pool beside urllib3."""
 
 import asyncio
 

@@ -4,7 +4,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import requests  # noqa: E402 - after the patch, as gevent wants it
+import requests  # noqa: E402 - gevent requires the patch first
 import urllib3  # noqa: E402
 from gevent.pool import Pool  # noqa: E402
 

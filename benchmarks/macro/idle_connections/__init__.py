@@ -1,4 +1,4 @@
-"""Connections to the echo servers that have had one answer and are idle now: how much memory of the server has each?"""
+"""Idle connections to the echo servers, after one answer: how much memory of the server does each take?"""
 
 import socket
 from contextlib import ExitStack
@@ -17,9 +17,9 @@ REQUEST = b"x" * 1_024
 
 
 def measure(peer, size, operations):
-    """The growth of the server's resident memory; what the kernel keeps for a socket is not in it."""
+    """Return the growth of the server's resident memory; kernel memory of sockets is not included."""
     with server_process(peer.__name__, cores.MEASURED) as (pid, port), ExitStack() as connected:
-        # With the first ones comes what a server needs once.
+        # The first connections cover one-time costs of the server.
         for _ in range(10):
             connected.enter_context(answered_connection(port))
         before = resident_bytes_of(pid)
@@ -29,7 +29,7 @@ def measure(peer, size, operations):
 
 
 def answered_connection(port):
-    """Connect, and take one answer."""
+    """Connect and receive one answer."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.sendall(REQUEST)
     answer = connection.recv(len(REQUEST), socket.MSG_WAITALL)

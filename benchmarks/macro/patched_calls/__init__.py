@@ -1,4 +1,4 @@
-"""Calls of the standard library on a plain OS thread: what do they cost more when vthreads has replaced them?"""
+"""Calls of the standard library on a plain OS thread: what do they cost in addition when vthreads has replaced them?"""
 
 import socket
 import threading
@@ -17,19 +17,19 @@ FIGURES = {
 
 
 def measure(peer, size, operations):
-    """What the calls cost after `peer.prepare`, which replaces them, or does not."""
+    """Return the cost of the calls after `peer.prepare`, which may replace them."""
     return in_process(Calls(peer), size, operations)
 
 
 class Calls:
-    """What is done with the calls, whoever has replaced them."""
+    """The measured calls, original or replaced."""
 
     def __init__(self, peer):
         self._prepare = peer.prepare
         self.__name__ = peer.__name__
 
     def run(self, size, operations, watch):
-        """Make each call so often, on one thread."""
+        """Make each call `operations` times on one thread."""
         self._prepare()
         with watch("sleep"):
             for _ in range(operations):

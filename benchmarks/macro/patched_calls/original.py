@@ -1,4 +1,4 @@
-"""The standard library as it is."""
+"""The standard library without the patch."""
 
 
 def prepare():

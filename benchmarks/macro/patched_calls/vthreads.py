@@ -1,4 +1,4 @@
-"""The standard library as `vthreads.patch()` leaves it."""
+"""The standard library after `vthreads.patch()`."""
 
 import vthreads
 

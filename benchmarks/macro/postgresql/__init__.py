@@ -1,7 +1,7 @@
-"""`select 1` on many connections at once: what does the client spend on one of them?
+"""`select 1` on many connections at once: what does one query cost the client?
 
-The server is at VTHREADS_BENCH_POSTGRESQL, or else at 127.0.0.1:5432, with the user postgres and no password. It has to
-take as many connections as are asked for: 100 unless it was told otherwise.
+The server is at VTHREADS_BENCH_POSTGRESQL, or at 127.0.0.1:5432 with the user postgres and no password. It must accept
+the requested number of connections; PostgreSQL's default limit is 100.
 """
 
 import os
@@ -20,7 +20,7 @@ SERVER = os.environ.get("VTHREADS_BENCH_POSTGRESQL", "postgresql://postgres@127.
 
 
 def measure(peer, size, operations):
-    """The client's processor time; connecting is not measured."""
+    """Return the CPU time of the client, without connecting."""
     place = urlsplit(SERVER)
     require_answer("PostgreSQL", place.hostname, place.port or 5432)
     try:

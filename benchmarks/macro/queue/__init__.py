@@ -1,4 +1,4 @@
-"""Pairs of threads hand an item back and forth by two queues of one place: what does a round trip cost?"""
+"""Pairs of threads pass an item back and forth through two queues of size 1: what does a round trip cost?"""
 
 from ..in_process import in_process as measure
 

@@ -1,6 +1,6 @@
-"""`GET` on many connections at once: what does the client spend on one of them?
+"""`GET` on many connections at once: what does one command cost the client?
 
-The server is at VTHREADS_BENCH_REDIS, or else at redis://127.0.0.1:6379. One key is written, and removed at the end.
+The server is at VTHREADS_BENCH_REDIS, or at redis://127.0.0.1:6379. The benchmark writes one key and removes it.
 """
 
 import os
@@ -19,7 +19,7 @@ KEY, VALUE = f"vthreads-bench-{os.getpid()}", b"x" * 100
 
 
 def measure(peer, size, operations):
-    """The client's processor time; connecting is not measured."""
+    """Return the CPU time of the client, without connecting."""
     place = urlsplit(SERVER)
     require_answer("Redis", place.hostname, place.port or 6379)
     return in_process(peer, size, operations, SERVER)

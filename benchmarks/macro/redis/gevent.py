@@ -4,7 +4,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import gevent  # noqa: E402 - after the patch, as gevent wants it
+import gevent  # noqa: E402 - gevent requires the patch first
 import redis  # noqa: E402
 
 from . import KEY, VALUE  # noqa: E402

@@ -3,7 +3,7 @@
 import time
 from threading import Thread
 
-from . import SECONDS
+from . import FIGURES, SECONDS
 
 AT_MOST = 5_000
 
@@ -14,10 +14,11 @@ def run(size, _, watch):
         done.append(None)
 
     done = []
-    threads = [Thread(target=sleeps) for _ in range(size)]
-    with watch():
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    return len(done)
+    for figure in FIGURES:
+        threads = [Thread(target=sleeps) for _ in range(size)]
+        with watch(figure):
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    return len(done) // len(FIGURES)

@@ -1,4 +1,4 @@
-"""Empty functions, each on a thread of its own, in one group: what does it cost to start one and wait for its end?"""
+"""Empty functions, each on its own thread, in one group: what does it cost to spawn and join one thread?"""
 
 from ..in_process import in_process as measure
 

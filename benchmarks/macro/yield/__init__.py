@@ -1,6 +1,6 @@
-"""Letting the others run: what does one turn cost?
+"""Threads yield to each other: what does one turn cost?
 
-The main thread is one of them. When it has its next turn, all of the others have had one.
+The main thread is one of them. Between two of its turns, each of the others has had one.
 """
 
 from ..in_process import in_process as measure

@@ -1,4 +1,4 @@
-"""The limit: two greenlets that hand over to each other, however many threads the peers have."""
+"""The limit: two greenlets that switch to each other, independent of the size."""
 
 from greenlet import getcurrent, greenlet
 

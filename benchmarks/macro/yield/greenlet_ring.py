@@ -1,4 +1,4 @@
-"""The limit: greenlets that hand over to the next in a ring, with no scheduler at all."""
+"""The limit: greenlets that switch to the next one in a ring, without a scheduler."""
 
 from greenlet import getcurrent, greenlet
 

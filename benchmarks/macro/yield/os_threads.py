@@ -1,4 +1,4 @@
-"""`time.sleep(0)`. The operating system is not asked to be fair, so here each thread counts its own turns."""
+"""`time.sleep(0)`. Scheduling by the operating system is not fair, so each thread counts its own turns."""
 
 import time
 from threading import Barrier, Thread

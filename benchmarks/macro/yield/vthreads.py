@@ -1,14 +1,14 @@
-"""`checkpoint()`."""
+"""`sleep(0)`."""
 
 import vthreads
-from vthreads import ThreadGroup, checkpoint
+from vthreads import ThreadGroup, sleep
 
 
 def root(size, rounds, watch):
     def turns():
         count = 0
         while going_on:
-            checkpoint()
+            sleep(0)
             count += 1
         return count
 
@@ -17,7 +17,7 @@ def root(size, rounds, watch):
         futures = [group.spawn(turns) for _ in range(size - 1)]
         with watch():
             for _ in range(rounds):
-                checkpoint()
+                sleep(0)
         going_on = False
     return rounds + sum(min(future.result(), rounds) for future in futures)
 

@@ -1,75 +1,98 @@
-"""Level cancellation: a tree of nodes, and what a cancelled node means for the thread inside.
+"""Level cancellation: a tree of nodes, and the effect of a cancelled node on the threads inside.
 
-Nodes are cancel scopes and virtual threads (a virtual thread is a scope around what it runs). Each node knows by which
-cancelled node it is affected: the outermost one that no shield hides. Cancelling walks down and tells the threads
-below; a thread raises `Cancelled` at its checkpoints as long as its innermost node is affected. The semantics are
-Trio's; the cleanup grace is ours.
+Nodes are cancel scopes and virtual threads (a virtual thread is a scope around the code that it runs). Each node stores
+the cancelled node that affects it: the outermost one that no shield hides. Cancelling walks down the tree and notifies
+the threads; a thread raises `Cancelled` at its checkpoints as long as its innermost node is affected. The semantics are
+Trio's, plus the cleanup grace.
 
-How the tree stays right without a lock: a node enters its parent's children first and reads the parent's state then;
-a canceller sets its state first and lists the children then. Whatever the order, one of the two sees the other. And
-whoever writes what it found looks again afterwards, so that the last one to write has seen the newest state.
+The tree needs no lock: a new node first enters its parent's children and then reads the parent's state; a canceller
+first sets its state and then lists the children. So in any order one of the two sees the other. And each writer of
+`_affected_by` checks again after writing, so that the last one to write has seen the newest state.
 """
 
 from __future__ import annotations
 
-from math import inf, isnan
-from typing import TYPE_CHECKING, Any
+from math import inf
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import Cancelled, ScopeMisuse
-from .current import running, started_here
+from .arguments import checked_seconds
+from .dropped import warn_dropped
+from .engine import running
+from .exceptions import raise_as_it_is, without_cancelled
+from .repeated import repeated_in
+from .starter import started_here
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
+    from .engine import Scheduler
     from .engine.timers import Timer
-    from .thread import VirtualThread
 
-__all__ = ["DEFAULT_CLEANUP_GRACE", "CancelNode", "CancelScope", "checked_seconds", "remaining"]
+__all__ = ["DEFAULT_CLEANUP_GRACE", "CancelNode", "CancelScope", "ThreadInside"]
 
-# Seconds that cleanup may block, where no scope says otherwise.
+# Seconds that cleanup may block, unless a scope sets another value.
 DEFAULT_CLEANUP_GRACE = 2.0
 
 
-def checked_seconds(seconds: float | None, name: str) -> float:
-    """`seconds` as a float, None as `inf`; NaN would compare as false for ever and is refused."""
-    if seconds is None:
-        return inf
-    if isnan(seconds):
-        raise ValueError(f"{name}={seconds!r} is not a time; give seconds as a number, or None for no limit")
-    return float(seconds)
+class ThreadInside(Protocol):
+    """The part of the thread inside a scope that the tree uses."""
+
+    _innermost: CancelNode
+    _pending: bool
+    _scheduler: Scheduler
+
+    def _is_here(self) -> bool:
+        """Whether the thread lives on the OS thread that asks."""
+
+    def _notice(self) -> None:
+        """Look for what has to be raised: the node that affects the thread has changed. Thread-safe."""
+
+    def _refresh(self) -> None:
+        """Look again what is pending: the innermost scope has changed."""
+
+    def _grace_until(self) -> float:
+        """Until when the thread may still block for its cleanup; `-inf` if it is not cleaning up."""
+
+    def _forget_delivery(self, node: CancelNode) -> None:
+        """Forget the cancellation of `node`, which was left."""
+
+    def _abandon_scopes(self, until: CancelNode) -> None:
+        """Get out of the scopes inside `until` whose end was forgotten."""
 
 
 class CancelNode:
-    """A place in the tree. Its users declare the slots: a virtual thread has a second base that has slots already."""
+    """A node of the tree. Subclasses declare the slots, because a virtual thread has a second base with slots."""
 
     if not TYPE_CHECKING:
         __slots__ = ()
 
-    NODE_SLOTS = (
+    _NODE_SLOTS = (
         "_affected_by",
+        "_cancel_called",
         "_cancel_reason",
         "_cancel_source",
         "_children",
+        "_cleanup_grace",
         "_parent",
-        "cancel_called",
-        "cleanup_grace",
     )
 
     _affected_by: CancelNode | None
     _parent: CancelNode | None
     _children: dict[CancelNode, None] | None
-    cancel_called: bool
-    cleanup_grace: float | None
+    _cancel_called: bool
+    _cleanup_grace: float | None
 
+    @repeated_in("_core/compiled/group.pxi")
     def _init_node(self, cleanup_grace: float | None = None) -> None:
         self._parent = None
         self._children = None
         self._affected_by = None
-        self.cancel_called = False
+        self._cancel_called = False
         self._cancel_reason: str | None = None
         self._cancel_source: Any = None
-        self.cleanup_grace = cleanup_grace
+        self._cleanup_grace = cleanup_grace
 
+    @repeated_in("_core/compiled/group.pxi")
     def _attach(self, parent: CancelNode | None) -> None:
         self._parent = parent
         if parent is not None:
@@ -78,6 +101,7 @@ class CancelNode:
             parent._children[self] = None
         self._update_affected()
 
+    @repeated_in("_core/compiled/group.pxi")
     def _detach(self) -> None:
         if self._parent is not None and self._parent._children is not None:
             self._parent._children.pop(self, None)
@@ -86,20 +110,20 @@ class CancelNode:
                 child._outlive(self)
 
     def _outlive(self, parent: CancelNode) -> None:
-        """`parent` was left with this node below it; one that may stay finds itself another place."""
+        """Handle that `parent` was left with this node below it; a node that may stay moves to another parent."""
 
     def _shielded(self) -> bool:
         return False
 
-    def is_inside(self, outer: CancelNode) -> bool:
-        """Whether this is `outer` or a node below it."""
+    def _is_inside(self, outer: CancelNode) -> bool:
+        """Return whether this is `outer` or a node below it."""
         node: CancelNode | None = self
         while node is not None and node is not outer:
             node = node._parent
         return node is outer
 
-    def _thread_inside(self) -> VirtualThread | None:
-        """The thread whose innermost node this is, if any."""
+    def _thread_inside(self) -> ThreadInside | None:
+        """Return the thread whose innermost node this is, if any."""
         raise NotImplementedError(f"{type(self).__name__} says which thread is inside")
 
     def _find_affecting(self) -> CancelNode | None:
@@ -107,10 +131,10 @@ class CancelNode:
             outer = self._parent._affected_by
             if outer is not None:
                 return outer
-        return self if self.cancel_called else None
+        return self if self._cancel_called else None
 
     def _update_affected(self) -> bool:
-        """Bring `_affected_by` up to date; tell whether it changed."""
+        """Update `_affected_by`; return whether it changed."""
         changed = False
         while (affecting := self._find_affecting()) is not self._affected_by:
             self._affected_by = affecting
@@ -118,15 +142,15 @@ class CancelNode:
         return changed
 
     def _request_cancel(self, reason: str | None, source: Any) -> None:
-        if self.cancel_called:
+        if self._cancel_called:
             return
         self._cancel_reason = reason
         self._cancel_source = source
-        self.cancel_called = True
+        self._cancel_called = True
         self._spread()
 
     def _spread(self) -> None:
-        """Bring this node and all below up to date, top down, and tell the threads."""
+        """Update this node and all below it, top down, and notify the threads."""
         changed: list[CancelNode] = [self]
         while changed:
             node = changed.pop()
@@ -134,16 +158,16 @@ class CancelNode:
                 continue
             thread = node._thread_inside()
             if thread is not None:
-                thread.notice()
+                thread._notice()
             if node._children:
-                # In order of spawning, so that the first one spawned is the first to be unparked.
+                # In order of spawning, so that the thread that was spawned first is unparked first.
                 changed.extend(reversed(list(node._children)))
 
     def _grace(self) -> float:
         node: CancelNode | None = self
         while node is not None:
-            if node.cleanup_grace is not None:
-                return node.cleanup_grace
+            if node._cleanup_grace is not None:
+                return node._cleanup_grace
             node = node._parent
         return DEFAULT_CLEANUP_GRACE
 
@@ -154,21 +178,26 @@ class CancelNode:
 class CancelScope(CancelNode):
     """A block that can be cancelled as a whole: `with CancelScope() as scope:`.
 
-    While it is cancelled, every checkpoint inside raises `Cancelled`; the block absorbs that and ends normally.
+    While it is cancelled, every checkpoint inside raises `Cancelled`; the block absorbs it and ends normally.
 
     Args:
         deadline: absolute time on `vthreads.now()` at which the scope cancels itself; `inf` or None: never.
-        shield: hide the cancellation of enclosing scopes from the inside.
-        cleanup_grace: seconds that blocking calls in cleanup code may still take; None: as the enclosing scope.
+        shield: hide the cancellation of enclosing scopes from the code inside.
+        cleanup_grace: seconds that blocking calls in cleanup code may still take; None: like the enclosing scope.
+
+    Attributes:
+        cancelled_caught: whether the block absorbed a `Cancelled` of this scope when it ended.
 
     Entering makes a plain OS thread a carrier. Entering and leaving are no checkpoints. `cancel` may be called from any
     OS thread.
     """
 
     __slots__ = (
-        *CancelNode.NODE_SLOTS,
+        *CancelNode._NODE_SLOTS,
         "__weakref__",
+        "_absorbing",
         "_deadline",
+        "_group",
         "_left",
         "_seconds",
         "_shield_until",
@@ -176,7 +205,6 @@ class CancelScope(CancelNode):
         "_thread",
         "_timer",
         "cancelled_caught",
-        "group",
     )
 
     def __init__(
@@ -184,42 +212,57 @@ class CancelScope(CancelNode):
     ) -> None:
         self._init_node(None if cleanup_grace is None else checked_seconds(cleanup_grace, "cleanup_grace"))
         self._deadline = checked_seconds(deadline, "deadline")
-        # Relative time counts from entering; these two belong to the subclasses that take one.
+        # For subclasses with a relative time limit or a bounded shield: seconds from entering, and the shield's end.
         self._seconds = inf
         self._shield_until = inf if shield else -inf
         self._shield_timer: Timer | None = None
         self._timer: Timer | None = None
-        self._thread: VirtualThread | None = None
+        self._thread: ThreadInside | None = None
         self._left = False
-        self.cancelled_caught = False
-        # The group whose scope this is.
-        self.group: Any = None
+        self._absorbing = False
+        self.cancelled_caught: bool = False
+        # The group to which this scope belongs, until the scope is left.
+        self._group: Any = None
 
     def __repr__(self) -> str:
         deadline = "" if self._deadline == inf else f" deadline={self._deadline:.3f}"
         state = "left" if self._left else "active" if self._thread else "new"
-        return f"<CancelScope {state}{' cancelled' if self.cancel_called else ''}{deadline}>"
+        return f"<CancelScope {state}{' cancelled' if self._cancel_called else ''}{deadline}>"
+
+    def __del__(self) -> None:
+        try:
+            # The scope of a group is entered by the group, which has its own check.
+            dropped = self._thread is None and not self._left and self._group is None
+        except AttributeError:
+            # `__init__` raised because of a wrong argument.
+            return
+        if dropped:
+            warn_dropped(self, "nothing was in it")
 
     # --- entering and leaving
 
     def __enter__(self) -> CancelScope:
-        thread = started_here()
+        thread: ThreadInside = started_here()
         if self._thread is not None or self._left:
             raise ScopeMisuse(f"{self!r} was entered before; a scope is used once, so make a new one")
         self._enter(thread)
         return self
 
-    def _enter(self, thread: VirtualThread) -> None:
-        if self._seconds < inf:
-            self._deadline = min(self._deadline, thread.scheduler.clock.now() + self._seconds)
-        if thread.pending:
-            # Entered during the cleanup of a cancelled thread, in its grace, it is part of the cleanup: it has the
-            # time that the thread has, with its members, and its own deadline counts within.
-            self._shield_until = max(self._shield_until, thread.grace_until())
+    def _enter(self, thread: ThreadInside) -> None:
         self._thread = thread
-        self._attach(thread.innermost)
-        thread.innermost = self
-        thread.refresh()
+        if self._seconds < inf or self._deadline < inf:
+            now = thread._scheduler.clock.now()
+            self._deadline = min(self._deadline, now + self._seconds)
+            if self._deadline <= now:
+                # Expire before the scope is attached: the thread would be notified as if it were parked inside.
+                self._expire()
+        if thread._pending:
+            # The scope was entered during the cleanup of a cancelled thread. It belongs to the cleanup: its members get
+            # the remaining grace of the thread, and its own deadline applies within that.
+            self._shield_until = max(self._shield_until, thread._grace_until())
+        self._attach(thread._innermost)
+        thread._innermost = self
+        thread._refresh()
         self._arm()
         self._arm_shield()
 
@@ -227,42 +270,66 @@ class CancelScope(CancelNode):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         self._leave()
-        if isinstance(error, Cancelled) and self._absorbs():
-            self.cancelled_caught = True
-            return True
-        return False
+        if error is None or not self._absorbs():
+            return False
+        failure = without_cancelled(error)
+        if failure is error:
+            return False
+        self.cancelled_caught = True
+        if failure is not None:
+            try:
+                raise_as_it_is(failure)
+            finally:
+                # Break the cycle: the traceback refers to this frame.
+                del failure, error
+        return True
 
     def _leave(self) -> None:
-        thread = running()
-        if thread is None or thread.innermost is not self:
-            raise self.misused(thread)
-        self.leave_quietly(thread)
-        thread.refresh()
+        thread: ThreadInside | None = running()
+        if thread is None or thread._innermost is not self:
+            raise self._misused(thread)
+        self._leave_quietly(thread)
+        thread._refresh()
+        self._absorbing = self._affected_by is self
+        self._let_go()
 
-    def leave_quietly(self, thread: VirtualThread) -> None:
+    def _let_go(self) -> None:
+        """Drop all references to other nodes, because nothing is inside any more.
+
+        A scope that was cancelled by its own deadline refers to itself, so only the garbage collector would free it. A
+        scope that the program keeps would keep the enclosing scopes and groups alive.
+        """
+        self._affected_by = self._cancel_source = self._parent = self._group = None
+
+    def _leave_quietly(self, thread: ThreadInside) -> None:
         self._left = True
         self._disarm()
         self._detach()
         assert self._parent is not None
-        thread.innermost = self._parent
-        thread.forget_delivery(self)
+        thread._innermost = self._parent
+        thread._forget_delivery(self)
 
-    def misused(self, thread: VirtualThread | None) -> ScopeMisuse:
-        """What to raise because `thread` leaves this scope, which is not its innermost one."""
+    def _misused(self, thread: ThreadInside | None, block: object = None) -> ScopeMisuse:
+        """Return the exception to raise if `thread` leaves this scope (of `block`), which is not its innermost one."""
         misuse = ScopeMisuse(
-            f"{self.group or self!r} is left, but the innermost scope of {thread!r} is "
-            f"{thread and thread.innermost!r}; leave groups and scopes in the reverse order of entering, in the "
+            f"{block or self!r} is left, but the innermost scope of {thread!r} is "
+            f"{thread and thread._innermost!r}; leave groups and scopes in the reverse order of entering, in the "
             "thread that entered them"
         )
         if thread is not None and thread is self._thread and not self._left:
-            # The program goes on outside, so the thread must not stay inside.
+            # The program continues outside the scope, so the thread must not stay inside.
             assert self._parent is not None
-            thread.abandon_scopes(self._parent)
+            thread._abandon_scopes(self._parent)
         return misuse
 
     def _absorbs(self) -> bool:
-        """Whether a `Cancelled` that leaves the block ends here: no scope around is cancelled and not hidden."""
-        return self._affected_by is self
+        """Return whether a `Cancelled` that leaves the block ends here, because no enclosing scope is cancelled."""
+        return self._absorbing
+
+    def _spread(self) -> None:
+        # A scope that was left has nothing inside, and must not refer to itself again.
+        if not self._left:
+            super()._spread()
 
     # --- cancelling
 
@@ -274,14 +341,20 @@ class CancelScope(CancelNode):
         """
         self._request_cancel(reason or f"{self!r} was cancelled", running())
 
-    def expire(self) -> None:
-        """The deadline or the end of the shield has come (called by the scheduler)."""
+    def _expire(self) -> None:
+        """Cancel because the deadline has expired (called by the scheduler)."""
         self._timer = None
-        self._request_cancel(f"the deadline of {self!r} passed", self)
+        within = f"the block did not end within {self._seconds:g} s"
+        self._request_cancel(within if self._seconds < inf else f"the deadline of {self!r} passed", self)
+
+    @property
+    def cancel_called(self) -> bool:
+        """Whether the scope was cancelled: by `cancel`, or because its deadline expired."""
+        return self._cancel_called
 
     @property
     def deadline(self) -> float:
-        """Absolute time on `vthreads.now()`; settable, also while active, from any OS thread."""
+        """Absolute time on `vthreads.now()`; can be set, also while the scope is active, from any OS thread."""
         return self._deadline
 
     @deadline.setter
@@ -291,40 +364,40 @@ class CancelScope(CancelNode):
         thread = self._thread
         if thread is None or self._left:
             return
-        if thread.is_here():
+        if thread._is_here():
             self._arm()
         else:
-            thread.scheduler.post(self._arm)
+            thread._scheduler.post(self._arm)
 
     def _arm(self) -> None:
         self._disarm_deadline()
-        if self._deadline == inf or self.cancel_called or self._left:
+        if self._deadline == inf or self._cancel_called or self._left:
             return
         assert self._thread is not None
-        scheduler = self._thread.scheduler
+        scheduler = self._thread._scheduler
         if self._deadline <= scheduler.clock.now():
-            self.expire()
+            self._expire()
         else:
             self._timer = scheduler.timers.add(self._deadline, self)
 
     def _disarm_deadline(self) -> None:
         if self._timer is not None:
             assert self._thread is not None
-            self._thread.scheduler.timers.cancel(self._timer)
+            self._thread._scheduler.timers.cancel(self._timer)
             self._timer = None
 
     def _disarm(self) -> None:
         self._disarm_deadline()
         if self._shield_timer is not None:
             assert self._thread is not None
-            self._thread.scheduler.timers.cancel(self._shield_timer)
+            self._thread._scheduler.timers.cancel(self._shield_timer)
             self._shield_timer = None
 
     # --- shielding
 
     @property
     def shield(self) -> bool:
-        """Whether the cancellation of enclosing scopes is hidden from the inside; settable."""
+        """Whether the cancellation of enclosing scopes is hidden from the code inside; can be set."""
         return self._shielded()
 
     @shield.setter
@@ -338,58 +411,36 @@ class CancelScope(CancelNode):
     def _arm_shield(self) -> None:
         if self._shielded() and self._shield_until < inf:
             assert self._thread is not None
-            self._shield_timer = self._thread.scheduler.timers.add(self._shield_until, _ShieldEnd(self))
+            self._shield_timer = self._thread._scheduler.timers.add(self._shield_until, _ShieldEnd(self))
 
-    def drop_shield(self) -> None:
-        """Let the cancellation of enclosing scopes in from now on."""
+    def _drop_shield(self) -> None:
+        """Stop hiding the cancellation of enclosing scopes."""
         self._shield_timer = None
         self._shield_until = -inf
         self._spread()
 
-    def survive_fork(self) -> None:
-        """In the child of a fork nothing is inside but the thread, and the timers belong to another scheduler."""
-        if self.group is not None:
-            self.group.survive_fork()
+    def _survive_fork(self) -> None:
+        """Adapt to the child of a fork: only the forking thread is inside, and timers belong to another scheduler."""
+        if self._group is not None:
+            self._group._survive_fork()
         self._children = {child: None for child in self._children or () if isinstance(child, CancelScope)}
         self._affected_by = self._find_affecting()
         self._timer = self._shield_timer = None
         self._arm()
         self._arm_shield()
 
-    def _thread_inside(self) -> VirtualThread | None:
+    def _thread_inside(self) -> ThreadInside | None:
         thread = self._thread
-        return thread if thread is not None and thread.innermost is self else None
+        return thread if thread is not None and thread._innermost is self else None
 
 
 class _ShieldEnd:
-    """Timer owner: a bounded shield is over."""
+    """Timer owner: ends a bounded shield."""
 
     __slots__ = ("_scope",)
 
     def __init__(self, scope: CancelScope) -> None:
         self._scope = scope
 
-    def expire(self) -> None:
-        self._scope.drop_shield()
-
-
-def remaining() -> float:
-    """Seconds until the effective deadline: the earliest of the enclosing scopes that no shield hides.
-
-    `inf` without a deadline, 0.0 when it has passed or the scope is cancelled. Not a checkpoint; on a plain OS thread
-    always `inf`.
-    """
-    thread = running()
-    if thread is None:
-        return inf
-    if thread.innermost._affected_by is not None:
-        return 0.0
-    deadline = inf
-    node: CancelNode | None = thread.innermost
-    while node is not None:
-        if isinstance(node, CancelScope):
-            deadline = min(deadline, node.deadline)
-        if node._shielded():
-            break
-        node = node._parent
-    return max(0.0, deadline - thread.scheduler.clock.now())
+    def _expire(self) -> None:
+        self._scope._drop_shield()

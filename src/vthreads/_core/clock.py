@@ -1,8 +1,8 @@
-"""Time, as the scheduler sees it.
+"""Clocks of the scheduler.
 
-A clock defines `now()`, `patience(due, outside)` and `jump(due)`. `patience` answers how many real seconds the
-scheduler may wait for the outside world when every thread is parked and the next timer is due at `due`; `jump` is
-called when that wait brought nothing. Nothing here knows threads.
+A clock defines `now()`, `patience(due, outside)` and `jump(due)`. `patience` returns how many real seconds the
+scheduler may wait for outside events when every thread is parked and the next timer is due at `due`. `jump` is called
+when that wait has ended without an event. This module does not depend on threads.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Protocol
 
 __all__ = ["Clock", "MonotonicClock", "VirtualClock"]
 
-# Midnight UTC of 2000-01-01, where Go's `testing/synctest` begins as well: the same in every run of a test.
+# Midnight UTC of 2000-01-01, as in Go's `testing/synctest`: the same in every run of a test.
 DEFAULT_EPOCH = 946_684_800.0
 
 
 class Clock(Protocol):
-    """What the scheduler asks of a clock. All times are seconds."""
+    """The methods that the scheduler calls. All times are seconds."""
 
     def now(self) -> float: ...
 
@@ -36,7 +36,7 @@ class MonotonicClock:
         return None if due == inf else max(0.0, due - time.monotonic())
 
     def jump(self, due: float) -> None:
-        """Real time passes by itself."""
+        """Do nothing: real time passes without help."""
 
 
 class VirtualClock:
@@ -47,9 +47,9 @@ class VirtualClock:
     Args:
         start: the first value of `now()`, in seconds.
         outside_patience: real seconds to wait for sockets and OS threads, if any thread waits for one, before a jump.
-        patch_time: let `time.monotonic`, `time.time` and the like tell this time, on the carrier that has this clock,
-            while it runs. Every other OS thread keeps the real time. See `vthreads.testing.standard_time`.
-        epoch: what `time.time()` tells then while `now()` is 0, in seconds since 1970; midnight UTC of 2000-01-01.
+        patch_time: make `time.monotonic`, `time.time` and similar functions return this time, on the carrier that has
+            this clock, while it runs. Other OS threads keep the real time. See `vthreads.testing._standard_time`.
+        epoch: value of `time.time()` when `now()` is 0, in seconds since 1970; midnight UTC of 2000-01-01.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class VirtualClock:
         self.epoch = epoch
 
     def now(self) -> float:
-        """Seconds of virtual time. Not a checkpoint; thread-safe."""
+        """Return the virtual time in seconds. Not a checkpoint; thread-safe."""
         return self._now
 
     def patience(self, due: float, outside: bool) -> float | None:
@@ -78,5 +78,5 @@ class VirtualClock:
         self._now = max(self._now, due)
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass at once; timers that fall due run at the next checkpoint."""
+        """Advance the time by `seconds`; timers that become due run at the next checkpoint."""
         self._now += seconds

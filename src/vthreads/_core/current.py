@@ -1,16 +1,17 @@
-"""Who runs on this OS thread: the registry of carriers, and the one question that every blocking call asks.
+"""The virtual thread that runs on this OS thread, for the layers above it. Each blocking call begins with it.
 
-And where in the code that is, as a number: for those who ask it at every switch.
+Also the instruction that runs, as a number, for callers that need it at every switch. The engine and the start of the
+runtime return threads of any kind; here they have the type that users see.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from sys import _getframe
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .engine import carriers, compiled
 from .originals import get_ident
+from .repeated import repeated_in
 
 if TYPE_CHECKING:
     from types import CodeType
@@ -18,56 +19,60 @@ if TYPE_CHECKING:
     from .thread import VirtualThread
 
     def running() -> VirtualThread | None:
-        """The virtual thread that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
+        """Return the virtual thread that runs here; None on a plain OS thread and inside the scheduler."""
+
+    def started_here() -> VirtualThread:
+        """Return the running virtual thread; make a plain OS thread a carrier first, with its code as the root."""
 else:
     from .engine import running
+    from .starter import started_here
 
 __all__ = [
     "carriers",
-    "checkpoint",
+    "check_here",
     "current_ident",
     "give_way",
     "instruction_here",
     "instruction_number",
     "on_carrier",
     "running",
-    "set_starter",
     "started_here",
 ]
 
 
 def on_carrier() -> bool:
-    """Whether this OS thread is a carrier."""
+    """Return whether this OS thread is a carrier."""
     return get_ident() in carriers
 
 
 @compiled
-def checkpoint() -> None:
-    """Deliver what is pending for the virtual thread that runs here. On a plain OS thread nothing happens."""
+def check_here() -> None:
+    """Deliver pending cancellations and interrupts to the running virtual thread. Does nothing on a plain OS thread."""
     thread = running()
     if thread is not None:
-        thread.check()
+        thread._check()
 
 
 @compiled
 def give_way() -> None:
-    """Let others run if the virtual thread that runs here has run for long; nothing is raised."""
+    """Let others run if the running virtual thread has used up its time slice; raises nothing."""
     thread = running()
     if thread is not None:
-        thread.give_way()
+        thread._give_way()
 
 
+@repeated_in("_sync/compiled/locks.pxi")
 def current_ident() -> int:
-    """Identity of whatever runs here: the virtual thread's, or the OS thread's."""
+    """Return the ident of the running virtual thread, or of the OS thread if there is none."""
     thread = running()
     if thread is None:
         return get_ident()
-    return thread.thread_ident
+    return thread._thread_ident
 
 
 @compiled
 def instruction_here(depth: int) -> int:
-    """The instruction that the caller is at, or `depth` calls above it, as a number; 0 if there is no such call."""
+    """Return the instruction of the caller, or of the call `depth` levels above, as a number; 0 if there is none."""
     try:
         frame = _getframe(depth + 1)
     except ValueError:
@@ -75,26 +80,8 @@ def instruction_here(depth: int) -> int:
     return instruction_number(frame.f_code, frame.f_lasti)
 
 
+@repeated_in("_core/compiled/current.pxi")
 def instruction_number(code: CodeType, instruction: int) -> int:
-    """The same for the same instruction, as long as somebody keeps its code (of less than two MiB)."""
-    # CPython aligns its objects to 16 bytes.
+    """Return a number that is unique to the instruction while `code` (of less than 2 MiB) is alive."""
+    # CPython aligns its objects to 16 bytes, so the addresses of two code objects leave room for their instructions.
     return (id(code) << 17) + instruction
-
-
-def _no_starter() -> Any:
-    raise RuntimeError("the runtime is not there yet: import vthreads before using its parts")
-
-
-_starter: Callable[[], VirtualThread] = _no_starter
-
-
-def set_starter(starter: Callable[[], VirtualThread]) -> None:
-    """Called by the runtime, which alone can make an OS thread a carrier."""
-    global _starter
-    _starter = starter
-
-
-def started_here() -> VirtualThread:
-    """The virtual thread that runs here; a plain OS thread becomes a carrier by this, its code the root thread."""
-    thread = running()
-    return _starter() if thread is None else thread

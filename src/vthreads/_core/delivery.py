@@ -1,47 +1,66 @@
-"""Whom cancellation and interrupts are delivered to, and what a checkpoint raises.
+"""Delivery of cancellation and interrupts: decides what a checkpoint of a virtual thread raises.
 
-Everything that can be raised at a checkpoint is decided here: level cancellation with its cleanup grace, and
-interrupts. Nothing here knows what runs, nor to whom it belongs.
+The rules are the table in `delivery_table`. This module determines the state and the condition of a thread, reads the
+table, and removes the exception to raise. It does not depend on the code of the thread or on its group.
 """
 
 from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
+from types import FrameType
 from typing import Any
 
 from ..errors import Cancelled
 from .cancel import CancelNode
-from .current import running
-from .engine import ABORTED, TIMED_OUT, Fiber, State
+from .delivery_table import ACTIONS, RAISING, WITH_CLEANUP, Action, Condition, Pending
+from .engine import ABORTED, TIMED_OUT, Fiber, State, running
+from .exceptions import is_a, related_to
 from .originals import get_ident
+from .repeated import repeated_in
 from .spawn_site import first_frame_outside
 
 __all__ = ["Recipient", "deferred_delivery", "resumed_delivery"]
 
-# A `Cancelled` swallowed this often at one place is a bug worth a warning.
+# A `Cancelled` that is swallowed this often at the same place is probably a bug, so issue a warning.
 REPEATS_BEFORE_WARNING = 100
-# Where that was said already.
+# Places for which the warning was issued.
 _warned_places: set[tuple[str, int]] = set()
 
-# Names of this module: an attribute of an enum class is slow to get.
+# As names of this module, because reading an attribute of an enum class is slow.
 RUNNING, PARKED, ENDED = State.RUNNING, State.PARKED, State.ENDED
+NOTHING, POLITE, PLAIN = Pending.NOTHING, Pending.POLITE, Pending.PLAIN
+CANCELLED, CANCELLED_AND_INTERRUPTED = Pending.CANCELLED, Pending.CANCELLED_AND_INTERRUPTED
+FREE, SHIELDED, HURRIED, NOT_RUN, DEFERRED = Condition
+CANCEL, TAKE_OLDEST, TAKE_PLAIN, WAIT = Action.CANCEL, Action.OLDEST, Action.PLAIN, Action.WAIT
+
+
+# The function that runs a finalizer registered by `weakref.finalize`.
+_run_finalizer = weakref.finalize.__call__.__code__
+
+
+def _in_finalizer(frame: FrameType | None) -> bool:
+    """Return whether `frame` was called by a finalizer, in which no caller can handle an exception."""
+    while frame is not None and frame.f_code is not _run_finalizer and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 class _Delivery:
-    """The cancellation of one scope, as one thread has seen it."""
+    """The delivery of the cancellation of a scope to a thread."""
 
     __slots__ = ("error", "places", "repeats", "until")
 
     def __init__(self, until: float) -> None:
-        # The newest exception: what the thread is handling if it is cleaning up. Cleanup may block until `until`.
+        # The newest exception: the thread is cleaning up while it handles this. Cleanup may block until `until`.
         self.error: Cancelled | None = None
         self.until = until
         self.repeats = -1
-        # Where it was swallowed, and how often; made when it first is.
+        # The places where it was swallowed, with counts; created on demand.
         self.places: Counter[tuple[str, int]] | None = None
 
 
@@ -50,32 +69,33 @@ class _PendingInterrupt:
 
     def __init__(self, error: BaseException, polite: bool) -> None:
         self.error = error
-        # Waits for shields and for cleanup, as the first Ctrl-C does.
+        # Whether it waits for shields and cleanup, like the first Ctrl-C.
         self.polite = polite
 
 
 class Recipient(Fiber, CancelNode):
-    """A fiber that can be cancelled and interrupted. Its subclass has the places for what is set here."""
+    """A fiber that can be cancelled and interrupted. The subclass declares the slots for the fields set here."""
 
     __slots__ = ()
 
-    # The places of a recipient, for its subclass.
-    DELIVERY_SLOTS = (
-        *CancelNode.NODE_SLOTS,
+    # The slots that the subclass must declare.
+    _DELIVERY_SLOTS = (
+        *CancelNode._NODE_SLOTS,
         "_deferred",
         "_deliveries",
         "_interrupts",
         "_listens",
         "_patience",
         "_roused_by",
-        "hurried",
-        "innermost",
+        "_hurried",
+        "_innermost",
     )
 
+    @repeated_in("_core/compiled/group.pxi")
     def _init_delivery(self) -> None:
         self._init_node()
         # The innermost scope entered, or the thread itself.
-        self.innermost: CancelNode = self
+        self._innermost: CancelNode = self
         self._interrupts: deque[_PendingInterrupt] | None = None
         self._deliveries: dict[CancelNode, _Delivery] | None = None
         self._patience = -inf
@@ -84,197 +104,293 @@ class Recipient(Fiber, CancelNode):
         self._deferred = 0
         self._listens = True
         # Set by the second Ctrl-C: shields and cleanup have no time left.
-        self.hurried = False
+        self._hurried = False
 
-    def is_here(self) -> bool:
-        """Whether the thread lives on the OS thread that asks."""
-        return get_ident() == self.scheduler.ident
+    def _is_here(self) -> bool:
+        """Return whether the thread belongs to the calling OS thread."""
+        return get_ident() == self._scheduler.ident
 
     # --- cancelled and interrupted
 
-    def interrupt_with(self, error: BaseException, *, polite: bool) -> bool:
-        """`interrupt`; a polite one waits until shields and cleanup are over."""
+    def _interrupt_with(self, error: BaseException, *, polite: bool) -> bool:
+        """Interrupt the thread; a polite interrupt waits until shields and cleanup are over."""
         if self.state is ENDED:
             return False
-        if self._interrupts is None:
-            self._interrupts = deque()
-        self._interrupts.append(_PendingInterrupt(error, polite))
-        self.notice()
+        # Keep a local reference: the thread may end meanwhile and drop its own.
+        interrupts = self._interrupts
+        if interrupts is None:
+            interrupts = self._interrupts = deque()
+        interrupts.append(_PendingInterrupt(error, polite))
+        self._notice()
         return True
 
-    def notice(self) -> None:
-        """Something may have to be raised here. Thread-safe."""
-        self.pending = True
-        if not self.is_here():
-            # Said again over there, where the thread may just have found that nothing is pending.
-            self.scheduler.post(self.notice)
+    def _interrupt_wait(self, error: BaseException) -> bool:
+        """Raise `error` in the wait of this parked thread; call it on the carrier. Return whether it will be raised.
+
+        If another OS thread has just granted the wait, it cannot be withdrawn, although the thread is still parked.
+        Then the thread continues with what it got, and `error` is dropped: it must not come at a later checkpoint.
+        """
+        if self.state is not PARKED:
+            return False
+        interrupt = _PendingInterrupt(error, polite=False)
+        interrupts = self._interrupts
+        if interrupts is None:
+            interrupts = self._interrupts = deque()
+        interrupts.append(interrupt)
+        self._pending = True
+        self._rouse()
+        if self.state is not PARKED:
+            return True
+        interrupts.remove(interrupt)
+        self._pending = self._innermost._affected_by is not None or bool(interrupts)
+        return False
+
+    def _notice(self) -> None:
+        """Check what is pending, because it may have changed. Thread-safe."""
+        self._pending = True
+        if not self._is_here():
+            # Repeat it on the carrier: the thread may just have found that nothing is pending, and be about to park.
+            self._scheduler.post(self._notice)
         elif self.state is PARKED:
-            self.rouse()
+            self._rouse()
         elif self.state is RUNNING:
-            # A signal handler or finalizer may ask for this between the last look of a wait and the park.
-            self.scheduler.post(self._rouse_here)
+            # A signal handler or finalizer may call this between the last check of a wait and its park.
+            self._scheduler.post(self._rouse_here)
 
-    def refresh(self) -> None:
-        """The innermost scope is another one now, or an interrupt has been taken."""
+    def _refresh(self) -> None:
+        """Update the state after a change of the innermost scope or of the interrupts."""
         self._patience = -inf
-        # A node keeps its group, and by that the failures and whatever these worked on.
+        # Drop the node: it refers to its group, and so to failures and the objects in their frames.
         self._roused_by = None
-        self.pending = self.innermost._affected_by is not None or bool(self._interrupts)
+        self._pending = self._innermost._affected_by is not None or bool(self._interrupts)
 
-    def forget_delivery(self, node: CancelNode) -> None:
+    def _forget_delivery(self, node: CancelNode) -> None:
         if self._deliveries is not None:
             self._deliveries.pop(node, None)
 
-    def hurry(self) -> None:
-        """The time for shields and cleanup is over."""
-        self.hurried = True
-        self.notice()
+    def _forget_errors(self) -> None:
+        """Drop the delivered exceptions, but keep the time until which cleanup may block."""
+        for delivery in (self._deliveries or {}).values():
+            delivery.error = None
+
+    def _hurry(self) -> None:
+        """End the time for shields and cleanup."""
+        self._hurried = True
+        self._notice()
 
     # --- checkpoints
 
-    def raise_due(self) -> None:
-        """Raise what is due at this checkpoint, if anything is."""
+    def _raise_due(self) -> None:
+        """Raise the exception that is due at this checkpoint, if any."""
         if self._deferred:
+            # The table has no action for this condition, so the state is not needed.
             return
-        error = self._due()
+        # A checkpoint that raises counts as running: a loop over such calls would keep the carrier to itself.
+        self._give_way()
+        error = self._take_due()
         if error is not None:
-            if isinstance(error, Cancelled):
+            if is_a(error, Cancelled):
                 self._yield_if_repeated()
             try:
                 raise error
             finally:
-                # It refers to this frame by its traceback; a cycle would keep what all the frames refer to.
+                # The traceback of the error refers to this frame. Break the cycle, which would keep all frames alive.
                 del error
+        if self._innermost._affected_by is None and not self._interrupts:
+            self._refresh()
 
-    def park_pending(self, abort: Callable[[], bool] | None, deadline: float) -> Any:
-        """`park` while something is pending: it may be due now, or have to wait for the end of a shield."""
-        scheduler = self.scheduler
-        if self._is_due():
-            # It came between the check and here (a signal handler).
+    def _park_pending(self, abort: Callable[[], bool] | None, deadline: float) -> Any:
+        """`_park` while something is pending, which may be due now, or must wait for the end of a shield."""
+        scheduler = self._scheduler
+        self._patience = self._cleanup_until()
+        action = self._action()
+        if action in RAISING:
+            # A signal handler has interrupted the thread between the check and here.
             if abort is not None and not abort():
-                return self.park_through()
+                return self._park_through()
+            self._roused_by = self._innermost._affected_by
             answer = ABORTED
+            # The wait ends without a park, so the next wait is not inside this one.
+            self._has_begun_to_wait = False
+        elif action is WAIT:
+            self._roused_by = self._innermost._affected_by
+            answer = scheduler.park(abort, min(deadline, self._patience))
         else:
-            self._roused_by = self.innermost._affected_by
-            limit = inf if self._deferred or self._roused_by is None else self._patience
-            answer = scheduler.park(abort, min(deadline, limit))
+            answer = scheduler.park(abort, deadline)
         if answer is ABORTED or (answer is TIMED_OUT and deadline > scheduler.clock.now()):
-            self.raise_aborted()
+            self._raise_aborted()
         return answer
 
-    def raise_aborted(self) -> None:
-        """Raise what the wait was withdrawn for."""
+    def _raise_aborted(self) -> None:
+        """Raise the exception for which the wait was withdrawn."""
         roused_by, self._roused_by = self._roused_by, None
-        raise self._due() or self._due_before(roused_by)
+        raise self._take_due_after(roused_by)
 
-    def park_through(self) -> Any:
+    def _park_through(self) -> Any:
         """Park until unparked, whatever is pending."""
         self._deferred += 1
         try:
-            return self.scheduler.park()
+            return self._scheduler.park()
         finally:
             self._deferred -= 1
 
-    def park_for_interrupts(self, abort: Callable[[], bool]) -> Any:
-        """Park until unparked or interrupted; cancellation waits. For the end of a group, which knows what to do."""
+    def _park_for_interrupts(self, abort: Callable[[], bool]) -> Any:
+        """Park until unparked or interrupted; defer cancellation. For the end of a group, which handles it itself."""
         self._listens = False
         try:
-            if self._has_interrupt():
+            if self._pending:
+                self._patience = self._cleanup_until()
+            if self._action() in RAISING:
                 if not abort():
-                    return self.park_through()
+                    return self._park_through()
                 answer = ABORTED
+                self._has_begun_to_wait = False
             else:
-                answer = self.scheduler.park(abort)
+                answer = self._scheduler.park(abort)
+            if answer is ABORTED:
+                raise self._take_due_after(None)
         finally:
             self._listens = True
-        if answer is ABORTED:
-            raise self._take_interrupt()
         return answer
 
-    def end_deferral(self) -> None:
-        """Deliver again, whatever `deferred_delivery` is around: the running code will not return to it."""
+    def _end_deferral(self) -> None:
+        """End all `deferred_delivery` blocks: the running code will not return to them."""
         self._deferred = 0
 
-    def may_be_roused(self) -> bool:
-        # Before its first run it is at no checkpoint, so an interrupt has to wait for one.
-        return self._is_due() if self._greenlet is not None else self._affected_by is not None
+    def _may_be_roused(self) -> bool:
+        return self._action() in RAISING
+
+    def _rouse_here(self) -> None:
+        if self.state is PARKED:
+            # Record it before the wait is withdrawn: a shield that another thread sets later has no effect on it.
+            self._roused_by = self._innermost._affected_by
+            Fiber._rouse_here(self)
 
     # --- what is due
 
-    def _is_due(self) -> bool:
-        """Whether a checkpoint would raise now. Asked while parked, so it goes by what was found when it parked."""
+    def _action(self) -> Action:
+        """Return the action of a checkpoint; for a parked thread, whether its wait must end. Changes nothing."""
+        row = ACTIONS[self._pending_state()]
+        return row[self._condition(row)]
+
+    def _pending_state(self) -> Pending:
+        found = NOTHING
+        if self._interrupts:
+            # Iterate over a copy, because another OS thread may add an interrupt meanwhile.
+            found = POLITE if all(interrupt.polite for interrupt in list(self._interrupts)) else PLAIN
+        if not self._listens or self._innermost._affected_by is None:
+            return found
+        if self._patience > -inf and self._in_patience():
+            return WITH_CLEANUP[found]
+        return CANCELLED if found is NOTHING else CANCELLED_AND_INTERRUPTED
+
+    def _condition(self, row: Mapping[Condition, Action]) -> Condition:
+        """Return the condition for `row`. Searches for shields only if they change the action."""
         if self._deferred:
-            return False
-        if self._listens and self.innermost._affected_by is not None and not self._in_patience():
-            self._roused_by = self.innermost._affected_by
-            return True
-        return self._has_interrupt()
+            return DEFERRED
+        if self._greenlet is None and self.state is not RUNNING:
+            return NOT_RUN
+        if self._hurried:
+            return HURRIED
+        return SHIELDED if row[SHIELDED] is not row[FREE] and self._is_protected_here() else FREE
 
     def _in_patience(self) -> bool:
-        return self._patience > self.scheduler.clock.now() and not self.hurried
+        """Return whether the cleanup that was found at the last check may still block."""
+        return self._patience > self._scheduler.clock.now()
 
-    def _due(self) -> BaseException | None:
-        """What a checkpoint has to raise now. Asked by the thread itself."""
-        node = self.innermost._affected_by
-        if node is not None:
-            self._patience = self._grace_end(node)
-            if not self._in_patience():
-                return self._deliver(node)
-        if self._has_interrupt():
-            return self._take_interrupt()
-        if node is None and not self._interrupts:
-            self.refresh()
+    def _is_protected_here(self) -> bool:
+        # The end of a group has passed the cancellation on to its members, so it is not pending in the thread. The
+        # grace still runs, and holds the first Ctrl-C back like a shield.
+        return self._is_shielded() or (not self._listens and self._in_patience())
+
+    def _is_shielded(self) -> bool:
+        node: CancelNode | None = self._innermost
+        while node is not None:
+            if node._shielded():
+                return True
+            node = node._parent
+        return False
+
+    def _is_protected(self) -> bool:
+        """Return whether the first Ctrl-C must wait: in a shield or during cleanup. Called by the thread itself."""
+        return self._is_shielded() or self._grace_until() > self._scheduler.clock.now()
+
+    def _grace_until(self) -> float:
+        """Return until when this thread may block for its cleanup; `-inf` if it is not cleaning up."""
+        return -inf if self._hurried else self._cleanup_until()
+
+    def _cleanup_until(self) -> float:
+        """Return until when the thread may block although it is cancelled, because it cleans up after that.
+
+        Cleanup is code that handles a `Cancelled` of the scope, or of a scope inside that was cancelled first. It is
+        recognized by the identity of the exceptions being handled, which CPython stores per greenlet. A flag set at
+        delivery would not do: the program leaves an `except` or `finally` block without calling the runtime.
+        """
+        affecting = self._innermost._affected_by
+        if affecting is None or not self._deliveries:
+            return -inf
+        deliveries = self._deliveries.items()
+        mine = {id(delivery.error): delivery.until for node, delivery in deliveries if node._is_inside(affecting)}
+        handled = list(related_to(sys.exc_info()[1]))
+        if any(is_a(error, GeneratorExit) for error in handled) or _in_finalizer(sys._getframe()):
+            # A generator is closed or an object finalized, so this is cleanup. If a `Cancelled` was the reason, it
+            # still propagates and is not among the handled exceptions. So use the longest grace.
+            return max(mine.values(), default=-inf)
+        return max((mine.get(id(error), -inf) for error in handled), default=-inf)
+
+    # --- taking it
+
+    def _take_due(self) -> BaseException | None:
+        """Remove and return the exception that a checkpoint must raise now, if any. For the thread itself."""
+        self._patience = self._cleanup_until()
+        action = self._action()
+        if action is CANCEL:
+            assert self._innermost._affected_by is not None
+            return self._deliver(self._innermost._affected_by)
+        if action is TAKE_OLDEST or action is TAKE_PLAIN:
+            return self._take_interrupt(past_polite=action is TAKE_PLAIN)
         return None
 
-    def _due_before(self, roused_by: CancelNode | None) -> BaseException:
-        """What the wait was withdrawn for. A shield that another thread put up since then is too late."""
+    def _take_due_after(self, roused_by: CancelNode | None) -> BaseException:
+        """Return what is due, else the exception for the withdrawn wait, even if another thread set a shield since."""
+        due = self._take_due()
+        # Compare with None, because an exception may be false.
+        if due is not None:
+            return due
         if self._interrupts:
             return self._take_interrupt()
         assert roused_by is not None, f"{self!r} was roused for nothing"
         return self._deliver(roused_by)
 
-    def grace_until(self) -> float:
-        """Until when this thread may still block for its cleanup; `-inf` if it is not cleaning up."""
-        node = self.innermost._affected_by
-        return -inf if node is None else self._grace_end(node)
-
-    def _grace_end(self, affecting: CancelNode) -> float:
-        """Until when the thread may block although `affecting` is cancelled, since it is cleaning up because of it.
-
-        Or because of a scope inside, which came first. Found by identity on the chain of exceptions being handled,
-        which each greenlet has for itself.
-        """
-        if not self._deliveries or self.hurried:
-            return -inf
-        deliveries = self._deliveries.items()
-        mine = {id(delivery.error): delivery.until for node, delivery in deliveries if node.is_inside(affecting)}
-        until = -inf
-        handled, seen = sys.exc_info()[1], set()
-        while handled is not None and id(handled) not in seen:
-            until = max(until, mine.get(id(handled), -inf))
-            seen.add(id(handled))
-            handled = handled.__context__
-        return until
+    def _take_interrupt(self, past_polite: bool = False) -> BaseException:
+        assert self._interrupts
+        interrupt = self._interrupts[0]
+        if past_polite:
+            interrupt = next(interrupt for interrupt in list(self._interrupts) if not interrupt.polite)
+        self._interrupts.remove(interrupt)
+        self._refresh()
+        return interrupt.error
 
     def _deliver(self, node: CancelNode) -> Cancelled:
         if self._deliveries is None:
             self._deliveries = {}
         delivery = self._deliveries.get(node)
         if delivery is None:
-            grace = 0.0 if self.hurried else node._grace()
-            delivery = self._deliveries[node] = _Delivery(self.scheduler.clock.now() + grace)
+            grace = 0.0 if self._hurried else node._grace()
+            delivery = self._deliveries[node] = _Delivery(self._scheduler.clock.now() + grace)
         delivery.error = node._new_cancelled()
         delivery.repeats += 1
         return delivery.error
 
     def _yield_if_repeated(self) -> None:
-        """Code that swallows `Cancelled` in a loop must not keep its carrier to itself, nor stay unnoticed."""
-        node = self.innermost._affected_by
+        """Yield and warn if code swallows `Cancelled` in a loop: it must neither block its carrier nor go unnoticed."""
+        node = self._innermost._affected_by
         delivery = self._deliveries and node and self._deliveries.get(node)
         if not delivery or delivery.repeats < 1:
             return
-        self.scheduler.yield_now()
-        frame = first_frame_outside(sys._getframe(2))
+        self._scheduler._yield_now()
+        # From this frame on: compiled callers may have left no other one.
+        frame = first_frame_outside(sys._getframe())
         if frame is None:
             return
         place = (frame.f_code.co_filename, frame.f_lineno)
@@ -289,31 +405,9 @@ class Recipient(Fiber, CancelNode):
                 *place,
             )
 
-    def _has_interrupt(self) -> bool:
-        if not self._interrupts:
-            return False
-        return not self._interrupts[0].polite or self.hurried or not self.is_protected()
-
-    def is_protected(self) -> bool:
-        """Whether a polite interrupt has to wait: inside a shield, or during cleanup."""
-        if self.innermost._affected_by is not None and self._in_patience():
-            return True
-        node: CancelNode | None = self.innermost
-        while node is not None:
-            if node._shielded():
-                return True
-            node = node._parent
-        return False
-
-    def _take_interrupt(self) -> BaseException:
-        assert self._interrupts
-        interrupt = self._interrupts.popleft()
-        self.refresh()
-        return interrupt.error
-
 
 class deferred_delivery:  # noqa: N801 - used like a function: `with deferred_delivery():`
-    """While inside, no checkpoint of this virtual thread raises; what is pending comes after it.
+    """Defer delivery in the block: no checkpoint of this virtual thread raises; pending exceptions come afterwards.
 
     For calls that give something back (a permit, a lock, an item) and must not lose it.
     """
@@ -321,7 +415,7 @@ class deferred_delivery:  # noqa: N801 - used like a function: `with deferred_de
     __slots__ = ("_thread",)
 
     def __enter__(self) -> None:
-        self._thread = running()
+        self._thread: Recipient | None = running()
         if self._thread is not None:
             self._thread._deferred += 1
 
@@ -331,12 +425,12 @@ class deferred_delivery:  # noqa: N801 - used like a function: `with deferred_de
 
 
 class resumed_delivery:  # noqa: N801 - likewise
-    """While inside, one `deferred_delivery` around it does not hold: for the one wait in it that may be given up."""
+    """Suspend one surrounding `deferred_delivery` in the block, for the one wait in it that can be cancelled."""
 
     __slots__ = ("_thread",)
 
     def __enter__(self) -> None:
-        thread = running()
+        thread: Recipient | None = running()
         self._thread = thread if thread is not None and thread._deferred else None
         if self._thread is not None:
             self._thread._deferred -= 1

@@ -1,7 +1,7 @@
-"""The outcome of a virtual thread: a `concurrent.futures.Future` whose internals are made only when somebody asks.
+"""The outcome of a virtual thread: a `concurrent.futures.Future` whose internals are created on demand.
 
-`concurrent.futures.wait`, `asyncio.wrap_future` and their like read the private attributes of the standard class; the
-properties at the end supply them.
+`concurrent.futures.wait`, `asyncio.wrap_future` and similar functions read private attributes of the standard class;
+the properties at the end supply them.
 """
 
 from __future__ import annotations
@@ -11,58 +11,70 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, InvalidStateError
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from .current import checkpoint
-from .engine import TIMED_OUT, Outcome, Section, compiled
+from .arguments import checked_timeout
+from .current import check_here
+from .engine import TIMED_OUT, Section, compiled
+from .exceptions import set_traceback, show, traceback_of
+from .on_demand import ModuleOnDemand
+from .repeated import repeated_in
 from .wait_queue import WaitQueue, waiter_here
 
 if TYPE_CHECKING:
-    from .thread import VirtualThread
+    from . import thread as threads
+else:
+    # The module imports this one.
+    threads = ModuleOnDemand("vthreads._core.thread")
 
 __all__ = ["Future"]
 
 T = TypeVar("T")
 
-# The states by the names that the standard library's functions compare with.
+# The names of the states, which functions of the standard library compare.
 RUNNING, FINISHED, CANCELLED = "RUNNING", "FINISHED", "CANCELLED_AND_NOTIFIED"
 
-# One for all futures: what it guards takes a few instructions. Reentrant, because a finalizer may run inside.
+# One lock for all futures: it is held for a few instructions. Reentrant: a finalizer may run while it is held.
 changing_futures = Section()
 
 logger = logging.getLogger("vthreads")
 
 
-# What a future keeps.
-PLACES = (
-    "_callbacks",
-    "_exception",
-    "_made_condition",
-    "_made_waiters",
-    "_result",
-    "_state",
-    "_waiting",
-    "failure_taken",
-    "thread",
-)
+@compiled
+class FutureFields:
+    """The fields of a future. Compiled code reads them by their places in memory."""
+
+    __slots__ = (
+        "_callbacks",
+        "_exception",
+        "_made_condition",
+        "_made_waiters",
+        "_result",
+        "_state",
+        "_traceback",
+        "_waiting",
+        "thread",
+    )
 
 
-class Future(Outcome, concurrent.futures.Future[T]):
-    """The result to come of a spawned virtual thread, available as `.thread`.
+class Future(FutureFields, concurrent.futures.Future[T]):
+    """The outcome of a spawned virtual thread, which is available as `.thread`.
 
-    A group cares for its threads by itself; keeping the future is never required.
+    A group joins its threads and reports failures by itself, so the program need not keep futures.
     """
 
-    __slots__ = tuple(place for place in PLACES if not hasattr(Outcome, place))
+    __slots__ = ()
 
-    def __init__(self, thread: VirtualThread) -> None:
-        # The standard __init__ is left out on purpose: it would make a condition and two lists for each future.
+    @repeated_in("_core/compiled/group.pxi")
+    def __init__(self, thread: threads.VirtualThread) -> None:
+        # The standard __init__ is not called: it would create a condition and two lists for each future.
         self.thread = thread
         self._state = RUNNING
         self._result: Any = None
         self._exception: BaseException | None = None
-        # Whether somebody has seen the failure, so that its group need not raise it again.
-        self.failure_taken = False
+        # The traceback of the thread. `result` would extend the exception's own traceback with the caller's frames.
+        self._traceback: TracebackType | None = None
         self._waiting: WaitQueue | None = None
         self._callbacks: list[Callable[[Any], object]] | None = None
         self._made_condition: threading.Condition | None = None
@@ -71,23 +83,23 @@ class Future(Outcome, concurrent.futures.Future[T]):
     def __repr__(self) -> str:
         return f"<Future of {self.thread!r}>"
 
-    # --- asking
+    # --- reading the outcome
 
     def done(self) -> bool:
-        """Whether the outcome is there. Not a checkpoint; thread-safe."""
+        """Return whether the outcome is available. Not a checkpoint; thread-safe."""
         return self._state is not RUNNING
 
     def running(self) -> bool:
-        """Whether the outcome is still to come. Not a checkpoint; thread-safe."""
+        """Return whether the outcome is not available yet. Not a checkpoint; thread-safe."""
         return self._state is RUNNING
 
     def cancelled(self) -> bool:
-        """Whether the thread has ended by its cancellation. Not a checkpoint; thread-safe."""
+        """Return whether the thread was ended by its cancellation. Not a checkpoint; thread-safe."""
         return self._state is CANCELLED
 
     @compiled
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the outcome and return it. Never cancels what it waits for; thread-safe.
+        """Wait for the outcome and return it. Never cancels the thread; thread-safe.
 
         A checkpoint, unless the timeout is 0.
 
@@ -95,53 +107,67 @@ class Future(Outcome, concurrent.futures.Future[T]):
             timeout: seconds, or None for no limit.
 
         Raises:
-            TimeoutError: the outcome was not there in time.
-            concurrent.futures.CancelledError: the thread was cancelled. An ordinary exception, never mistaken for
-                the caller's own cancellation.
-            BaseException: whatever the thread raised.
+            TimeoutError: the outcome was not available in time.
+            concurrent.futures.CancelledError: the thread was cancelled. An ordinary exception, so it cannot be
+                confused with the caller's own cancellation.
+            BaseException: the exception that ended the thread.
         """
-        self._wait(timeout)
-        self.failure_taken = True
-        if self._state is CANCELLED:
-            raise CancelledError(f"{self.thread!r} was cancelled")
-        if self._exception is not None:
+        error = self.exception(timeout)
+        if error is not None:
+            self._forget_callers()
             try:
-                raise self._exception
+                raise error
             finally:
-                # The exception refers to this frame; without the cycle it goes when the caller lets go of it.
-                del self
-        return self._result  # type: ignore[no-any-return]  # what the thread returned
+                # The exception refers to this frame. Break the cycle, so that it is freed with its last reference.
+                del self, error
+        return self._result  # type: ignore[no-any-return]  # the result of the thread
 
+    @repeated_in("_core/compiled/future.pxi")
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the outcome; the exception it ended with, or None. A checkpoint; thread-safe. As `result`."""
+        """Wait for the outcome; return the exception that ended the thread, or None. A checkpoint; see `result`."""
         self._wait(timeout)
-        self.failure_taken = True
         if self._state is CANCELLED:
             raise CancelledError(f"{self.thread!r} was cancelled")
+        if self._exception is not None and self.thread.group is not None:
+            self.thread.group._failure_taken(self.thread)
         return self._exception
 
+    def _forget_callers(self) -> None:
+        """Restore the traceback of the exception to that of the thread.
+
+        The frame of a caller usually refers to this future, which refers to the exception: a cycle. And each call of
+        `result` would add its frames to the traceback.
+        """
+        if self._exception is not None:
+            set_traceback(self._exception, self._traceback)
+
+    @repeated_in("_core/compiled/future.pxi")
     def _wait(self, timeout: float | None) -> None:
-        at_once = timeout is not None and timeout <= 0
+        seconds = checked_timeout(timeout)
+        at_once = seconds is not None and seconds <= 0
         if not at_once:
-            checkpoint()
-        waiter = waiter_here()
+            check_here()
         with changing_futures:
             if self._state is not RUNNING:
                 return
             if at_once:
                 raise TimeoutError(f"{self!r} has no outcome yet")
+            waiter = waiter_here()
             waiting = self._waiting = self._waiting or WaitQueue()
             waiting.add(waiter)
-        if waiting.park(waiter, timeout) is TIMED_OUT:
+            # While a finalizer ran, the outcome may have come after the check. So check again.
+            if self._state is not RUNNING and waiting.withdraw(waiter):
+                return
+        if waiting.park(waiter, seconds) is TIMED_OUT:
             raise TimeoutError(f"{self!r} has no outcome after {timeout} seconds")
 
-    # --- asking for its end
+    # --- requests
 
     def cancel(self) -> bool:
         """Request the cancellation of the thread and return at once. Not a checkpoint; thread-safe.
 
         Returns:
-            False if the outcome is there already. `cancelled()` is true once the thread has ended by the request.
+            False if the outcome is available already. If the request ends the thread, `cancelled()` is true afterwards.
         """
         if self._state is not RUNNING:
             return False
@@ -149,7 +175,7 @@ class Future(Outcome, concurrent.futures.Future[T]):
         return True
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Have `fn(future)` called in the ending thread, or now if the outcome is there. Not a checkpoint; thread-safe.
+        """Call `fn(future)` in the ending thread, or now if the thread has ended. Not a checkpoint; thread-safe.
 
         An exception of `fn` is logged to the logger "vthreads".
         """
@@ -161,7 +187,7 @@ class Future(Outcome, concurrent.futures.Future[T]):
         self._call(fn)
 
     def remove_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Undo `add_done_callback`; no error if it was called already. Not a checkpoint; thread-safe."""
+        """Undo `add_done_callback`; no error if `fn` was called already. Not a checkpoint; thread-safe."""
         with changing_futures:
             if self._callbacks and fn in self._callbacks:
                 self._callbacks.remove(fn)
@@ -170,18 +196,33 @@ class Future(Outcome, concurrent.futures.Future[T]):
         try:
             fn(self)
         except caught:
-            logger.exception("a done-callback of %r failed", self)
+            try:
+                logger.exception("a done-callback of %r failed", self)
+            except BaseException as logging_error:  # noqa: BLE001  # raised by a log handler
+                show(logging_error)
 
-    # --- the end, told by the group
+    # --- the end, set by the group
 
-    def _set_by_hand(self, *_: Any) -> NoReturn:
-        raise InvalidStateError(f"{self!r} is set by its thread alone; for an outcome of your own use a queue")
+    # The methods with which executors set a standard future.
 
-    # What the standard class offers to executors.
-    set_result = set_exception = set_running_or_notify_cancel = _set_by_hand  # type: ignore[assignment]  # all refuse
+    def set_result(self, result: T) -> NoReturn:
+        """Raise `InvalidStateError`: the result is set by the thread. Not a checkpoint."""
+        self._refuse_to_be_set()
 
-    def settle(self, state: str, value: Any, error: BaseException | None) -> None:
-        """The outcome is there: wake those who wait and call those who asked for it."""
+    def set_exception(self, exception: BaseException | None) -> NoReturn:
+        """Raise `InvalidStateError`: the exception is set by the thread. Not a checkpoint."""
+        self._refuse_to_be_set()
+
+    def set_running_or_notify_cancel(self) -> NoReturn:
+        """Raise `InvalidStateError`: the thread runs by itself. Not a checkpoint."""
+        self._refuse_to_be_set()
+
+    def _refuse_to_be_set(self) -> NoReturn:
+        raise InvalidStateError(f"only its thread sets {self!r}; pass an outcome through a queue or a channel")
+
+    @repeated_in("_core/compiled/group.pxi")
+    def _settle(self, state: str, value: Any, error: BaseException | None) -> None:
+        """Store the outcome, unpark the waiters and call the callbacks."""
         condition = self._made_condition
         if condition is None:
             with changing_futures:
@@ -197,11 +238,13 @@ class Future(Outcome, concurrent.futures.Future[T]):
         if self._waiting:
             self._waiting.unpark_all()
         for fn in self._callbacks or ():
-            # A `Cancelled` or `SystemExit` as well: the thread has ended, so nobody above could be told.
+            # Catch everything, also `Cancelled` and `SystemExit`: the thread has ended, so no caller could handle them.
             self._call(fn, BaseException)
         self._callbacks = None
 
+    @repeated_in("_core/compiled/group.pxi")
     def _set(self, state: str, value: Any, error: BaseException | None) -> None:
+        self._traceback = None if error is None else traceback_of(error)
         self._result, self._exception, self._state = value, error, state
 
     def _tell_standard_waiters(self) -> None:
@@ -213,17 +256,17 @@ class Future(Outcome, concurrent.futures.Future[T]):
             else:
                 waiter.add_result(self)
 
-    # --- what the standard library's functions look at
+    # --- attributes that functions of the standard library read
 
     @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]  # made when asked for
+    def _condition(self) -> threading.Condition:  # type: ignore[override]  # created on demand
         with changing_futures:
             if self._made_condition is None:
                 self._made_condition = threading.Condition()
             return self._made_condition
 
     @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]  # made when asked for
+    def _waiters(self) -> list[Any]:  # type: ignore[override]  # created on demand
         with changing_futures:
             if self._made_waiters is None:
                 self._made_waiters = []

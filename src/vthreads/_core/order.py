@@ -1,19 +1,21 @@
-"""Which ready thread runs next: first in, first out, or shuffled from a seed.
+"""The order in which ready threads run: first in, first out, or shuffled by a seed.
 
-An order makes run queues; a run queue defines `append(fiber)`, `popleft()` and `len()`. A `deque` is one.
+An order creates run queues; a run queue defines `append(fiber)`, `popleft()` and `len()`, like a `deque`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from random import Random
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from random import Random
 
 __all__ = ["FifoOrder", "Order", "RunQueue", "SeededOrder"]
 
 
 class RunQueue(Protocol):
-    """What the scheduler asks of a run queue."""
+    """The methods of a run queue that the scheduler calls."""
 
     def append(self, fiber: Any, /) -> None: ...
 
@@ -23,7 +25,7 @@ class RunQueue(Protocol):
 
 
 class Order(Protocol):
-    """Makes the run queue of a scheduler."""
+    """Creates the run queue of a scheduler."""
 
     def run_queue(self) -> RunQueue: ...
 
@@ -36,7 +38,7 @@ class FifoOrder:
 
 
 class SeededOrder:
-    """Ready threads run in an order drawn from `seed`: the same seed, the same schedule.
+    """Ready threads run in a random order: the same seed gives the same schedule.
 
     Args:
         seed: any int; part of a failing test's name.
@@ -49,6 +51,9 @@ class SeededOrder:
         return f"SeededOrder({self.seed})"
 
     def run_queue(self) -> RunQueue:
+        # Most programs do not shuffle, so the module is imported here.
+        from random import Random
+
         return _ShuffledQueue(Random(self.seed))
 
 
@@ -64,7 +69,7 @@ class _ShuffledQueue:
         self._fibers.append(fiber)
 
     def popleft(self) -> Any:
-        # The chosen one changes places with the last, so that taking it out is O(1).
+        # Swap the chosen fiber with the last one, so that removing it is O(1).
         fibers = self._fibers
         chosen = self._random.randrange(len(fibers))
         fibers[chosen], fibers[-1] = fibers[-1], fibers[chosen]

@@ -1,7 +1,7 @@
-"""OS threads of the runtime's own, to which no signal is delivered.
+"""Private OS threads of the runtime, to which no signal is delivered.
 
-A signal that the program has blocked to wait for it (`sigwait`), or to keep it from a child, would otherwise be taken
-by a thread that the program does not know of, and end the process.
+Programs block a signal to wait for it (`sigwait`), or to keep it from a child. If a private OS thread did not block it,
+the kernel would deliver the signal to that thread and end the process.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # has no type stubs
 import signal
 from _thread import start_new_thread
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = ["signal_mask", "start_own_os_thread", "with_signal_mask"]
 
-# What a fault sends to the thread that makes it: blocked, it would end the process without a word of `faulthandler`.
+# Signals sent to the thread that causes a fault. If they were blocked, the process would end without `faulthandler`.
 FAULTS = {"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"}
-# Without the names that the module `signal` gives to the numbers in each answer, which takes long. Not on Windows.
+# The C function: that of `signal` converts each result to enum members, which is slow. Missing on Windows.
 set_mask: Any = getattr(_signal, "pthread_sigmask", None)
 
 
@@ -33,12 +32,12 @@ def start_own_os_thread(function: Callable[..., object], args: tuple[Any, ...] =
     """Start an OS thread that calls `function(*args)` with all signals blocked.
 
     Raises:
-        RuntimeError: none can be started.
+        RuntimeError: no OS thread can be started.
     """
     if set_mask is None:
         start_new_thread(function, args)
         return
-    # It begins with the mask of whoever starts it; what arrives meanwhile is delivered afterwards.
+    # The new thread inherits the mask of its starter. Signals that arrive meanwhile are delivered afterwards.
     before = set_mask(signal.SIG_BLOCK, SIGNALS)
     try:
         start_new_thread(function, args)
@@ -47,18 +46,25 @@ def start_own_os_thread(function: Callable[..., object], args: tuple[Any, ...] =
 
 
 def signal_mask() -> Iterable[int]:
-    """The signals that the calling OS thread has blocked."""
+    """Return the signals that the calling OS thread has blocked."""
     return set_mask(signal.SIG_BLOCK, ()) if set_mask is not None else ()
 
 
-@contextmanager
-def with_signal_mask(mask: Iterable[int]) -> Iterator[None]:
-    """On an OS thread of the runtime's own: let `mask` be blocked inside, for the user's code and its children."""
-    if set_mask is None:
-        yield
-        return
-    set_mask(signal.SIG_SETMASK, mask)
-    try:
-        yield
-    finally:
-        set_mask(signal.SIG_BLOCK, SIGNALS)
+class with_signal_mask:  # noqa: N801 - used like a function: `with with_signal_mask(mask):`
+    """On an OS thread of the runtime's own: let `mask` be blocked inside, for the user's code and its children.
+
+    No generator: `contextlib` sets the traceback of what is raised inside, which a user's exception may refuse.
+    """
+
+    __slots__ = ("_mask",)
+
+    def __init__(self, mask: Iterable[int]) -> None:
+        self._mask = mask
+
+    def __enter__(self) -> None:
+        if set_mask is not None:
+            set_mask(signal.SIG_SETMASK, self._mask)
+
+    def __exit__(self, *_: object) -> None:
+        if set_mask is not None:
+            set_mask(signal.SIG_BLOCK, SIGNALS)

@@ -1,43 +1,45 @@
-"""Counting permits. In the core because a group's `max_concurrency` is one."""
+"""Semaphores. In the core, because a group's `max_concurrency` is one."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .current import checkpoint
+from .arguments import checked_count, checked_timeout
+from .current import check_here
 from .engine import TIMED_OUT, Section, compiled
+from .on_demand import ModuleOnDemand
 from .wait_queue import WaitQueue, waiter_here
 
-__all__ = ["BoundedSemaphore", "Semaphore", "SemaphoreStatistics"]
+if TYPE_CHECKING:
+    from . import statistics as snapshots
+else:
+    snapshots = ModuleOnDemand("vthreads._core.statistics")
+
+__all__ = ["BoundedSemaphore", "Semaphore", "semaphore_statistics"]
 
 
-@dataclass(frozen=True)
-class SemaphoreStatistics:
-    """A look at a semaphore: free permits and threads that wait for one."""
-
-    value: int
-    waiting: int
+def semaphore_statistics(value: int, waiting: int) -> snapshots.SemaphoreStatistics:
+    """Return the snapshot; a function, so that its class is loaded at the first call."""
+    return snapshots.SemaphoreStatistics(value, waiting)
 
 
 @compiled
 class Semaphore:
-    """As `threading.Semaphore`, fair: permits go to waiters in the order in which they came.
+    """Like `threading.Semaphore`, but fair: permits go to waiters in the order in which they queued.
 
     Works between virtual threads of any carrier and plain OS threads.
 
     Args:
-        value: permits at the beginning.
+        value: number of permits at the start.
 
     Raises:
+        TypeError: `value` is not a whole number.
         ValueError: `value` is negative.
     """
 
     def __init__(self, value: int = 1) -> None:
-        if value < 0:
-            raise ValueError(f"a semaphore starts with 0 permits or more, not {value}")
-        self._value = self._initial = value
-        # Reentrant, because a finalizer that gives back may run inside.
+        self._value = self._initial = checked_count(value, "value", 0)
+        # Reentrant: the garbage collector may run a finalizer that releases a permit while this thread holds it.
         self._changing = Section()
         self._waiting = WaitQueue()
 
@@ -45,26 +47,27 @@ class Semaphore:
         return f"<{type(self).__name__} value={self._value} waiting={len(self._waiting)}>"
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
-        """Take a permit. A checkpoint if it may wait; thread-safe. If it raises, no permit was taken.
+        """Acquire a permit. A checkpoint if it may wait; thread-safe. If it raises, no permit was acquired.
 
         Args:
-            blocking: wait if there is none.
-            timeout: seconds to wait, or None for no limit; 0 not to wait.
+            blocking: wait while there is no permit.
+            timeout: seconds to wait, or None for no limit; with 0 it never waits.
 
         Returns:
-            Whether a permit was taken.
+            Whether a permit was acquired.
 
         Raises:
-            ValueError: a timeout together with `blocking=False`.
+            ValueError: `timeout` was passed together with `blocking=False`, or is NaN.
         """
         if not blocking and timeout is not None:
             raise ValueError("can't specify timeout for non-blocking acquire")
-        if not blocking or (timeout is not None and timeout <= 0):
+        seconds = checked_timeout(timeout)
+        if not blocking or (seconds is not None and seconds <= 0):
             return self._take()
-        checkpoint()
+        check_here()
         waiter = waiter_here()
-        if not self.take_or_queue(waiter):
-            return self._waiting.park(waiter, timeout) is not TIMED_OUT
+        if not self._take_or_queue(waiter):
+            return self._waiting.park(waiter, seconds) is not TIMED_OUT
         return True
 
     __enter__ = acquire
@@ -79,46 +82,46 @@ class Semaphore:
                 return True
             return False
 
-    def take_or_queue(self, waiter: Any) -> bool:
-        """Take a permit now, or stand `waiter` in the queue: it is unparked holding one."""
+    def _take_or_queue(self, waiter: Any) -> bool:
+        """Acquire a permit now, or queue `waiter`, which then owns a permit when it is unparked."""
         with self._changing:
             while not self._take():
                 self._waiting.add(waiter)
-                # A finalizer may have given one back before the waiter stood in the queue.
+                # A finalizer may have released a permit before this waiter was queued, so check again.
                 if not self._value or not self._waiting.withdraw(waiter):
                     return False
             return True
 
-    def withdraw(self, waiter: Any) -> bool:
-        """Take `waiter` out of the queue; false if it was given a permit meanwhile."""
+    def _withdraw(self, waiter: Any) -> bool:
+        """Remove `waiter` from the queue; return False if it got a permit meanwhile."""
         return self._waiting.withdraw(waiter)
 
     def release(self, n: int = 1) -> None:
-        """Give `n` permits back. Not a checkpoint; thread-safe.
+        """Release `n` permits. Not a checkpoint; thread-safe.
 
         Raises:
+            TypeError: `n` is not a whole number.
             ValueError: `n` is less than 1.
         """
-        if n < 1:
-            raise ValueError(f"release() gives back 1 permit or more, not {n}")
+        n = checked_count(n, "n", 1)
         with self._changing:
             for _ in range(n):
                 if not self._waiting.unpark_one():
                     self._value += 1
 
-    def statistics(self) -> SemaphoreStatistics:
-        """Permits and waiters right now. Not a checkpoint; thread-safe."""
-        return SemaphoreStatistics(self._value, len(self._waiting))
+    def statistics(self) -> snapshots.SemaphoreStatistics:
+        """Return the number of free permits and waiters. Not a checkpoint; thread-safe."""
+        return semaphore_statistics(self._value, len(self._waiting))
 
 
 class BoundedSemaphore(Semaphore):
-    """A semaphore that refuses to be given back more often than it was taken."""
+    """A semaphore that refuses more releases than acquires."""
 
     def release(self, n: int = 1) -> None:
-        """Give `n` permits back. Not a checkpoint; thread-safe.
+        """Release `n` permits. Not a checkpoint; thread-safe.
 
         Raises:
-            ValueError: there would be more permits than at the beginning; nothing is given back.
+            ValueError: there would be more permits than at the start; none is released.
         """
         with self._changing:
             if self._value + n > self._initial:

@@ -1,31 +1,61 @@
-"""Where a virtual thread was spawned, kept cheaply and told when it fails."""
+"""The place where a virtual thread was spawned: stored cheaply, and reported when the thread fails."""
 
 from __future__ import annotations
 
 import sys
 from types import CodeType, FrameType
 
-__all__ = ["SpawnSite", "caller_site", "describe_sites", "first_frame_outside", "is_own_frame"]
+from .repeated import repeated_in
 
-# How many spawners of spawners are remembered; a server that respawns itself must not grow a chain for ever.
+__all__ = [
+    "ENTRIES",
+    "SpawnSite",
+    "caller_site",
+    "describe_sites",
+    "first_frame_outside",
+    "is_own_frame",
+]
+
+# Length limit of the chain of spawners: a server that spawns its own successor must not grow the chain forever.
 LONGEST_CHAIN = 16
 
 PACKAGE = __name__.partition(".")[0]
 INSIDE = PACKAGE + "."
 
+# Functions of this package that call user code while no call of the package is in progress.
+ENTRIES = {
+    ("vthreads._core.engine.reference", "_carry"),
+    ("vthreads._core.engine.states", "call_in_a_frame"),
+    ("vthreads._core.thread", "run"),
+    ("vthreads._core.runtime", "run"),
+    ("vthreads._combinators", "contend"),
+    ("vthreads._calls.guards", "call"),
+    ("vthreads._patching.threads", "_live"),
+    ("vthreads.testing._injection", "_call_once"),
+    ("vthreads.testing._injection", "_judge"),
+    ("vthreads.testing._explore.operations", "run_after_a_point"),
+    ("vthreads.testing._root", "root"),
+    ("vthreads.testing._explore.run", "_run_root"),
+    ("vthreads._cli", "main"),
+    ("vthreads._cli.run", "main"),
+    ("vthreads._cli.run", "execute"),
+    ("vthreads._cli.run", "_root"),
+}
+
 
 class SpawnSite:
-    """A place in the code. The line is found only when somebody asks."""
+    """A place in the code. The line number is computed on demand."""
 
     __slots__ = ("_code", "_instruction")
 
+    @repeated_in("_core/compiled/group.pxi")
     def __init__(self, code: CodeType, instruction: int) -> None:
         self._code = code
         self._instruction = instruction
 
     @property
     def key(self) -> tuple[int, int]:
-        """The same for the same place, as long as somebody keeps one of its sites."""
+        """A value that is equal for equal places, as long as a site of the place is alive."""
         return id(self._code), self._instruction
 
     def __str__(self) -> str:
@@ -37,13 +67,13 @@ class SpawnSite:
 
 
 def is_own_frame(frame: FrameType | None) -> bool:
-    """Whether `frame` runs code of this package."""
+    """Return whether `frame` runs code of this package."""
     return frame is not None and first_frame_outside(frame) is not frame
 
 
 def first_frame_outside(frame: FrameType | None) -> FrameType | None:
-    """The innermost frame that is not the package's own."""
-    # Written out, since it runs at every spawn.
+    """Return the innermost frame that does not belong to the package."""
+    # Without helper functions, because it runs at every spawn.
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if not module.startswith(INSIDE) and module != PACKAGE:
@@ -52,17 +82,18 @@ def first_frame_outside(frame: FrameType | None) -> FrameType | None:
     return None
 
 
+@repeated_in("_core/compiled/group.pxi")
 def caller_site() -> SpawnSite | None:
-    """Where the user's code called into the package."""
+    """Return the place where user code called the package."""
     frame = first_frame_outside(sys._getframe(1))
     return None if frame is None else SpawnSite(frame.f_code, frame.f_lasti)
 
 
 def describe_sites(name: str, sites: tuple[SpawnSite, ...]) -> str:
-    """A note for the exception of the virtual thread `name`: where it was spawned, up to the root."""
+    """Describe where the virtual thread `name` was spawned, up to the root."""
     if not sites:
-        return f"in {name}"
-    lines = [f"in {name}, spawned at", f"  {sites[0]}"]
+        return name
+    lines = [f"{name}, spawned at", f"  {sites[0]}"]
     for site in sites[1:]:
         lines += ["whose spawner was spawned at", f"  {site}"]
     if len(sites) == LONGEST_CHAIN:

@@ -1,7 +1,7 @@
 """The virtual thread: a fiber with a name, an owner, and a place in the cancel tree.
 
-To the code that runs in it, it is a `threading.Thread`. This file does not know groups; what owns a thread is told of
-its outcome by `settle` and of its end by `left`.
+For the code that runs in it, it is a `threading.Thread`. This module does not depend on groups: the owner of a thread
+gets its outcome by `_settle` and its end by `_left`.
 """
 
 from __future__ import annotations
@@ -10,68 +10,79 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextvars import Context
-from itertools import count
 from typing import Any, Protocol
 
-from ..errors import Interrupted
+from ..errors import Cancelled, Interrupted
+from .arguments import checked_timeout
 from .cancel import CancelNode, CancelScope
-from .current import running
 from .delivery import Recipient
-from .engine import ABORTED, Fiber, Scheduler, State, compiled
+from .engine import ABORTED, Fiber, Scheduler, State, compiled, running
+from .exceptions import add_note, drop_frame, is_a, without_cancelled
+from .idents import next_ident, serial_number
 from .originals import allocate_lock
+from .repeated import repeated_in
+from .replaced import latest
 from .spawn_site import SpawnSite, describe_sites, first_frame_outside
 from .wait_queue import WaitQueue, waiter_here
 
-__all__ = ["VirtualThread"]
+__all__ = ["VirtualThread", "making_joiners"]
 
-idents = count(1)
-_making = allocate_lock()
+making_joiners = allocate_lock()
 
-# Names of this module: an attribute of an enum class is slow to get.
+# As names of this module, because reading an attribute of an enum class is slow.
 RUNNING, PARKED, ENDED = State.RUNNING, State.PARKED, State.ENDED
 
 
 class Owner(Protocol):
-    """What a virtual thread belongs to."""
+    """The owner of a virtual thread."""
 
     name: str
 
-    def settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None: ...
+    def _settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None: ...
 
-    def left(self, thread: VirtualThread) -> None: ...
+    def _left(self, thread: VirtualThread) -> None: ...
 
-
-# What a virtual thread keeps.
-PLACES = (
-    *Recipient.DELIVERY_SLOTS,
-    "_call",
-    "_joiners",
-    "_name",
-    "future",
-    "group",
-    "locals",
-    "queued",
-    "sites",
-    "thread_ident",
-)
+    def _failed_at_end(self, thread: VirtualThread, error: BaseException) -> None: ...
 
 
-class VirtualThread(Recipient, threading.Thread):
-    """What `spawn` starts: a thread that costs a few KiB and parks instead of blocking its carrier.
+@compiled
+class ThreadFields(Fiber):
+    """The fields of a virtual thread. Compiled code reads them by their places in memory."""
 
-    Made by `ThreadGroup.spawn` and `vthreads.spawn`, not by hand. To its users it is a `threading.Thread`, which
+    __slots__ = (
+        *Recipient._DELIVERY_SLOTS,
+        "_call",
+        "_joiners",
+        "_name",
+        "_future",
+        "group",
+        "_locals",
+        "_queued",
+        "_sites",
+        "_thread_ident",
+    )
+
+
+class VirtualThread(Recipient, ThreadFields, threading.Thread):
+    """The thread that `spawn` starts: it costs a few KiB, and parks instead of blocking its carrier.
+
+    Created by `ThreadGroup.spawn` and `vthreads.spawn`. For its users it is a `threading.Thread`, which
     `threading.current_thread()` returns inside it.
 
     Attributes:
-        name: a label, settable.
-        ident: a number of its own among all threads, virtual or not, of the process.
+        name: a label; can be set.
+        ident: a number that is unique among all threads of the process, virtual or not. C functions that take the ident
+            of a thread return an error for it; `signal.pthread_kill` and `time.pthread_getcpuclockid` use the carrier.
         group: the group that owns it; None for a root thread.
-        context: the `contextvars.Context` that it runs in.
+        context: the `contextvars.Context` that it runs in; an empty one once it has ended.
         state: "new", "ready", "running", "parked" or "ended", as a `State`.
     """
 
-    __slots__ = tuple(place for place in PLACES if not hasattr(Fiber, place))
+    __slots__ = ()
 
+    state: State
+
+    @repeated_in("_core/compiled/group.pxi")
     def __init__(
         self,
         scheduler: Scheduler,
@@ -80,26 +91,27 @@ class VirtualThread(Recipient, threading.Thread):
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None,
         sites: tuple[SpawnSite, ...] = (),
     ) -> None:
-        # threading.Thread.__init__ is left out on purpose: it would make locks and events that nobody uses.
+        # threading.Thread.__init__ is not called: it would create locks and events that are not used.
         Fiber.__init__(self, scheduler, context)
         self._init_delivery()
         self._call = call
         self._name: str | None = None
         self.group = group
-        self.sites = sites
-        self.future: Any = None
-        self.thread_ident = next(idents)
+        self._sites = sites
+        self._future: Any = None
+        self._thread_ident = next_ident()
         self._joiners: WaitQueue | None = None
-        # What `local` knows the thread by; its data go with it.
-        self.locals: Any = None
+        # The token by which `local` identifies the thread; the data are freed with it.
+        self._locals: Any = None
         # Whether it waits, or waited, for a permit of its group before its first run.
-        self.queued = False
+        self._queued = False
 
-    # --- what a threading.Thread tells
+    # --- the interface of threading.Thread
 
     @property
     def name(self) -> str:
-        return self._name or f"virtual-{self.thread_ident}"
+        """A label for messages and dumps; can be set."""
+        return self._name or f"virtual-{serial_number(self._thread_ident)}"
 
     @name.setter
     def name(self, name: str) -> None:
@@ -107,15 +119,17 @@ class VirtualThread(Recipient, threading.Thread):
 
     @property
     def ident(self) -> int:
-        return self.thread_ident
+        """A number that is unique among all threads of the process, virtual or not."""
+        return self._thread_ident
 
     @property
     def native_id(self) -> int:
-        """The kernel's number of the carrier that called; a virtual thread has none of its own."""
+        """The kernel's id of the calling carrier, because a virtual thread has none."""
         return threading.get_native_id()
 
     @property
     def daemon(self) -> bool:
+        """False, and cannot be set: the group of the thread decides how it ends."""
         return False
 
     @daemon.setter
@@ -123,7 +137,7 @@ class VirtualThread(Recipient, threading.Thread):
         raise RuntimeError(f"{self!r} runs already; a virtual thread belongs to its group, which decides how it ends")
 
     def is_alive(self) -> bool:
-        """Whether the thread has not ended yet. Not a checkpoint; thread-safe."""
+        """Return whether the thread has not ended yet. Not a checkpoint; thread-safe."""
         return self.state is not ENDED
 
     def __repr__(self) -> str:
@@ -133,8 +147,8 @@ class VirtualThread(Recipient, threading.Thread):
     def join(self, timeout: float | None = None) -> None:
         """Wait until the thread has ended. A checkpoint, unless the timeout is 0; thread-safe.
 
-        Its exception is not raised here; ask its `Future`. As with `threading`, `is_alive()` tells afterwards whether
-        the timeout came first.
+        Its exception is not raised here; its `Future` raises it. As with `threading`, `is_alive()` shows afterwards
+        whether the timeout expired first.
 
         Args:
             timeout: seconds, or None for no limit.
@@ -144,25 +158,28 @@ class VirtualThread(Recipient, threading.Thread):
         """
         if running() is self:
             raise RuntimeError(f"{self!r} cannot join itself")
-        if timeout is not None and timeout <= 0:
+        seconds = checked_timeout(timeout)
+        if seconds is not None and seconds <= 0:
             return
         joiner = waiter_here()
         if isinstance(joiner, VirtualThread):
-            joiner.check()
-        with _making:
-            joiners = self._joiners = self._joiners or WaitQueue()
+            joiner._check()
+        # Created outside the lock: the allocation may run a finalizer, which may need the lock too.
+        joiners = WaitQueue()
+        with making_joiners:
+            joiners = self._joiners = joiners if self._joiners is None else self._joiners
         joiners.add(joiner)
         if self.state is ENDED and joiners.withdraw(joiner):
-            # It ended before the joiner stood in the queue.
+            # The thread ended before the joiner was queued.
             return
-        joiners.park(joiner, timeout)
+        joiners.park(joiner, seconds)
 
     def stack(self) -> traceback.StackSummary:
-        """Tell where the thread is, outermost call first, without the runtime's own frames; empty before its first run.
+        """Return the stack, outermost call first, without frames of the runtime; empty before the first run.
 
-        Not a checkpoint. Meant for the thread's own carrier; from elsewhere the answer may be torn.
+        Not a checkpoint. For the thread's own carrier; from another OS thread the result may be inconsistent.
         """
-        frame = first_frame_outside(self.frame())
+        frame = first_frame_outside(self._frame())
         frames = []
         while frame is not None:
             frames.append((frame, frame.f_lineno))
@@ -173,75 +190,115 @@ class VirtualThread(Recipient, threading.Thread):
 
     @compiled
     def run(self) -> None:
-        """Run the function and hand the outcome to the owner (called by the engine)."""
+        """Run the function and pass the outcome to the owner (called by the engine)."""
         value = error = None
-        if self.queued:
-            self.group.dequeued(self, granted=self._take_wake() is not ABORTED)
+        if self._queued:
+            # Drop the abort function, through which the thread refers to itself.
+            self._abort = None
+            self.group._dequeued(self, granted=self._take_wake() is not ABORTED)
         try:
             if self._affected_by is not None:
                 # A thread cancelled before its first run never runs.
                 raise self._deliver(self._affected_by)
             assert self._call is not None
             function, arguments, keywords = self._call
-            value = function(*arguments, **keywords)
-        except BaseException as raised:  # noqa: BLE001  # carried to whoever asks for the result
-            error = raised
-            # The frames of the engine and of this method would only be noise in the user's traceback.
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
-        # Nobody needs them any more, and they may be large.
-        self._call = function = arguments = keywords = None  # type: ignore[assignment]
+            value = latest(function)(*arguments, **keywords)
+        except BaseException as raised:  # noqa: BLE001  # raised by `Future.result`
+            # Remove the frame of this method, which would be noise in the user's traceback.
+            drop_frame(raised)
+            error = self._kept_of(raised)
+        # Free the function and its arguments, which may be large.
+        self._call = function = arguments = keywords = None  # type: ignore[assignment]  # unused from here
         try:
-            self.end(value, error)
+            self._end(value, error)
         finally:
-            # The traceback leads back to this frame; without the cycle a failure goes when its last user lets go.
+            # The traceback refers to this frame. Break the cycle, so that a failure is freed with its last reference.
             del value, error
 
-    def wait_unstarted(self, abort: Callable[[], bool]) -> None:
-        """Be parked before the first run: unparked with a grant, the thread starts; withdrawn, it only ends."""
-        self.queued = True
+    def _kept_of(self, error: BaseException) -> BaseException:
+        """Return what to store of `error`, which ended the function: of a cancellation only its reason and source.
+
+        The frames of a cancellation are freed at once, while the thread can still park: finalizers of their locals may
+        have to wait.
+        """
+        if without_cancelled(error) is not None:
+            return error
+        self._forget_errors()
+        return Cancelled(error.reason, error.source) if is_a(error, Cancelled) else Cancelled()
+
+    def _notice(self) -> None:
+        if self._queued and self.state is PARKED and self._greenlet is None and self.group._spreads:
+            # It waits for a permit and has no carrier yet: that of its spawner, to which this would go, may be pinned.
+            self._pending = True
+            abort = self._abort
+            if abort is not None and self._affected_by is not None:
+                abort()
+        else:
+            super()._notice()
+
+    def _wait_unstarted(self, abort: Callable[[], bool]) -> None:
+        """Park before the first run. A grant starts the thread; a withdrawal only ends it."""
+        self._queued = True
         self.state = PARKED
         self._abort = abort
 
-    def end(self, value: Any, error: BaseException | None) -> None:
-        """The thread is over: nothing is delivered any more, its owner and its joiners are told."""
+    @repeated_in("_core/compiled/group.pxi")
+    def _end(self, value: Any, error: BaseException | None) -> None:
+        """End the thread: deliver nothing any more, and notify its owner and its joiners."""
         self._deferred += 1
-        self.locals = None
-        if self.innermost is not self:
-            self.abandon_scopes(self)
-        if self.group is not None:
-            self.group.settle(self, value, error)
-        self._detach()
-        self.state = ENDED
-        # They hold tracebacks, and by these whatever the thread worked on.
-        self._deliveries = self._roused_by = None
-        if self.group is not None:
-            self.group.left(self)
-            # Without these cycles, thread and future go as soon as the last user lets go of them.
-            self.future = self._affected_by = None
-            if self._parent is not None:
-                self.innermost = self._parent
+        self._locals = None
+        try:
+            try:
+                if self._innermost is not self:
+                    self._abandon_scopes(self)
+                if self.group is not None:
+                    self.group._settle(self, value, error)
+            finally:
+                if self.group is not None:
+                    # After the callbacks, which run in the context. While the thread can park, because finalizers of
+                    # context variables may have to wait.
+                    self._leave_context()
+                self._detach()
+                # These hold tracebacks, which keep the objects in their frames alive.
+                self._deliveries = self._interrupts = self._roused_by = None
+                if self.group is None:
+                    self.state = ENDED
+                else:
+                    # Retire first: a finalizer that waited after `_left` would outlive the group.
+                    self._retire()
+                    self.group._left(self)
+        except BaseException as end_error:  # raised by callbacks at the end
+            if self.group is None:
+                raise
+            self.group._failed_at_end(self, end_error)
         if self._joiners:
             self._joiners.unpark_all()
 
-    def abandon_scopes(self, until: CancelNode) -> None:
-        """Get out of the scopes inside `until` whose end was forgotten; threads in them are cancelled."""
-        while self.innermost is not until:
-            scope = self.innermost
+    @repeated_in("_core/compiled/thread.pxi")
+    def _let_go(self) -> None:
+        """Break the reference cycles, so that thread and future are freed with their last reference."""
+        self._future = self._affected_by = self._cancel_source = None
+        if self._parent is not None:
+            self._innermost = self._parent
+
+    def _abandon_scopes(self, until: CancelNode) -> None:
+        """Leave the scopes inside `until` that the program did not leave; cancel the threads in them."""
+        while self._innermost is not until:
+            scope = self._innermost
             assert isinstance(scope, CancelScope)
             scope.cancel(f"{self!r} did not leave {scope!r} in order")
-            scope.leave_quietly(self)
-        self.refresh()
+            scope._leave_quietly(self)
+        self._refresh()
 
-    def note_sites(self, error: BaseException) -> None:
-        """Add to `error` where this thread was spawned, once."""
-        note = describe_sites(f"virtual thread {self.name!r} of group {self.group.name!r}", self.sites)
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+    def _note_sites(self, error: BaseException) -> None:
+        """Add a note to `error` with the places where this thread was spawned, once."""
+        place = describe_sites(f"{self.name!r} of group {self.group.name!r}", self._sites)
+        add_note(error, "in virtual thread ", place)
 
     # --- cancelling and interrupting
 
     def cancel(self, reason: str | None = None) -> None:
-        """Cancel what the thread runs, level-triggered: every checkpoint in it raises `Cancelled`.
+        """Cancel the code of the thread, level-triggered: every checkpoint in it raises `Cancelled`.
 
         Not a checkpoint; thread-safe. It does not wait.
 
@@ -250,10 +307,15 @@ class VirtualThread(Recipient, threading.Thread):
         """
         self._request_cancel(reason or f"{self!r} was cancelled", running())
 
+    def _spread(self) -> None:
+        # A thread that has ended must not refer to itself again.
+        if self.state is not ENDED:
+            super()._spread()
+
     def interrupt(self, exc: BaseException | type[BaseException] = Interrupted) -> bool:
         """Raise `exc` once in the thread, at its current or next checkpoint. Not a checkpoint; thread-safe.
 
-        Unhandled it is an ordinary failure of the thread. A pending cancellation is delivered first.
+        If it is not caught, it is an ordinary failure of the thread. A pending cancellation is delivered first.
 
         Args:
             exc: an exception or an exception class.
@@ -262,12 +324,12 @@ class VirtualThread(Recipient, threading.Thread):
             False if the thread has ended.
 
         Raises:
-            TypeError: `exc` is neither.
+            TypeError: `exc` is neither an exception nor an exception class.
         """
-        error = exc() if isinstance(exc, type) and issubclass(exc, BaseException) else exc
+        error = exc() if is_a(exc, type) and issubclass(exc, BaseException) else exc
         if not isinstance(error, BaseException):
             raise TypeError(f"interrupt() takes an exception or an exception class, not {exc!r}")
-        return self.interrupt_with(error, polite=False)
+        return self._interrupt_with(error, polite=False)
 
     def _thread_inside(self) -> VirtualThread | None:
-        return self if self.innermost is self else None
+        return self if self._innermost is self else None

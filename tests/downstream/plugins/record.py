@@ -1,4 +1,4 @@
-"""A pytest plugin that writes down what happens to each test as it happens: a run that is stopped leaves it."""
+"""A pytest plugin that records the outcome of each test at once, so that a killed run leaves its record."""
 
 import os
 

@@ -1,8 +1,8 @@
-"""Who waits for which descriptor: the table between a poller and the fibers.
+"""The waits for descriptors: the table between a poller and the fibers.
 
-A descriptor belongs to the object that opened it (a socket), not to its number: a number that was closed and given out
-again gets a fresh entry, and whoever still waited on the old one is told. Readiness is remembered per direction, so
-that a call which is known to find nothing does not try. Nothing here knows what is read or written.
+An entry belongs to the object that opened the descriptor (a socket), not to its number: a number that was closed and
+reused gets a new entry, and waiters of the old entry are unparked. Readiness is stored per direction, so that a call
+that would find nothing need not try. This module does not depend on what is read or written.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .pollers import HANGUP, READ, WRITE, Poller
+from ..repeated import repeated_in
+from .pollers import HANGUP, READ, URGENT, WRITE, Poller
 
-__all__ = ["CLOSED", "Descriptor", "Descriptors"]
+__all__ = ["CLOSED", "Descriptor", "Descriptors", "modes_changed"]
 
 
 class _Closed:
@@ -20,31 +21,75 @@ class _Closed:
         return "CLOSED"
 
 
-# What a waiting fiber is unparked with when its descriptor was closed under it.
+# The value that unparks a fiber whose descriptor was closed during its wait.
 CLOSED = _Closed()
 
-# Weak, and called to get the owner: an entry must not keep a socket alive.
+# Incremented by each change of the blocking mode of an open file, because it is unknown which sockets share the file.
+_mode_version = 1
+
+
+@repeated_in("_core/engine/compiled/descriptors.pxi")
+def modes_changed() -> None:
+    """Handle a change of the blocking mode of an open file by the program. From any OS thread."""
+    global _mode_version
+    _mode_version += 1
+
+
+# Weak reference to the owner: an entry must not keep a socket alive.
 Owner = Callable[[], Any]
+
+# Linux: the option for the protocol on top of TCP. Python has no name for it.
+TCP_ULP = 31
+
+
+@repeated_in("_core/engine/compiled/descriptors.pxi")
+def _is_plain_tcp(sock: Any) -> bool:
+    """Return whether `sock` is TCP without a protocol on top. Reads of TLS or MPTCP may stop at a record."""
+    # Imported here, since a program without sockets does not need it.
+    import socket
+
+    try:
+        return isinstance(sock, socket.socket) and not sock.getsockopt(socket.IPPROTO_TCP, TCP_ULP, 16)[:1].strip(b"\0")
+    except OSError:
+        # Another kind of socket, or a system without this option.
+        return False
 
 
 class Waiter(Protocol):
-    """A fiber, seen from here."""
+    """A fiber, as this module uses it."""
 
-    def unpark(self, value: Any) -> bool: ...
+    def _unpark(self, value: Any) -> bool: ...
 
 
+@repeated_in("_core/engine/compiled/descriptors.pxi")
 class Descriptor:
-    """One entry: number, owner, what is known to be ready, and who waits."""
+    """An entry: number, owner, known readiness, and waiters."""
 
-    __slots__ = ("_readers", "_writers", "always_ready", "fd", "owner", "readable", "writable", "hung_up")
+    __slots__ = (
+        "_mode",
+        "_readers",
+        "_writers",
+        "always_ready",
+        "fd",
+        "hung_up",
+        "owner",
+        "readable",
+        "short_read_drains",
+        "writable",
+    )
 
     def __init__(self, fd: int, owner: Owner | None) -> None:
-        self.fd = fd
-        self.owner = owner
-        self.readable = self.writable = True
-        # After a hangup no further edge may come, so readiness is never forgotten again.
-        self.hung_up = False
-        self.always_ready = False
+        self.fd: int = fd
+        self.owner: Owner | None = owner
+        self.readable: bool = True
+        self.writable: bool = True
+        # After a hangup no further edge may come, so readiness is kept from then on.
+        self.hung_up: bool = False
+        self.always_ready: bool = False
+        self._mode = 0
+        # Whether a short read proves that the kernel's buffer is empty. Other kinds of sockets may stop a read early,
+        # at the end of a message with descriptors or credentials. The rest of the data would cause no further edge.
+        self.short_read_drains: bool = owner is not None and _is_plain_tcp(owner())
         self._readers: list[Waiter] = []
         self._writers: list[Waiter] = []
 
@@ -52,8 +97,17 @@ class Descriptor:
     def idle(self) -> bool:
         return not self._readers and not self._writers
 
+    @property
+    def mode_is_known(self) -> bool:
+        """Whether the owner has called `waits`, and no blocking mode has changed since."""
+        return self._mode == _mode_version
+
+    def waits(self) -> None:
+        """Record that calls of the owner wait: its open file is in blocking mode, or it has a timeout."""
+        self._mode = _mode_version
+
     def drained(self) -> None:
-        """A read took all there was: the next edge will say when there is more."""
+        """Record that a read has emptied the buffer: the next edge will report new data."""
         self.readable = self.hung_up
 
     def _waiting(self, direction: int) -> list[Waiter]:
@@ -67,13 +121,19 @@ class Descriptor:
         if waiter in waiting:
             waiting.remove(waiter)
 
+    def directions_of(self, waiter: Waiter) -> list[int]:
+        """Return the directions that `waiter` waits for. For inspection, from any OS thread."""
+        return [direction for direction in (READ, WRITE) if waiter in self._waiting(direction)]
+
     def report(self, events: int) -> None:
         if events & HANGUP:
             self.hung_up = True
+        if events & URGENT:
+            self.short_read_drains = False
         if events & (READ | HANGUP):
             self.readable = True
             _unpark_all(self._readers, True)
-        # The end of what comes in says nothing of what goes out: where that is over as well, it is reported as such.
+        # A hangup concerns reading only. If writing has ended too, the poller reports WRITE.
         if events & WRITE:
             self.writable = True
             _unpark_all(self._writers, True)
@@ -83,30 +143,32 @@ class Descriptor:
         _unpark_all(self._writers, CLOSED)
 
 
+@repeated_in("_core/engine/compiled/descriptors.pxi")
 def _unpark_all(waiting: list[Waiter], value: Any) -> None:
-    # All and not one: two readers may want different things of one descriptor, and each tries again for itself.
+    # Unpark all, not one: two readers may want different data of the descriptor, and each tries for itself.
     woken, waiting[:] = waiting[:], []
     for waiter in woken:
-        waiter.unpark(value)
+        waiter._unpark(value)
 
 
+@repeated_in("_core/engine/compiled/descriptors.pxi")
 class Descriptors:
     """The descriptors of one scheduler; used on its OS thread only."""
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
         self._entries: dict[int, Descriptor] = {}
-        self.waiting = 0
+        self.waiting: int = 0
 
     def find(self, fd: int, owner: Any) -> Descriptor | None:
-        """The entry of `owner`, if `fd` is known and still its own."""
+        """Return the entry of `owner`, if `fd` has one and it still belongs to the owner."""
         entry = self._entries.get(fd)
         if entry is not None and entry.owner is not None and entry.owner() is owner:
             return entry
         return None
 
     def claim(self, fd: int, owner: Owner) -> Descriptor:
-        """The entry of `owner()`, made and registered if need be."""
+        """Return the entry of `owner()`; create and register it if there is none."""
         entry = self.find(fd, owner())
         if entry is None:
             self.forget(fd)
@@ -114,7 +176,7 @@ class Descriptors:
         return entry
 
     def borrow(self, fd: int) -> Descriptor:
-        """An entry for somebody who has only the number: whatever file it means now."""
+        """Return an entry for a caller that has only the number, whatever file the number means now."""
         entry = self._entries.get(fd)
         if entry is None:
             return self._register(Descriptor(fd, None))
@@ -131,8 +193,9 @@ class Descriptors:
     def enlist(self, entry: Descriptor, direction: int, waiter: Waiter, *, by_number: bool) -> None:
         """Queue `waiter` for `direction` (READ or WRITE).
 
-        An owner has tried and found nothing, so the next edge is news. Who has only the number may have missed the
-        last edge, and the number may have changed its meaning: that takes a fresh registration.
+        An owner has just tried without success, so the next edge is still to come. A caller that has only the number
+        may already have missed the last edge, and the number may mean another file (dup, fork, reuse). So that case
+        registers anew, which reports readiness that exists already.
         """
         if by_number:
             self._poller.rearm(entry.fd, direction)
@@ -142,36 +205,27 @@ class Descriptors:
         self.waiting += 1
 
     def withdraw(self, entry: Descriptor, direction: int, waiter: Waiter) -> None:
-        """Undo `enlist`; due after every wait, however it ended."""
+        """Undo `enlist`; must be called after every wait, however it ended."""
         self.waiting -= 1
         entry.withdraw(direction, waiter)
         if entry.owner is None and entry.idle and self._entries.get(entry.fd) is entry:
             self.forget(entry.fd)
 
     def forget(self, fd: int) -> None:
-        """`fd` is about to be closed, or means another file by now: whoever waits for it gets CLOSED."""
+        """Remove `fd`, which is about to be closed or means another file: its waiters are unparked with CLOSED."""
         entry = self._entries.pop(fd, None)
         if entry is not None:
             self._poller.unregister(fd)
             entry.close()
 
     def get(self, fd: int) -> Descriptor | None:
-        """The entry of number `fd`, whoever owns it. From any OS thread."""
+        """Return the entry of number `fd`, of any owner. From any OS thread."""
         return self._entries.get(fd)
 
     def forget_entry(self, entry: Descriptor) -> None:
         """`forget`, unless the number belongs to a later entry by now."""
         if self._entries.get(entry.fd) is entry:
             self.forget(entry.fd)
-
-    def waits(self) -> list[tuple[Descriptor, int, Waiter]]:
-        """Who waits for which entry and direction. For looking at, from any OS thread."""
-        return [
-            (entry, direction, waiter)
-            for entry in list(self._entries.values())
-            for direction in (READ, WRITE)
-            for waiter in list(entry._waiting(direction))
-        ]
 
     def report(self, fd: int, events: int) -> None:
         """The poller says that `fd` is ready."""

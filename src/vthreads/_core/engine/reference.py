@@ -1,248 +1,146 @@
-"""The engine in readable Python: the specification that a compiled engine has to meet.
+"""The engine in readable Python: the specification of the compiled engine.
 
-The contract is in the package's docstring. There is no hub: the fiber that parks picks the next ready one and switches
-to it, and polls if there is none. Finished greenlets are kept and run the next fiber, since making one costs 8 µs and
+The contract is in the package's docstring. There is no hub: a fiber that parks picks the next ready one and switches to
+it, or polls if there is none. Finished greenlets are kept and run later fibers, because creating one takes 8 µs and
 reusing one about 1 µs.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context
 from math import inf
+from sys import getprofile, gettrace
 from time import monotonic
-from types import FrameType
 from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
 from ..clock import Clock
 from ..order import Order
-from ..originals import RLock, get_ident
+from ..originals import Section, get_ident
+from ..repeated import repeated_in
 from . import states
-from .descriptors import Descriptors
+from .descriptors import Descriptors, modes_changed
+from .fiber import Abort, Fiber
 from .pollers import Poller
 from .states import (
-    ABORTED,
+    DEADLOCK_AGAIN_AFTER,
     LONGEST_WAIT,
     NOTHING,
     SHRINK_BY,
     SHRINK_PAUSE,
     SLICE,
-    STUCK_AGAIN_AFTER,
     SWITCHES_PER_POLL,
-    TIMED_OUT,
-    Signal,
     State,
     carriers,
+    contended,
 )
 from .timers import Timers
+from .untraced import enter_tracing, leave_tracing, thread_state
 
 __all__ = [
     "Fiber",
-    "Outcome",
-    "Roster",
     "Scheduler",
     "Section",
     "become_carrier",
     "cease_carrier",
     "compiled",
+    "modes_changed",
+    "quick_condition_call",
     "quick_socket_calls",
     "running",
+    "supply",
 ]
 
 NEW, READY, RUNNING, PARKED, ENDED = State
 
-Abort = Callable[[], bool]
 T = TypeVar("T")
 
-# A reentrant lock for a few instructions. A finalizer may run inside.
-Section = RLock
+
+def _stay_parked() -> bool:
+    """Refuse to withdraw the wait of the fiber that runs an event loop: the scheduler ends it."""
+    return False
 
 
-class Fiber:
-    """What the scheduler switches. It stays on its scheduler for life: greenlets cannot change their OS thread."""
-
-    __slots__ = (
-        "_abort", "_greenlet", "_wake", "context", "parked_at", "pending", "scheduler", "state", "waits_for",
-    )  # fmt: skip
-
-    def __init__(self, scheduler: Scheduler, context: Context | None) -> None:
-        self.scheduler = scheduler
-        self.context = context
-        self.state = NEW
-        # True while anything may have to be raised at a checkpoint: the one flag that checkpoints look at.
-        self.pending = False
-        self._greenlet: greenlet | None = None
-        self._abort: Abort | None = None
-        self._wake: Any = NOTHING
-        # When it parked last, and what for if no frame tells: a name and an object, set by calls that are compiled.
-        self.parked_at = -inf
-        self.waits_for: tuple[str, Any] | None = None
-
-    def run(self) -> None:
-        """What the fiber does. Must not raise."""
-        raise NotImplementedError(f"{type(self).__name__} brings its own run()")
-
-    def frame(self) -> FrameType | None:
-        """The innermost frame of the fiber, wherever it is; None before its first run and after its end."""
-        if self._greenlet is getcurrent() or self.scheduler.running is self:
-            # Parked or not, it is the one whose greenlet runs: whoever finds nobody ready polls on its own stack.
-            return sys._getframe(1)
-        return None if self._greenlet is None else self._greenlet.gr_frame
-
-    # --- checkpoints
-
-    def check(self) -> None:
-        """The beginning of every checkpoint: raise what is pending, and yield after a long run.
-
-        Nothing has happened yet when it raises.
-        """
-        if self.pending:
-            self.raise_due()
-        scheduler = self.scheduler
-        if scheduler._now() >= scheduler.slice_end:
-            scheduler.yield_now()
-            if self.pending:
-                self.raise_due()
-
-    def give_way(self) -> None:
-        """Let others run after a long run, for calls that are no checkpoints but may be all that a loop does."""
-        scheduler = self.scheduler
-        if scheduler._now() >= scheduler.slice_end:
-            scheduler.yield_now()
-
-    def yield_now(self) -> None:
-        """A checkpoint that lets every ready fiber run once."""
-        if self.pending:
-            self.raise_due()
-        self.scheduler.yield_now()
-        if self.pending:
-            self.raise_due()
-
-    def park(self, abort: Abort | None = None, timeout: float | None = None) -> Any:
-        """Park, after `check()`: what the fiber was unparked with, or TIMED_OUT after `timeout` seconds.
-
-        Raises what becomes due meanwhile, if `abort()` could withdraw the wait; then nothing has happened.
-        """
-        scheduler = self.scheduler
-        deadline = inf if timeout is None else scheduler._now() + timeout
-        if self.pending:
-            return self.park_pending(abort, deadline)
-        answer = scheduler.park(abort, deadline)
-        if answer is ABORTED:
-            self.raise_aborted()
-        return answer
-
-    def raise_due(self) -> None:
-        """Raise what has to be raised now, if anything: `pending` says that there may be something."""
-
-    def park_pending(self, abort: Abort | None, deadline: float) -> Any:
-        """`park` while `pending` is set."""
-        return self.scheduler.park(abort, deadline)
-
-    def raise_aborted(self) -> None:
-        """Raise what `park` was aborted for."""
-
-    # --- being unparked
-
-    def may_be_roused(self) -> bool:
-        """Asked on the fiber's OS thread before `rouse` takes effect."""
-        return True
-
-    def unpark(self, value: Any = True) -> bool:
-        """Make ready, with `value` as the answer of `park`. Thread-safe; true unless it was no longer parked."""
-        scheduler = self.scheduler
-        if get_ident() != scheduler.ident:
-            scheduler.post(self._unpark_here, value)
-            return True
-        return self._unpark_here(value)
-
-    def _unpark_here(self, value: Any) -> bool:
-        if self.state is PARKED:
-            self._wake = value
-            self.scheduler.make_ready(self)
-            return True
-        if self._wake is NOTHING and self.state in (RUNNING, READY):
-            # It stands in a queue but has not parked yet: a finalizer got between, which may even have spawned.
-            # Its park will return at once.
-            self._wake = value
-            return True
-        return False
-
-    def _take_wake(self) -> Any:
-        wake, self._wake = self._wake, NOTHING
-        return wake
-
-    def rouse(self) -> None:
-        """Let the fiber look after itself: if its wait can be withdrawn, `park` returns ABORTED. Thread-safe."""
-        if get_ident() == self.scheduler.ident:
-            self._rouse_here()
-        else:
-            self.scheduler.post(self._rouse_here)
-
-    def _rouse_here(self) -> None:
-        if self.state is PARKED and self.may_be_roused():
-            self._withdraw(ABORTED)
-
-    def expire(self) -> None:
-        """The deadline of `park` has come."""
-        if self.state is PARKED:
-            self._withdraw(TIMED_OUT)
-
-    def _withdraw(self, answer: Signal) -> None:
-        if self._abort is None or self._abort():
-            self._wake = answer
-            self.scheduler.make_ready(self)
-
-
+@repeated_in("_core/engine/compiled/scheduler.pxi")
 class Scheduler:
     """Run queue, timers, poller and inbox of one carrier.
 
     Args:
         poller, clock, order: see their contracts.
-        is_stuck: asked when all are parked and no timer, descriptor or `outside` work is left: could nothing else
-            unpark one? Asked twice, a moment apart, before `when_stuck` is called, which makes one ready.
-        when_signalled: called with what a foreign signal handler raised inside a poll.
+        is_deadlocked: called when all fibers are parked and no timer, descriptor or `outside` work is left; returns
+            whether nothing else could unpark one. Called twice, a moment apart, before `when_deadlocked`.
+        when_deadlocked: called at a deadlock; makes a fiber ready.
+        when_signalled: called with an exception that a foreign signal handler raised inside a poll.
     """
+
+    # Set while a thread of this carrier forks, with `slice_end` in the past. Called before each switch, spawn and
+    # unpark; in the child it gives the running fiber a new scheduler, and returns True.
+    when_forking: Callable[[], bool] | None = None
+    # Called when no fiber is ready, before each wait; returns whether it has made one ready.
+    when_idle: Callable[[], bool] | None = None
+    # For the layers above: the placement of threads on the carriers of one run; None if this carrier is the only one.
+    placement: Any = None
+    # Called with the fiber that was switched to, before its code runs, if set. Must not park or raise.
+    when_landed: Callable[[Any], object] | None = None
+    # During a turn of an event loop: whether the fiber that runs the loop runs next, and whether `call_host` is why.
+    _host_is_next = _host_is_called = False
 
     def __init__(
         self,
         poller: Poller,
         clock: Clock,
         order: Order,
-        is_stuck: Callable[[], bool],
-        when_stuck: Callable[[], None],
+        is_deadlocked: Callable[[], bool],
+        when_deadlocked: Callable[[], None],
         when_signalled: Callable[[BaseException], None],
     ) -> None:
-        self.ident = get_ident()
+        self.ident: int = get_ident()
         self.clock = clock
         self.poller = poller
-        self.timers = Timers()
-        self.descriptors = Descriptors(poller)
+        self.timers: Timers = Timers()
+        self.descriptors: Descriptors = Descriptors(poller)
+        # The fiber whose code runs; None during a switch. And the fiber that is being switched to, until it runs.
         self.running: Any = None
-        # Calls under way elsewhere that will unpark somebody: OS threads working for a fiber.
+        self.arriving: Any = None
+        # The greenlet on whose stack the carrier waits while no fiber is ready, else None. Such a greenlet has no
+        # `gr_frame`: another OS thread finds its frames among those of the OS threads.
+        self.idle_on: greenlet | None = None
+        # The fiber that has ended, until the next one has landed: objects that only it kept alive are freed there.
+        self._ended: Fiber | None = None
+        # Whether trace and profile functions are suspended.
+        self._is_untraced = False
+        # Number of calls on OS threads that will unpark a fiber.
         self.outside = 0
-        # Told of what the fibers do, if anybody wants to know: see the contract.
+        # Receives the events of the fibers, if set: see the contract.
         self.observer: Any = None
-        self.slice_end = inf
-        # How often somebody was chosen to run next.
-        self.switches = 0
-        self.closed = False
+        # Called after waits for locks, if set; returns the seconds until its next call.
+        self.when_contended: Callable[[], float] | None = None
+        # Called if an event loop on this OS thread runs the scheduler: a turn is needed, because a fiber has become
+        # ready or timers may have changed. Not called during a turn.
+        self.when_ready: Callable[[], object] | None = None
+        # The fiber that runs the loop, during a turn; the limits of the turn.
+        self._host: Fiber | None = None
+        self._turn_ends_at, self._turn_ends_at_switch = inf, 0
+        # The seconds that the last wait of a turn could have taken.
+        self._host_patience: float | None = 0.0
+        self.slice_end: float = inf
+        # Number of switches.
+        self.switches: int = 0
+        self.closed: bool = False
         # For the layers above: the groups of `vthreads.spawn` and of threads that the standard library starts, and the
         # root fiber.
         self.background: Any = None
         self.threads: Any = None
         self.daemons: Any = None
         self.root: Any = None
-        self._is_stuck = is_stuck
-        self._when_stuck = when_stuck
+        self._is_deadlocked = is_deadlocked
+        self._when_deadlocked = when_deadlocked
         self._when_signalled = when_signalled
         self._now = clock.now
         self._ready = order.run_queue()
-        # Who runs before anyone else, the latest first: above all fibers whose spawn started another one.
+        # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
         self._spawners: list[Fiber] = []
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._asleep = False
@@ -250,15 +148,18 @@ class Scheduler:
         self._poll_at = -inf
         self._starter = greenlet(self._start_greenlets)
         self._pool: list[greenlet] = []
-        # How many of them nobody has taken since the last look, and when the next one is due.
+        # How many of them were not used since the last check, and the time of the next check.
         self._unwanted = 0
         self._shrink_at = -inf
-        self._next: Fiber | None = None
+        # Real time of the next check of the locks that are waited for.
+        self._contended_at = -inf
+        # The new greenlet that the starter must start.
+        self._unstarted: greenlet | None = None
 
     # --- from any OS thread
 
     def post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have `function(*args)` called on the carrier, between two switches. It must not park or raise."""
+        """Call `function(*args)` on the carrier, between two switches. It must not park or raise."""
         self._inbox.append((function, args))
         if self._asleep:
             self.poller.interrupt()
@@ -266,7 +167,7 @@ class Scheduler:
     # --- on the carrier
 
     def adopt(self, fiber: Fiber) -> None:
-        """The code that is running becomes `fiber`."""
+        """Make the running code the code of `fiber`."""
         fiber.state = RUNNING
         self.running = fiber
         self.slice_end = self._now() + SLICE
@@ -277,35 +178,52 @@ class Scheduler:
             self.observer.readied(fiber)
         fiber.state = READY
         self._ready.append(fiber)
+        if self.when_ready is not None and self._host is None:
+            self.when_ready()
 
     def make_next(self, fiber: Fiber) -> None:
-        """Let a new fiber run at the next switch, before anyone else."""
+        """Run a new fiber at the next switch, before all others."""
         fiber.state = READY
         self._spawners.append(fiber)
 
     def start(self, fiber: Fiber) -> None:
-        """Run a new fiber at once, up to its first park; then the caller goes on, before anyone else.
+        """Run a new fiber at once, up to its first park; then the caller continues, before all others.
 
-        To the others that is one run, like a call, and has one slice.
+        For other fibers that is a single run, like a call, with a single time slice.
         """
         spawner: Fiber = self.running
-        # As in `_take_next`, whatever comes before the switch is on no fiber: it must not park this one.
+        if self._is_traced():
+            enter_tracing(thread_state())
+            self._is_untraced = True
         self.running = None
         spawner.state = READY
         spawner._greenlet = getcurrent()
         self._spawners.append(spawner)
         self._switch_to(fiber)
+        self._land()
+        if self._is_untraced:
+            self._is_untraced = False
+            leave_tracing(thread_state())
+            states.landed()
 
     def park(self, abort: Abort | None = None, deadline: float = inf) -> Any:
-        """Run others until the running fiber is unparked; the value it was unparked with, TIMED_OUT or ABORTED."""
+        """Run others until the running fiber is unparked; return the value of `_unpark`, TIMED_OUT or ABORTED."""
         fiber: Fiber = self.running
+        if self.when_forking is not None and self.when_forking():
+            return fiber._scheduler.park(abort, deadline)
+        if self._is_traced():
+            enter_tracing(thread_state())
+            self._is_untraced = True
+        self.running = None
+        fiber._has_begun_to_wait = False
         fiber._abort = abort
         fiber._greenlet = getcurrent()
-        fiber.parked_at = self._now()
-        # From here on whoever unparks it makes it ready. If somebody did before, a finalizer, it goes on at once.
+        fiber._parked_at = self._now()
+        fiber._parked_until = deadline
+        # From here on an unpark makes the fiber ready. If a finalizer has unparked it before, it continues at once.
         fiber.state = PARKED
         if fiber.state is PARKED and fiber._wake is not NOTHING:
-            fiber.state = RUNNING
+            self.arriving = fiber
         else:
             if self.observer is not None:
                 self.observer.parked(fiber)
@@ -313,30 +231,111 @@ class Scheduler:
             self._switch_to(self._take_next())
             if timer is not None:
                 self.timers.cancel(timer)
+        # Nothing of this wait may be left when the fiber runs: foreign code may park it again before this returns.
         fiber._abort = None
-        return fiber._take_wake()
+        answer = fiber._take_wake()
+        self._land()
+        if self._is_untraced:
+            self._is_untraced = False
+            leave_tracing(thread_state())
+            states.landed()
+        return answer
 
-    def yield_now(self) -> None:
+    def lend(self, goes_on: bool = False, polls: bool = True) -> float | None:
+        """Run others until it is the turn of the event loop that the running fiber runs, or until `call_host`.
+
+        That is when no other fiber is ready, or at the first poll after 64 switches or 1 ms. At least one fiber runs if
+        one is ready, however long the poll at the beginning takes.
+
+        Args:
+            goes_on: go on with the turn in which `call_host` was called.
+            polls: begin with a poll, because the loop has found the descriptor of the poller ready.
+
+        Returns:
+            The seconds within which the next turn must come: 0 if fibers are ready, None for no limit; a negative
+            number after `call_host`.
+        """
+        self._host = self.running
+        self._host_is_next = self._host_is_called = False
+        if not goes_on:
+            self._turn_ends_at = inf
+            self._turn_ends_at_switch = self.switches + SWITCHES_PER_POLL
+        if polls:
+            self._poll_at = -inf
+        self.park(_stay_parked)
+        self._host = None
+        if self._host_is_called:
+            return -1.0
+        # The loop may wait from here on, so messages must interrupt it.
+        self._asleep = True
+        return 0.0 if self._ready or self._inbox else self._host_patience
+
+    def call_host(self) -> None:
+        """Make the fiber that called `lend` run at the next switch, before all others."""
+        if self._host is not None and not self._host_is_next:
+            self._host_is_next = self._host_is_called = True
+            self.make_next(self._host)
+
+    def _poll_for_host(self, seconds: float | None) -> list[tuple[int, int]]:
+        """Poll without waiting, and end the turn instead of waiting, or if it has lasted for long."""
+        # If no fiber waits for a descriptor, only a message is left to poll for, and the loop finds that as well.
+        events = self.poller.wait(0) if seconds == 0 or self.descriptors.waiting else []
+        is_idle = seconds != 0 and not events
+        is_over = self.switches >= self._turn_ends_at_switch or self._now() >= self._turn_ends_at
+        self._turn_ends_at = min(self._turn_ends_at, self._now() + SLICE)
+        if (is_idle or is_over) and not self._host_is_next and not self._spawners:
+            assert self._host is not None
+            self._host_is_next = True
+            self._host_patience = seconds
+            self.make_next(self._host)
+        return events
+
+    def _yield_now(self) -> None:
         """Let every fiber that is ready run once."""
         fiber: Fiber = self.running
+        if self.when_forking is not None and self.when_forking():
+            return
+        if self._is_traced():
+            enter_tracing(thread_state())
+            self._is_untraced = True
+        self.running = None
         fiber._greenlet = getcurrent()
         self.make_ready(fiber)
         self._switch_to(self._take_next())
+        self._land()
+        if self._is_untraced:
+            self._is_untraced = False
+            leave_tracing(thread_state())
+            states.landed()
+
+    def suspend_tracing(self) -> None:
+        """Call no trace or profile function of this OS thread until a fiber lands, also none that is set until then."""
+        if not self._is_untraced:
+            # In this order: a trace function may come before the second line, and suspend and resume for itself.
+            enter_tracing(thread_state())
+            self._is_untraced = True
+
+    def _is_traced(self) -> bool:
+        return not self._is_untraced and (gettrace() is not None or getprofile() is not None)
 
     def close(self) -> None:
-        """End the pooled greenlets and give the poller back. No fiber but the running one may be left."""
+        """End the pooled greenlets and close the poller. No fiber but the running one may be left."""
         self.closed = True
-        self._next = None
         self._end_pooled(len(self._pool))
         self._starter.parent = getcurrent()
-        self._starter.switch(None)
+        self._starter.switch()
         self.poller.close()
 
     # --- switching
 
+    # A switch has three parts: the leaving fiber sets `running` to None before it changes anything; the greenlet
+    # switch; and the landing fiber sets `running` when all is changed. Foreign code in between belongs to no fiber: it
+    # may be on the stack of either, and a park there would park the wrong one. Trace functions run at every line, and
+    # their exceptions would interrupt the switch, so they are suspended. The calls for that are inlined: tracers that
+    # count calls and returns (coverage) would miss the return of a function that suspends, and the call of one that
+    # resumes.
+
     def _take_next(self) -> Fiber:
-        # Nobody runs while this looks for the next one: a signal handler or finalizer in here is on no fiber.
-        self.running = None
         self.switches += 1
         now = self._now()
         if self.switches >= self._poll_at_switch or now >= self._poll_at:
@@ -346,115 +345,165 @@ class Scheduler:
         if self._spawners:
             return self._spawners.pop()
         if not self._ready:
+            self.idle_on = getcurrent()
             while not self._ready:
                 self._idle()
                 if self._spawners:
+                    self.idle_on = None
                     self.slice_end = self._now() + SLICE
                     return self._spawners.pop()
+            self.idle_on = None
+            if self._inbox:
+                # A message for an idle carrier may have come after the inbox was read last.
+                self._empty_inbox()
             now = self._now()
-        self.slice_end = now + SLICE
+        self.slice_end = now + SLICE if self.when_forking is None else -inf
         fiber: Fiber = self._ready.popleft()
         return fiber
 
     def _switch_to(self, fiber: Fiber) -> None:
+        """Switch to `fiber`, which lands there; return after a switch back."""
         if self.observer is not None:
             self.observer.runs(fiber)
         target = fiber._greenlet
-        is_new = False
-        if target is None:
-            is_new = not self._pool
-            target = greenlet(self._carry, self._starter) if is_new else self._pool.pop()
+        if target is None and self._pool:
+            target = self._pool.pop()
             self._unwanted = min(self._unwanted, len(self._pool))
-            target.gr_context = fiber.context
-            self._next = fiber
-        fiber.state = RUNNING
-        self.running = fiber
-        # This frame may stay for long, and must not keep the other fiber alive.
+        elif target is None:
+            self._unstarted = greenlet(self._carry, self._starter)
+            target = self._starter
+        self.arriving = fiber
+        # This frame may exist for long, and must not keep the other fiber alive.
         del fiber
-        if is_new:
-            self._starter.switch(target)
-        elif target is not getcurrent():
+        if target is not getcurrent():
             target.switch()
 
-    def _start_greenlets(self, target: greenlet | None) -> None:
-        """The life of the starter: it starts every new greenlet, and gets the next one when it is switched to again.
+    def _land(self) -> Fiber:
+        """Complete the switch: the fiber that was switched to runs from here on."""
+        fiber: Fiber = self.arriving
+        self.arriving = None
+        fiber.state = RUNNING
+        self.running = fiber
+        if self.when_landed is not None:
+            self.when_landed(fiber)
+        if self._ended is not None:
+            # A new thread may have been unparked already, by the queue in which it waited for a permit.
+            wake = fiber._take_wake()
+            self._release_ended()
+            if wake is not NOTHING:
+                fiber._wake = wake
+        if self.when_ready is not None and self._host is None:
+            self.when_ready()
+        return fiber
 
-        A greenlet begins with the recursion depth of the one that starts it. If each were started by whichever parked
-        before, the depths would add up to a RecursionError after some hundred.
+    def _release_ended(self) -> None:
+        """Free the fiber that has ended, with the objects that only it kept alive: any code may run, and may park."""
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended._let_go()
+
+    def _start_greenlets(self) -> None:
+        """The code of the starter: start each new greenlet, and switch back when the starter is switched to again.
+
+        A greenlet starts with the recursion depth of the greenlet that starts it. If each were started by the fiber
+        that parked before it, the depths would add up to a RecursionError after some hundred.
         """
-        while target is not None:
-            target = target.switch()
+        while self._unstarted is not None:
+            target, self._unstarted = self._unstarted, None
+            target.switch()
 
-    def _carry(self, *_: Any) -> None:
-        """The life of a greenlet: run fiber after fiber. It ends when it is switched to with none to run."""
+    def _carry(self) -> None:
+        """The code of a greenlet: run fiber after fiber. It ends when it is switched to without one."""
         me = getcurrent()
-        while self._next is not None:
-            fiber, self._next = self._next, None
+        while self.arriving is not None:
+            fiber = self._land()
+            if self._is_untraced:
+                self._is_untraced = False
+                leave_tracing(thread_state())
+                states.landed()
+            # Set here, where the fiber runs, because this may free values of the old context, and so run finalizers.
+            me.gr_context = fiber.context
             fiber.run()
-            fiber.state = ENDED
+            fiber._retire()
             if self.observer is not None:
                 self.observer.ended(fiber)
             fiber._greenlet = None
+            self._ended = fiber
             del fiber
             self._pool.append(me)
             self._switch_to(self._take_next())
 
     def _shrink_pool(self, now: float) -> None:
-        """End greenlets that nobody has wanted for a while: after a rush, what it needed is given back."""
+        """End greenlets that were not used for a while, so that a peak of load does not keep its memory."""
         spare = min(self._unwanted, len(self._pool) - states.POOL_SIZE)
         self._end_pooled(max(0, min(spare, SHRINK_BY)))
         self._unwanted = len(self._pool)
         self._shrink_at = now + (SHRINK_PAUSE if spare > SHRINK_BY else states.SHRINK_EVERY)
 
     def _end_pooled(self, count: int) -> None:
-        """End the `count` greenlets that have been in the pool for longest."""
+        """End the `count` greenlets that have been in the pool longest."""
         ended, self._pool[:count] = self._pool[:count], []
         for pooled in ended:
             pooled.parent = getcurrent()
             pooled.switch()
 
-    # --- the outside world
+    # --- outside events
 
     def _idle(self) -> None:
-        """Nobody is ready: wait for a timer, a descriptor or a message."""
+        """Wait for a timer, a descriptor or a message, because no fiber is ready."""
+        if self._ended is not None:
+            # No fiber may land for long. Code that runs here cannot wait, but may have made a fiber ready.
+            self._release_ended()
+            return
+        if self.when_idle is not None and self.when_idle():
+            return
         due = self.timers.due()
         outside = self.outside > 0 or self.descriptors.waiting > 0
-        if due == inf and not outside and not self._inbox and self._is_stuck():
-            # An OS thread may be about to start, which nobody can see yet.
-            if not self._look_outside(STUCK_AGAIN_AFTER) and not self._ready and self._is_stuck():
-                self._when_stuck()
+        if due == inf and not outside and not self._inbox and self._is_deadlocked():
+            # An OS thread may be about to start, which is not visible yet. So check again after a moment.
+            if not self._look_outside(DEADLOCK_AGAIN_AFTER) and not self._ready and self._is_deadlocked():
+                self._when_deadlocked()
             return
         patience = self.clock.patience(due, outside)
         if len(self._pool) > states.POOL_SIZE:
-            # Woken for nothing if it must be, until the pool has its size.
+            # May wake up early to shrink the greenlet pool.
             until_then = max(0.0, self._shrink_at - monotonic())
             patience = until_then if patience is None else min(patience, until_then)
+        if contended and self.when_contended is not None:
+            until_then = max(0.0, self._contended_at - monotonic())
+            if patience is None or until_then < patience:
+                # This is shorter than the clock allows for outside events, so the clock must not jump after it.
+                self._look_outside(until_then)
+                return
         heard = self._look_outside(patience)
-        # Without a timer the wait may still end for nothing: a late byte in the wakeup pipe, a signal.
+        # Without a timer the wait may still end without an event: a late byte in the wakeup pipe, a signal.
         if not heard and not self._ready and due < inf:
             self.clock.jump(due)
             self.timers.expire(self._now())
 
     def _look_outside(self, seconds: float | None) -> bool:
-        """Poll for up to `seconds` (None: until something comes), then see to timers and messages."""
+        """Poll for up to `seconds` (None: until an event), then handle messages and timers."""
         self._asleep = True
-        # Who posts looks at the flag after appending: either it is seen here, or it interrupts the wait.
+        # `post` reads the flag after appending. So either its message is seen here, or it interrupts the wait.
         if self._inbox:
             seconds = 0
         elif seconds is not None:
             seconds = min(seconds, LONGEST_WAIT)
         try:
-            events = self.poller.wait(seconds)
-        except BaseException as error:  # noqa: BLE001  # of no concern to whichever fiber happened to poll; told to the layer above
+            events = self.poller.wait(seconds) if self._host is None else self._poll_for_host(seconds)
+        except BaseException as error:  # noqa: BLE001  # does not concern the fiber that polls: passed on
             events = []
             self._when_signalled(error)
-        self._asleep = False
+        # An event loop that runs the scheduler may wait at any time.
+        self._asleep = self.when_ready is not None
         for fd, ready in events:
             self.descriptors.report(fd, ready)
         heard = bool(events) or bool(self._inbox)
         self._empty_inbox()
         if len(self._pool) > states.POOL_SIZE and monotonic() >= self._shrink_at:
             self._shrink_pool(monotonic())
+        if contended and self.when_contended is not None and monotonic() >= self._contended_at:
+            self._contended_at = monotonic() + self.when_contended()
         now = self._now()
         self._poll_at_switch = self.switches + SWITCHES_PER_POLL
         self._poll_at = now + SLICE
@@ -462,51 +511,51 @@ class Scheduler:
 
     def _empty_inbox(self) -> None:
         inbox = self._inbox
-        # Only what is there now: a message may post another one.
+        # Only the current messages: a message may post another one.
         for _ in range(len(inbox)):
             function, args = inbox.popleft()
             function(*args)
 
 
-# --- who runs here
+# --- the current carrier and fiber
 
 
+@repeated_in("_core/engine/compiled/carriers.pxi")
 def become_carrier(scheduler: Scheduler) -> None:
-    """This OS thread runs the fibers of `scheduler` from now on."""
+    """Make this OS thread run the fibers of `scheduler`."""
     carriers[scheduler.ident] = scheduler
 
 
+@repeated_in("_core/engine/compiled/carriers.pxi")
 def cease_carrier() -> None:
-    """This OS thread is no carrier any more."""
+    """Make this OS thread an ordinary one again."""
     carriers.pop(get_ident(), None)
 
 
+@repeated_in("_core/engine/compiled/carriers.pxi")
 def running() -> Any:
-    """The fiber that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
+    """Return the fiber that runs on this OS thread; None on a plain OS thread and inside the scheduler."""
     scheduler = carriers.get(get_ident())
     return None if scheduler is None else scheduler.running
 
 
-# --- what a compiled engine does besides
-
-
-class Roster:
-    """The base of a group, which keeps what it needs by itself."""
-
-    __slots__ = ()
-
-
-class Outcome:
-    """The base of a future, which does the same."""
-
-    __slots__ = ()
+# --- parts that a compiled engine extends
 
 
 def compiled(part: T) -> T:
-    """Leave `part` as it is: nothing is compiled here."""
+    """Return `part` unchanged: this engine has no compiled version."""
     return part
 
 
+def supply(module: str, **names: Any) -> None:
+    """Ignore the names: nothing is compiled here that could use them."""
+
+
 def quick_socket_calls(readable: dict[str, Any], managed: dict[int, Any]) -> dict[str, Any]:
-    """None: the readable calls are those of this engine."""
+    """Return no methods: this engine uses those of `readable`."""
     return {}
+
+
+def quick_condition_call(name: str, readable: T) -> T:
+    """Return `readable` unchanged: this engine has no compiled version."""
+    return readable

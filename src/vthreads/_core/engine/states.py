@@ -1,49 +1,64 @@
-"""What the engines share: their limits, the states of a fiber, the answers of `park`, and who is a carrier."""
+"""Shared parts of the engines: limits, states of a fiber, results of `park`, and the registry of carriers."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from enum import Enum
-from typing import Any
+from typing import Any, NoReturn
+
+from ..replaced import latest
 
 __all__ = [
     "ABORTED",
+    "DEADLOCK_AGAIN_AFTER",
+    "FEWEST_ENDED",
     "LONGEST_WAIT",
     "NOTHING",
     "POOL_SIZE",
+    "ROOM",
     "SHRINK_BY",
     "SHRINK_EVERY",
     "SHRINK_PAUSE",
     "SLICE",
-    "STUCK_AGAIN_AFTER",
     "SWITCHES_PER_POLL",
     "TIMED_OUT",
     "State",
     "call_in_a_frame",
     "carriers",
+    "contended",
     "landed",
+    "refuse_to_wait",
 ]
 
-# Scheduler by OS thread ident.
+# Schedulers by ident of their OS thread.
 carriers: dict[int, Any] = {}
 
-# Timers and I/O are looked at after this many switches or seconds, whichever is first, so that neither starves.
+# Weak references to locks for which a virtual thread began to wait without a deadline since the last check. While there
+# are any, carriers call `Scheduler.when_contended` at intervals, to detect circles of locks.
+contended: list[Any] = []
+
+# Timers and I/O are checked after this many switches or seconds, whichever comes first, so that neither starves.
 SWITCHES_PER_POLL = 64
 SLICE = 0.001
-# The longest wait that a poller is asked for: more milliseconds than fit an int would be refused.
+# The longest wait of a poller: more milliseconds than an int can hold would be refused.
 LONGEST_WAIT = 3_600.0
-# Seconds between the two looks that a deadlock takes.
-STUCK_AGAIN_AFTER = 0.02
-# Finished greenlets that are kept in any case; one holds about 6 KiB. More are kept as long as somebody wants them:
-# what nobody took for so many seconds is ended, a number at a time, with pauses in between.
+# Seconds between the two checks before a deadlock is reported.
+DEADLOCK_AGAIN_AFTER = 0.02
+# Number of finished greenlets that are always kept; each holds about 6 KiB. More are kept while they are in use: those
+# that were not needed for SHRINK_EVERY seconds are ended, SHRINK_BY at a time, with pauses in between.
 POOL_SIZE = 1_000
 SHRINK_EVERY = 1.0
 SHRINK_BY = 500
 SHRINK_PAUSE = 0.01
+# Number of references to ended futures from which on a group drops dead ones.
+FEWEST_ENDED = 64
+# Calls that a wait needs below its caller. Without them it would end half begun, with a timer or a place in a queue.
+ROOM = 100
 
 
 class State(Enum):
-    """Where a fiber is in its life.
+    """The states of a fiber.
 
     NEW ──start──> RUNNING ──park──> PARKED
      │             ^     │             │
@@ -77,14 +92,19 @@ NOTHING = Signal("NOTHING")
 def call_in_a_frame(function: Callable[..., Any], arguments: tuple[Any, ...], keywords: dict[str, Any] | None) -> Any:
     """Call `function` with a Python frame around it, for a compiled engine.
 
-    What looks at the callers of a checkpoint finds one even if a virtual thread runs a function that is compiled.
+    Code that reads the callers of a checkpoint then finds a frame even if a virtual thread runs a compiled function.
     """
-    return function(*arguments, **(keywords or {}))
+    return latest(function)(*arguments, **(keywords or {}))
 
 
 def landed() -> None:
-    """Be called after a switch, for a compiled engine that is traced.
+    """Do nothing; a traced engine calls it after a switch.
 
-    Tracers that keep their books by greenlet (coverage) look which one runs when a Python function is called or
-    returns, and would take the lines that follow a compiled call for those of another.
+    Tracers that keep data per greenlet (coverage) detect the current greenlet when a Python function is called or
+    returns. Without this call they would count the following lines for another greenlet.
     """
+
+
+def refuse_to_wait() -> NoReturn:
+    """Raise for a wait that could run out of frames, before it begins."""
+    raise RecursionError(f"a wait needs {ROOM} more calls below the recursion limit of {sys.getrecursionlimit()}")

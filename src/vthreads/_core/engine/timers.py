@@ -1,4 +1,4 @@
-"""A heap of owners with a time each. An owner has one method, `expire()`; nothing else of it is known here."""
+"""A heap of timers. Each has an owner with one method, `_expire()`; the heap uses nothing else of it."""
 
 from __future__ import annotations
 
@@ -8,77 +8,95 @@ from itertools import count
 from math import inf
 from typing import Protocol
 
+from ..repeated import repeated_in
+
 __all__ = ["Timer", "Timers"]
 
 
 class Owner(Protocol):
-    """What a timer belongs to."""
+    """The owner of a timer."""
 
-    def expire(self) -> None: ...
+    def _expire(self) -> None: ...
 
 
 class Timer:
-    """One entry of the heap; cancelled by dropping its owner."""
+    """An entry of the heap; it is cancelled by dropping its owner."""
 
-    __slots__ = ("_number", "owner", "when")
+    __slots__ = ("owner",)
 
-    def __init__(self, when: float, number: int, owner: Owner) -> None:
-        self.when = when
-        self._number = number
+    def __init__(self, owner: Owner) -> None:
         self.owner: Owner | None = owner
 
-    def __lt__(self, other: Timer) -> bool:
-        return (self.when, self._number) < (other.when, other._number)
 
-
+@repeated_in("_core/engine/compiled/timers.pxi")
 class Timers:
-    """Timers of one scheduler; used on its OS thread only."""
+    """The timers of one scheduler; used on its OS thread only."""
 
     def __init__(self) -> None:
-        self._heap: list[Timer] = []
+        # Unique numbers decide ties, so tuples are compared in C without Python code. A finalizer then never sees the
+        # heap half sorted.
+        self._heap: list[tuple[float, int, Timer]] = []
         self._numbers = count()
         self._cancelled = 0
+        # Number of changes of the heap.
+        self._changes = 0
 
     def __len__(self) -> int:
         return len(self._heap) - self._cancelled
 
     def __iter__(self) -> Iterator[tuple[float, Owner]]:
-        """Each timer that was not cancelled, as time and owner, in no order. For looking at, from any OS thread."""
-        return iter([(timer.when, owner) for timer in self._heap if (owner := timer.owner) is not None])
+        """Yield time and owner of each active timer, in no order. For inspection, from any OS thread."""
+        return iter([(when, owner) for when, _, timer in self._heap if (owner := timer.owner) is not None])
 
     def add(self, when: float, owner: Owner) -> Timer:
-        """Let `owner.expire()` be called at `when` (clock seconds)."""
-        timer = Timer(when, next(self._numbers), owner)
-        heappush(self._heap, timer)
+        """Add a timer that calls `owner._expire()` at the clock time `when`."""
+        timer = Timer(owner)
+        entry = when, next(self._numbers), timer
+        self._changes += 1
+        heappush(self._heap, entry)
         return timer
 
     def cancel(self, timer: Timer) -> None:
-        """Nothing happens if it expired already."""
+        """Cancel a timer; does nothing if it has expired already."""
         if timer.owner is None:
             return
         timer.owner = None
         self._cancelled += 1
-        # Most timeouts are cancelled long before they are due; left in place they would fill the heap.
+        # Most timeouts are cancelled long before they are due. If they stayed, they would fill the heap.
         if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
-            self._heap = [timer for timer in self._heap if timer.owner is not None]
-            heapify(self._heap)
-            self._cancelled = 0
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Remove cancelled timers, unless a finalizer changes the heap meanwhile; then a later call does it."""
+        self._changes += 1
+        before = self._changes
+        left = [entry for entry in self._heap if entry[2].owner is not None]
+        heapify(left)
+        if self._changes == before:
+            self._cancelled -= len(self._heap) - len(left)
+            self._heap = left
 
     def due(self) -> float:
-        """When the earliest timer is due; `inf` without one."""
-        heap = self._heap
-        while heap and heap[0].owner is None:
-            heappop(heap)
+        """Return the time of the earliest timer; `inf` if there is none."""
+        while self._heap and self._heap[0][2].owner is None:
+            self._pop()
             self._cancelled -= 1
-        return heap[0].when if heap else inf
+        return self._heap[0][0] if self._heap else inf
 
     def expire(self, now: float) -> bool:
-        """Expire all that are due, earliest first; tell whether there was one."""
+        """Expire all timers that are due, earliest first; return whether there was one."""
         any_expired = False
         while self.due() <= now:
-            timer = heappop(self._heap)
+            timer = self._pop()
             owner, timer.owner = timer.owner, None
-            assert owner is not None
-            owner.expire()
+            if owner is None:
+                # A finalizer has cancelled it after the check.
+                self._cancelled -= 1
+                continue
+            owner._expire()
             any_expired = True
         return any_expired
+
+    def _pop(self) -> Timer:
+        self._changes += 1
+        return heappop(self._heap)[2]

@@ -1,18 +1,20 @@
-"""Ask the operating system which descriptors are ready: one contract, four ways.
+"""Ask the operating system which descriptors are ready: one contract, four implementations.
 
 A poller defines
 
-- `register(fd)`: from now on `fd` is known. Raises `PermissionError` for a regular file, which is always ready.
-- `arm(fd, direction)`: somebody is about to wait for `direction`, READ or WRITE. An edge-triggered poller does nothing.
-- `rearm(fd, direction)`: the same, when it is not known whether `fd` is still the file it was when it was registered.
-- `unregister(fd)`: forget it; no error if it is closed already.
-- `wait(seconds)`: block up to that long (None: for ever); a list of `(fd, events)`, a sum of READ, WRITE and HANGUP.
-  HANGUP means that nothing more will come in; what has ended in both directions is reported as READ and WRITE as well.
-- `interrupt()`: make the current or next `wait` return, from any OS thread. A byte written to `interrupt_fd` does so,
-  too.
+- `register(fd)`: add `fd`. Raises `PermissionError` for a regular file, which is always ready.
+- `arm(fd, direction)`: a fiber is about to wait for `direction`, READ or WRITE. Edge-triggered pollers do nothing.
+- `rearm(fd, direction)`: the same, if `fd` may mean another file than when it was registered.
+- `unregister(fd)`: remove it; no error if it is closed already.
+- `wait(seconds)`: block up to that long (None: no limit); return a list of `(fd, events)`, a sum of READ, WRITE, HANGUP
+  and URGENT. HANGUP means that no more data will arrive; if both directions have ended, READ and WRITE are reported as
+  well. URGENT means that urgent data may have arrived; a poller that cannot detect it reports it with every READ.
+- `interrupt()`: make the current or next `wait` return, from any OS thread. Writing a byte to `interrupt_fd` does the
+  same.
 - `close()`.
 
-What was reported once need not be reported again until it is armed again. Nothing here knows fibers or sockets.
+An event that was reported need not be reported again until the descriptor is armed again. This package does not depend
+on fibers or sockets.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ import select
 from collections.abc import Callable
 from typing import Protocol
 
-from .wakeup import HANGUP, READ, WRITE
+from .wakeup import HANGUP, READ, URGENT, WRITE
 
-__all__ = ["HANGUP", "POLLERS", "READ", "WRITE", "Poller", "make_poller"]
+__all__ = ["HANGUP", "POLLERS", "READ", "URGENT", "WRITE", "Poller", "make_poller"]
 
 
 class Poller(Protocol):
@@ -54,7 +56,7 @@ def _epoll() -> Poller:
 
 
 def _kqueue() -> Poller:
-    # Defined only where kqueue is, which a type checker on another platform does not see.
+    # The module has the class only on platforms with kqueue, so a type checker on others does not see it.
     from . import kqueue
 
     poller: Poller = kqueue.KqueuePoller()  # type: ignore[attr-defined, unused-ignore]
@@ -73,7 +75,7 @@ def _select() -> Poller:
     return SelectPoller()
 
 
-# Best first; a platform has those whose system call its `select` module offers.
+# Best first. A platform has those whose system call is in its `select` module.
 POLLERS: dict[str, Callable[[], Poller]] = {
     name: make
     for name, make in {"epoll": _epoll, "kqueue": _kqueue, "poll": _poll, "select": _select}.items()
@@ -82,7 +84,7 @@ POLLERS: dict[str, Callable[[], Poller]] = {
 
 
 def make_poller(name: str | None = None) -> Poller:
-    """The poller called `name`, or the best one of this platform.
+    """Return the poller called `name`, or the best one of this platform.
 
     Raises:
         ValueError: this platform has no poller of that name.

@@ -1,4 +1,4 @@
-"""What poll and select share: level-triggered, so only directions that somebody waits for are asked about, once."""
+"""Common part of poll and select, which are level-triggered: query only directions that are waited for, once each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["InterestPoller"]
 
 
 class InterestPoller:
-    """Keeps, per descriptor, the directions that are armed; a reported direction is disarmed."""
+    """Stores the armed directions of each descriptor; reporting a direction disarms it."""
 
     def __init__(self) -> None:
         self._armed: dict[int, int] = {}

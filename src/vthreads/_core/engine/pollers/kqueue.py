@@ -6,20 +6,21 @@ import select
 import sys
 
 from ...originals import kqueue
-from .wakeup import HANGUP, READ, WRITE, WakeupPipe
+from .wakeup import HANGUP, READ, URGENT, WRITE, WakeupPipe, own_fds
 
 __all__ = ["KqueuePoller"]
 
-# The names exist only where kqueue does; on other platforms a type checker must not look inside.
+# The names exist only where kqueue does, so type checkers on other platforms must skip this.
 if sys.platform != "linux" and sys.platform != "win32":
 
     class KqueuePoller:
-        """Meets the contract of the package. `arm` is free, as with epoll."""
+        """Implements the contract of the package. `arm` does nothing, as with epoll."""
 
         name = "kqueue"
 
         def __init__(self) -> None:
             self._kqueue = kqueue()
+            own_fds.add(self._kqueue.fileno())
             self._wakeup = WakeupPipe()
             self.interrupt_fd = self._wakeup.write_fd
             self.interrupt = self._wakeup.interrupt
@@ -32,10 +33,10 @@ if sys.platform != "linux" and sys.platform != "win32":
             self._kqueue.control(changes, 0)
 
         def arm(self, fd: int, direction: int) -> None:
-            """The registration stands."""
+            """Do nothing: the registration is still valid."""
 
         def rearm(self, fd: int, direction: int) -> None:
-            # Adding what is there changes it and reports a readiness that is there already.
+            # Adding an existing filter modifies it, and reports readiness that exists already.
             self.register(fd)
 
         def unregister(self, fd: int) -> None:
@@ -43,7 +44,7 @@ if sys.platform != "linux" and sys.platform != "win32":
                 try:
                     self._kqueue.control([select.kevent(fd, kind, select.KQ_EV_DELETE)], 0)
                 except OSError:
-                    # Closed already, and by that out of the kernel's set.
+                    # Closed already, which has removed it from the kernel's set.
                     pass
 
         def wait(self, seconds: float | None) -> list[tuple[int, int]]:
@@ -52,12 +53,15 @@ if sys.platform != "linux" and sys.platform != "win32":
                 if event.ident == self._wakeup.read_fd:
                     self._wakeup.drain()
                     continue
-                events = READ if event.filter == select.KQ_FILTER_READ else WRITE
+                # Most systems have no separate filter for urgent data.
+                events = READ | URGENT if event.filter == select.KQ_FILTER_READ else WRITE
                 if event.flags & select.KQ_EV_EOF:
                     events |= HANGUP
                 ready[event.ident] = ready.get(event.ident, 0) | events
             return list(ready.items())
 
         def close(self) -> None:
-            self._kqueue.close()
+            if not self._kqueue.closed:
+                own_fds.discard(self._kqueue.fileno())
+                self._kqueue.close()
             self._wakeup.close()

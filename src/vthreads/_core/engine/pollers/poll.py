@@ -1,4 +1,4 @@
-"""POSIX poll: no limit on descriptor numbers, a cost that grows with how many are waited for."""
+"""POSIX poll: no limit on descriptor numbers; its cost grows with the number of waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from select import POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI
 
 from ...originals import poll
 from .interest import InterestPoller
-from .wakeup import HANGUP, READ, WRITE
+from .wakeup import HANGUP, READ, URGENT, WRITE
 
 __all__ = ["PollPoller"]
 
@@ -15,7 +15,7 @@ ENDED = POLLHUP | POLLERR | POLLNVAL
 
 
 class PollPoller(InterestPoller):
-    """Meets the contract of the package."""
+    """Implements the contract of the package."""
 
     name = "poll"
 
@@ -26,7 +26,7 @@ class PollPoller(InterestPoller):
         for fd, direction in self._armed.items():
             reading = POLLIN | POLLPRI if direction & READ else 0
             interests.register(fd, reading | (POLLOUT if direction & WRITE else 0))
-        # Rounded up: waking before a timer is due would spin through the last millisecond.
+        # Round up: waking up before a timer is due would spin for the last millisecond.
         milliseconds = None if seconds is None else math.ceil(seconds * 1000)
         events = []
         for fd, mask in interests.poll(milliseconds):
@@ -35,5 +35,6 @@ class PollPoller(InterestPoller):
                 continue
             ended = mask & ENDED
             ready = (READ if mask & (POLLIN | POLLPRI) or ended else 0) | (WRITE if mask & POLLOUT or ended else 0)
-            events.append(self._reported(fd, ready | (HANGUP if ended else 0)))
+            ready |= (HANGUP if ended else 0) | (URGENT if mask & POLLPRI else 0)
+            events.append(self._reported(fd, ready))
         return events

@@ -1,4 +1,4 @@
-"""POSIX select: everywhere, but only for descriptors below FD_SETSIZE (1,024 as a rule)."""
+"""POSIX select: available everywhere, but only for descriptors below FD_SETSIZE (usually 1,024)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import os
 
 from ...originals import select
 from .interest import InterestPoller
-from .wakeup import HANGUP, READ, WRITE
+from .wakeup import HANGUP, READ, URGENT, WRITE
 
 __all__ = ["SelectPoller"]
 
 
 class SelectPoller(InterestPoller):
-    """Meets the contract of the package."""
+    """Implements the contract of the package."""
 
     name = "select"
 
     def register(self, fd: int) -> None:
         super().register(fd)
-        # Refused here, to whoever brings it, and not in the middle of everybody's wait.
+        # Raise here, for the caller that passes the descriptor, and not later inside a wait for all descriptors.
         select([fd], [], [], 0)
 
     def wait(self, seconds: float | None) -> list[tuple[int, int]]:
@@ -30,8 +30,10 @@ class SelectPoller(InterestPoller):
         except OSError as error:
             return self._closed_ones(error)
         ready: dict[int, int] = {}
-        for fd in readable + failed:
-            ready[fd] = ready.get(fd, 0) | READ
+        for fd in readable:
+            ready[fd] = READ
+        for fd in failed:
+            ready[fd] = READ | URGENT
         for fd in writable:
             ready[fd] = ready.get(fd, 0) | WRITE
         if ready.pop(wakeup_fd, 0):
@@ -39,7 +41,7 @@ class SelectPoller(InterestPoller):
         return [self._reported(fd, events) for fd, events in ready.items()]
 
     def _closed_ones(self, error: OSError) -> list[tuple[int, int]]:
-        """One closed descriptor fails the whole call: report those, so that their waiters find out by themselves."""
+        """Report closed descriptors, each of which fails the whole call, so that their waiters detect it."""
         closed = []
         for fd in list(self._armed):
             try:

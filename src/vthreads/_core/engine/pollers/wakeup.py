@@ -1,31 +1,38 @@
-"""The pipe by which other OS threads and signals end a poller's wait, and the words all pollers share."""
+"""The pipe through which other OS threads and signals end a poller's wait, and the names of events."""
 
 from __future__ import annotations
 
 import os
 
-from ...originals import RLock, close_fd, read_fd, write_fd
+from ...originals import Section, close_fd, read_fd, write_fd
+from ...repeated import repeated_in
 
-__all__ = ["HANGUP", "READ", "WRITE", "WakeupPipe"]
+__all__ = ["HANGUP", "READ", "URGENT", "WRITE", "WakeupPipe", "own_fds"]
 
-READ, WRITE, HANGUP = 1, 2, 4
+READ, WRITE, HANGUP, URGENT = 1, 2, 4, 8
+
+
+# Descriptors of the pollers of this process. They stay open if a program closes all descriptors.
+own_fds: set[int] = set()
 
 
 class WakeupPipe:
     """A pipe whose read end a poller watches.
 
-    A pipe and no eventfd: `signal.set_wakeup_fd` writes single bytes, which an eventfd refuses.
+    A pipe and not an eventfd: `signal.set_wakeup_fd` writes single bytes, which an eventfd refuses.
     """
 
     def __init__(self) -> None:
         self.read_fd, self.write_fd = os.pipe()
         os.set_blocking(self.read_fd, False)
         os.set_blocking(self.write_fd, False)
-        # Another OS thread may be about to interrupt while this one closes, and the number may be given out again.
-        self._closing = RLock()
+        own_fds.update((self.read_fd, self.write_fd))
+        # Guards against an interrupt from another OS thread during `close`: the number may be reused at once.
+        self._closing = Section()
         self._closed = False
         self._pid = os.getpid()
 
+    @repeated_in("_core/engine/compiled/pollers.pxi")
     def interrupt(self) -> None:
         with self._closing:
             if self._closed:
@@ -33,25 +40,28 @@ class WakeupPipe:
             try:
                 write_fd(self.write_fd, b"\0")
             except BlockingIOError:
-                # Full: the reader has not looked yet and will find what is there.
+                # The pipe is full, so the reader will wake up anyway.
                 pass
 
+    @repeated_in("_core/engine/compiled/pollers.pxi")
     def drain(self) -> None:
         try:
             while len(read_fd(self.read_fd, 4096)) == 4096:
                 pass
         except BlockingIOError:
-            # Somebody else's signal handler may have emptied it; being woken for nothing is harmless.
+            # Another signal handler may have emptied the pipe. Waking up without a reason is harmless.
             pass
 
     def close(self) -> None:
         if os.getpid() != self._pid:
-            # In the child of a fork, whoever held the lock is not there to give it back.
-            self._closing = RLock()
+            # In the child of a fork, the thread that held the lock may not exist.
+            self._closing = Section()
         with self._closing:
             if self._closed:
-                # Once more, where `run` ends in the child of a fork: the numbers may mean other files by now.
+                # `close` was called before: the end of `run` in the child of a fork calls it again, when the numbers
+                # may mean other files.
                 return
             self._closed = True
+            own_fds.difference_update((self.read_fd, self.write_fd))
             close_fd(self.read_fd)
             close_fd(self.write_fd)

@@ -1,0 +1,5 @@
+"""OS threads."""
+
+from .program import run
+
+__all__ = ["run"]

@@ -1,0 +1,10 @@
+"""gunicorn with a worker of gevent."""
+
+import gevent  # noqa: F401  # reports the missing package
+import gunicorn  # noqa: F401  # reports the missing package
+
+from .. import web_servers
+
+
+def serve(announce):
+    web_servers.gunicorn(announce, "macro.web_applications:wsgi", "gevent")

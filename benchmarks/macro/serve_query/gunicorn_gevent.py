@@ -1,0 +1,12 @@
+"""Flask and psycopg on gunicorn with a worker of gevent."""
+
+import flask  # noqa: F401  # reports the missing package
+import gevent  # noqa: F401  # reports the missing package
+import gunicorn  # noqa: F401  # reports the missing package
+import psycopg_pool  # noqa: F401  # reports the missing package
+
+from .. import web_servers
+
+
+def serve(announce):
+    web_servers.gunicorn(announce, "macro.serve_query.flask_site:app", "gevent")

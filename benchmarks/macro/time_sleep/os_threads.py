@@ -1,0 +1,7 @@
+"""OS threads."""
+
+from .program import run
+
+AT_MOST = 1_000
+
+__all__ = ["AT_MOST", "run"]

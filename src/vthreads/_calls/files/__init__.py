@@ -1,0 +1,1 @@
+"""Replacements for calls on descriptors other than sockets: `os.read` and similar calls, files, standard input."""

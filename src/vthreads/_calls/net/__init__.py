@@ -1,0 +1,1 @@
+"""Replacements for the blocking calls of `socket`, `ssl` and `select`."""

@@ -1,0 +1,125 @@
+"""The attempts of one call on a socket: call the original so that it does not block, and again after each wait."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import weakref
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from ..._core.current import on_carrier, running
+from ..._core.engine import WRITE
+from ..._core.originals import sleep
+from ..._core.repeated import repeated_in
+from ..._core.thread import VirtualThread
+from ..._core.wait_queue import refuse_to_wait_inside_scheduler, waiter_here
+from .managed import Socket, managed, timeout_of
+from .modes import refusal
+from .readiness import park_for_owned, wait_blocking
+
+__all__ = ["AF_UNIX", "DONTWAIT", "attempts_on", "call_with_flags"]
+
+DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+AF_UNIX = getattr(socket, "AF_UNIX", None)
+# Seconds between attempts where no readiness event reports that the call can succeed.
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+
+
+@repeated_in("_calls/net/compiled/socket.pxi")
+class _Attempts:
+    """The attempts of one call on one socket: their time limit, and how to wait between them."""
+
+    __slots__ = ("_deadline", "_pause", "_sock", "thread")
+
+    def __init__(self, sock: Socket, thread: VirtualThread | None, timeout: float | None) -> None:
+        self._sock = sock
+        self.thread = thread
+        self._pause = SHORTEST_PAUSE
+        self._deadline = inf if timeout is None else self._now() + timeout
+
+    def _now(self) -> float:
+        return time.monotonic() if self.thread is None else self.thread._scheduler.clock.now()
+
+    def wait(self, direction: int, what: str = "timed out") -> None:
+        """Wait until the socket is ready, after an attempt that would block. A checkpoint."""
+        timeout = None if self._deadline == inf else self._deadline - self._now()
+        if timeout is not None and timeout <= 0:
+            raise TimeoutError(what)
+        sock, thread = self._sock, self.thread
+        if thread is None:
+            refuse_to_wait_inside_scheduler()
+            ready = wait_blocking(sock.fileno(), direction, timeout)
+        else:
+            owner = weakref.ref(sock)
+            entry = thread._scheduler.descriptors.claim(sock.fileno(), owner)
+            if not entry.mode_is_known:
+                # A socket without a timeout waits only if its open file is in blocking mode. Another object may have
+                # changed that since the last look, so read the flag.
+                if id(sock) not in managed and not os.get_blocking(entry.fd):
+                    raise refusal()
+                entry.waits()
+            ready = park_for_owned(thread, entry.fd, direction, owner, timeout)
+        if not ready:
+            raise TimeoutError(what)
+        if thread is not None:
+            thread._check()
+
+    def found_nothing(self) -> None:
+        """Record that a read has found the buffer of the kernel empty."""
+        if self.thread is not None:
+            entry = self.thread._scheduler.descriptors.find(self._sock.fileno(), self._sock)
+            if entry is not None:
+                entry.drained()
+
+    def pause(self) -> None:
+        """Wait a growing time, where no readiness event reports when to try again. A checkpoint."""
+        seconds = min(self._pause, self._deadline - self._now())
+        if seconds <= 0:
+            raise TimeoutError("timed out")
+        self._pause = min(self._pause * 2, LONGEST_PAUSE)
+        if self.thread is None:
+            refuse_to_wait_inside_scheduler()
+            sleep(seconds)
+        else:
+            waiter_here()._park(None, seconds)
+            self.thread._check()
+
+
+@repeated_in("_calls/net/compiled/socket.pxi")
+def attempts_on(sock: Socket, flags: Any = 0) -> _Attempts | None:
+    """Return the attempts of a call on `sock`, or None if a plain call of the original is right. A checkpoint."""
+    thread = running()
+    if thread is None and id(sock) not in managed and not on_carrier():
+        return None
+    timeout = timeout_of(sock)
+    if timeout == 0 or sock.fileno() < 0:
+        return None
+    if flags and timeout is None and isinstance(flags, int) and flags & DONTWAIT:
+        # The caller passed MSG_DONTWAIT. (With a timeout the original waits nevertheless.)
+        return None
+    if thread is not None:
+        thread._check()
+    return _Attempts(sock, thread, timeout)
+
+
+def call_with_flags(
+    sock: Socket, direction: int, call: Callable[..., Any], args: tuple[Any, ...], flags: int, *after: Any
+) -> Any:
+    """Call `call(sock, *args, flags, *after)`, and wait for `direction` while it would block. A checkpoint."""
+    attempts = attempts_on(sock, flags)
+    if attempts is None:
+        return call(sock, *args, flags, *after)
+    # Whether a Unix datagram can be sent depends on the receiver's queue, which the sender's readiness does not show.
+    by_pauses = direction == WRITE and sock.family == AF_UNIX and sock.type == socket.SOCK_DGRAM
+    while True:
+        try:
+            return call(sock, *args, flags | DONTWAIT, *after)
+        except BlockingIOError:
+            pass
+        if by_pauses:
+            attempts.pause()
+        else:
+            attempts.wait(direction)

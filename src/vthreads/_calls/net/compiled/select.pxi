@@ -1,0 +1,71 @@
+# `select.select` of one socket to read from, the wait before a `recv` with a limit. All other calls go to the Python
+# version.
+
+cdef extern from "_calls/net/compiled/select.h":
+    int vt_may_read(int fd)
+
+# Seconds. The Python version checks longer limits.
+cdef double LONGEST_LIMIT = 1e6
+
+# Returns the class of sockets.
+cdef object class_of_sockets = None
+
+
+def take_select_names(*, socket_class):
+    global class_of_sockets
+    class_of_sockets = socket_class
+
+
+cdef inline bint _has_length(files, Py_ssize_t length):
+    """Return whether `files` is a list or tuple of this length."""
+    return type(files) is list and len(<list>files) == length or type(files) is tuple and len(<tuple>files) == length
+
+
+# Repeats `park_for_fds` and `_park`. The entry of a socket needs no new registration: the attempt shows what was
+# reported before.
+@cython.binding(True)
+def select_files(rlist, wlist, xlist, timeout=None, /):
+    cdef Fiber fiber = _here()
+    cdef Descriptors descriptors
+    cdef Descriptor entry
+    cdef double deadline = INF, seconds = INF
+    cdef int fd, ready
+    sock = rlist[0] if fiber is not None and _has_length(rlist, 1) else None
+    if timeout is not None:
+        seconds = timeout if type(timeout) is float or type(timeout) is int and -1 < timeout < LONGEST_LIMIT else 0
+    if (
+        not isinstance(sock, Original)
+        or type(sock) is not class_of_sockets()
+        or not (_has_length(wlist, 0) and _has_length(xlist, 0))
+        or timeout is not None and not 0 < seconds < LONGEST_LIMIT
+    ):
+        return readable_parts["vthreads._calls.net.select.select"](rlist, wlist, xlist, timeout)
+    fiber._check()
+    descriptors = fiber._scheduler.descriptors
+    if timeout is not None:
+        deadline = fiber._scheduler.now() + seconds
+    while True:
+        fd = fileno(sock)
+        ready = vt_may_read(fd)
+        if ready < 0:
+            return readable_parts["vthreads._calls.net.select.select"](rlist, wlist, xlist, timeout)
+        if ready:
+            return [sock], [], []
+        if deadline < INF and deadline <= fiber._scheduler.now():
+            return [], [], []
+        entry = descriptors.find(fd, sock)
+        if entry is None:
+            entry = descriptors.claim(fd, ref(sock))
+        descriptors.enlist(entry, READ, fiber, by_number=False)
+        fiber._waits_in, fiber._waits_on = "select", sock
+        answer = fiber._stay(None, deadline)
+        descriptors.withdraw(entry, READ, fiber)
+        if answer is TIMED_OUT:
+            fiber._check()
+            return [], [], []
+        if answer is not True:
+            _raise_for(fiber, answer)
+        fiber._check()
+        # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
+        if fileno(sock) != fd:
+            raise OSError(EBADF, os.strerror(EBADF))

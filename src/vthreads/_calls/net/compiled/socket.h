@@ -1,0 +1,154 @@
+/* Calls of sockets that answer EAGAIN instead of blocking, and addresses as CPython shows them. */
+
+#include <errno.h>
+#include <string.h>
+#if !defined(_WIN32)
+#include <sys/types.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <unistd.h>
+#define VT_HAS_SOCKETS 1
+typedef struct { struct sockaddr_storage is; socklen_t size; } vt_address;
+
+static Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room) {
+    return recv(fd, buffer, (size_t)room, MSG_DONTWAIT);
+}
+static Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size) {
+    return send(fd, data, (size_t)size, MSG_DONTWAIT);
+}
+static Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *from) {
+    from->size = sizeof from->is;
+    return recvfrom(fd, buffer, (size_t)room, MSG_DONTWAIT, (struct sockaddr *)&from->is, &from->size);
+}
+static Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *to) {
+    return sendto(fd, data, (size_t)size, MSG_DONTWAIT, (struct sockaddr *)&to->is, to->size);
+}
+/* accept on a listener that is kept non-blocking, as the Python version explains. `kept`: whether it has that mark. */
+static int vt_accept(int fd, vt_address *from, int *kept) {
+    int flags = fcntl(fd, F_GETFL), accepted;
+    from->size = sizeof from->is;
+    if (flags >= 0 && !(flags & O_NONBLOCK)) {
+        flags |= O_NONBLOCK | O_APPEND;
+        fcntl(fd, F_SETFL, flags);
+    }
+    *kept = flags & O_APPEND ? 1 : 0;
+#if defined(__linux__)
+    accepted = accept4(fd, (struct sockaddr *)&from->is, &from->size, SOCK_CLOEXEC);
+#else
+    accepted = accept(fd, (struct sockaddr *)&from->is, &from->size);
+#endif
+#if !defined(__linux__)
+    if (accepted >= 0) {
+        /* On some systems it inherits O_NONBLOCK. */
+        fcntl(accepted, F_SETFD, FD_CLOEXEC);
+        fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) & ~O_NONBLOCK);
+    }
+#endif
+    return accepted;
+}
+static int vt_close(int fd) { return close(fd); }
+static int vt_is_blocking(int fd) { return !(fcntl(fd, F_GETFL) & O_NONBLOCK); }
+static int vt_is_stream(int fd) {
+    int type = 0;
+    socklen_t size = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+}
+
+/* The address of a peer in CPython's form (IPv4, IPv6 or Unix socket); None if there is none. */
+static PyObject *vt_tell(vt_address *address) {
+    char text[INET6_ADDRSTRLEN] = "";
+    if (address->size == 0) Py_RETURN_NONE;
+    if (address->is.ss_family == AF_INET) {
+        struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
+        inet_ntop(AF_INET, &ipv4->sin_addr, text, sizeof text);
+        return Py_BuildValue("(si)", text, (int)ntohs(ipv4->sin_port));
+    }
+    if (address->is.ss_family == AF_INET6) {
+        struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address->is;
+        inet_ntop(AF_INET6, &ipv6->sin6_addr, text, sizeof text);
+        return Py_BuildValue("(siII)", text, (int)ntohs(ipv6->sin6_port),
+                             (unsigned)ntohl(ipv6->sin6_flowinfo), (unsigned)ipv6->sin6_scope_id);
+    }
+    if (address->is.ss_family == AF_UNIX) {
+        char *path = ((struct sockaddr_un *)&address->is)->sun_path;
+        Py_ssize_t size = (char *)&address->is + address->size - path;
+#if defined(__linux__)
+        /* An abstract address, which may contain zeros. */
+        if (size > 0 && path[0] == 0) return PyBytes_FromStringAndSize(path, size);
+#endif
+        /* Other programs may omit the zero at the end; the buffer has room for it. */
+        path[size > 0 ? size : 0] = 0;
+        return PyUnicode_DecodeFSDefault(path);
+    }
+    Py_RETURN_NONE;
+}
+/* Whether `text` is a numeric address of the family, IPv4 or IPv6; if so, `address` is set. */
+static int vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope) {
+    memset(&address->is, 0, sizeof address->is);
+    if (family == AF_INET) {
+        struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
+        ipv4->sin_family = AF_INET;
+        ipv4->sin_port = htons((unsigned short)port);
+        address->size = sizeof *ipv4;
+        return inet_pton(AF_INET, text, &ipv4->sin_addr) == 1;
+    } else {
+        struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address->is;
+        ipv6->sin6_family = AF_INET6;
+        ipv6->sin6_port = htons((unsigned short)port);
+        ipv6->sin6_flowinfo = htonl(flow);
+        ipv6->sin6_scope_id = scope;
+        address->size = sizeof *ipv6;
+        return inet_pton(AF_INET6, text, &ipv6->sin6_addr) == 1;
+    }
+}
+/* Returns 0 or the error. Sets O_NONBLOCK for a moment: no other call can read or write an unconnected socket. */
+static int vt_connect(int fd, vt_address *to, int *was_blocking) {
+    int flags = fcntl(fd, F_GETFL), blocking = flags >= 0 && !(flags & O_NONBLOCK), error;
+    *was_blocking = blocking;
+    if (blocking) fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    error = connect(fd, (struct sockaddr *)&to->is, to->size) ? errno : 0;
+    if (blocking) fcntl(fd, F_SETFL, flags);
+    return error;
+}
+static int vt_has_peer(int fd) {
+    vt_address peer;
+    peer.size = sizeof peer.is;
+    return getpeername(fd, (struct sockaddr *)&peer.is, &peer.size) == 0 || errno != ENOTCONN;
+}
+/* The pending error of the socket. */
+static int vt_kept_error(int fd) {
+    int error = 0;
+    socklen_t size = sizeof error;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) ? errno : error;
+}
+#define VT_IS_CONNECTING(error) ((error) == EINPROGRESS || (error) == EALREADY || VT_WOULD_BLOCK(error))
+#else
+#define VT_HAS_SOCKETS 0
+typedef struct { int size; } vt_address;
+static Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room) { return -1; }
+static Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size) { return -1; }
+static Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *from) { return -1; }
+static Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *to) { return -1; }
+static int vt_accept(int fd, vt_address *from, int *kept) { return -1; }
+static int vt_is_blocking(int fd) { return 1; }
+static int vt_connect(int fd, vt_address *to, int *was_blocking) { return -1; }
+static int vt_has_peer(int fd) { return 0; }
+static int vt_kept_error(int fd) { return -1; }
+#define VT_IS_CONNECTING(error) 0
+static int vt_close(int fd) { return -1; }
+static int vt_is_stream(int fd) { return 0; }
+
+static PyObject *vt_tell(vt_address *address) { Py_RETURN_NONE; }
+static int vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope) {
+    return 0;
+}
+#endif
+#if EAGAIN == EWOULDBLOCK
+#define VT_WOULD_BLOCK(error) ((error) == EAGAIN)
+#else
+#define VT_WOULD_BLOCK(error) ((error) == EAGAIN || (error) == EWOULDBLOCK)
+#endif

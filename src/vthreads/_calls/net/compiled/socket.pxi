@@ -1,0 +1,441 @@
+# The methods of sockets that park. Uncommon arguments and kinds of sockets are passed to the Python versions.
+
+import os
+import _socket
+from errno import EAGAIN, EBADF
+from weakref import ref
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_FromStringAndSize
+
+from vthreads.errors import Cancelled
+
+cdef extern from "Python.h":
+    int PySys_Audit(const char *event, const char *format, ...) except -1
+
+cdef extern from "_calls/net/compiled/socket.h":
+    bint VT_HAS_SOCKETS
+    ctypedef struct vt_address:
+        pass
+    Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room)
+    Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size)
+    Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *sender)
+    Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *receiver)
+    int vt_accept(int fd, vt_address *peer, int *kept)
+    bint vt_is_blocking(int fd)
+    int vt_connect(int fd, vt_address *to, int *was_blocking)
+    bint vt_has_peer(int fd)
+    int vt_kept_error(int fd)
+    bint VT_IS_CONNECTING(int error)
+    int vt_close(int fd)
+    bint vt_is_stream(int fd)
+    object vt_tell(vt_address *address)
+    bint vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope)
+    bint VT_WOULD_BLOCK(int error)
+
+cdef object NO_FLAGS = 0
+
+# From the C class, because a subclass or a patch may replace them.
+cdef object Original = _socket.socket
+cdef object fileno = Original.fileno
+cdef object gettimeout = Original.gettimeout
+cdef object family = Original.family.__get__
+cdef object original_recv = Original.recv, original_recv_into = Original.recv_into
+cdef object original_send = Original.send, original_sendall = Original.sendall
+cdef int AF_INET = _socket.AF_INET
+cdef int MSG_OOB = _socket.MSG_OOB
+# Address families that `vt_read` can read, and those that `vt_tell` can return.
+cdef frozenset NUMERIC = frozenset([_socket.AF_INET, _socket.AF_INET6])
+cdef frozenset TOLD = NUMERIC | {getattr(_socket, "AF_UNIX", _socket.AF_INET)}
+
+# The same calls in Python, and the timeouts of managed sockets, by id of the socket.
+cdef dict readable_calls = {}
+cdef dict managed = {}
+
+
+def quick_socket_calls(readable, managed_sockets):
+    """The compiled calls of sockets, by name; see the contract."""
+    global readable_calls, managed
+    readable_calls, managed = readable, managed_sockets
+    calls = (recv, recv_into, recvfrom, send, sendall, sendto, connect, _accept) if VT_HAS_SOCKETS else ()
+    for call in calls:
+        call.__qualname__ = f"socket.{call.__name__}"
+    return {call.__name__: call for call in calls}
+
+
+cdef inline bint _original_does(sock) except -1:
+    """Return whether a plain call of the original is right: on a plain OS thread, with a timeout stored in CPython."""
+    return vt_here is NULL and (not managed or id(sock) not in managed)
+
+
+cdef inline bint _reads_urgent(flags):
+    """Return whether `flags` request urgent data: from then on a short read proves nothing, on an OS thread too."""
+    # The flags in `socket` belong to a subclass of int.
+    return flags is not NO_FLAGS and isinstance(flags, int) and flags & MSG_OOB != 0
+
+
+# Repeats `attempts_on`.
+cdef Fiber _caller(sock, int *fd, double *timeout):
+    """Return the calling fiber, after the checkpoint; None if the Python version must handle the call.
+
+    That is so on a plain OS thread, on a socket that is non-blocking or closed, and if CPython stores its timeout.
+    """
+    cdef Fiber fiber
+    if vt_here is NULL or (<Scheduler>vt_here).running is None:
+        return None
+    fiber = <Fiber>(<Scheduler>vt_here).running
+    seconds = gettimeout(sock)
+    if seconds is not None:
+        # CPython sees a managed socket as non-blocking. So one that it sees as blocking is not looked up here: a server
+        # always has a managed socket, its listener, and would search for each of its connections in vain.
+        entry = managed.get(id(sock)) if managed else None
+        seconds = 0 if entry is None else entry.timeout
+        if seconds is not None and not seconds:
+            return None
+    timeout[0] = INF if seconds is None else <double>seconds
+    fiber._check()
+    fd[0] = fileno(sock)
+    return None if fd[0] < 0 else fiber
+
+
+cdef inline double _deadline(Fiber fiber, double timeout) except? -1:
+    return INF if timeout == INF else fiber._scheduler.now() + timeout
+
+
+# Repeats `_Attempts`, `park_for_owned` and `_park`.
+cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name):
+    """Park until `sock` is ready, after an attempt that would block; return its entry. A checkpoint."""
+    cdef Scheduler scheduler = fiber._scheduler
+    cdef Descriptors descriptors = scheduler.descriptors
+    cdef Descriptor entry
+    if deadline < INF and deadline <= scheduler.now():
+        raise TimeoutError("timed out")
+    entry = descriptors.find(fd, sock)
+    if entry is None:
+        entry = descriptors.claim(fd, ref(sock))
+    if entry._mode != mode_version:
+        if not (managed and id(sock) in managed) and not vt_is_blocking(fd):
+            raise OSError(EAGAIN, os.strerror(EAGAIN))
+        entry.waits()
+    if descriptors._epoll < 0:
+        descriptors._poller.arm(fd, direction)
+    entry._waiting(direction).append(fiber)
+    descriptors.waiting += 1
+    fiber._waits_in, fiber._waits_on = name, sock
+    answer = fiber._stay(None, deadline)
+    descriptors.withdraw(entry, direction, fiber)
+    if answer is not True:
+        _raise_for(fiber, answer)
+    fiber._check()
+    # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
+    if fileno(sock) != fd:
+        raise OSError(EBADF, os.strerror(EBADF))
+    return entry
+
+
+cdef int _raise_for(Fiber fiber, answer) except -1:
+    """Raise the exception that ended the wait for a descriptor."""
+    if answer is ABORTED:
+        fiber._raise_aborted()
+    if answer is CLOSED:
+        raise OSError(EBADF, os.strerror(EBADF))
+    if answer is TIMED_OUT:
+        raise TimeoutError("timed out")
+    # The wait itself ended with the pending exception.
+    raise answer
+
+
+cdef bint _would_block(int error) except -1:
+    """After a failed attempt: return whether to wait (true) or to try again; raise any other error."""
+    if VT_WOULD_BLOCK(error):
+        return True
+    if error != EINTR:
+        raise OSError(error, os.strerror(error))
+    PyErr_CheckSignals()
+    return False
+
+
+cdef Py_ssize_t _receive(sock, Fiber fiber, int fd, double timeout, char *buffer, Py_ssize_t room, str name) except -1:
+    """Read the available data into `buffer`; wait for some if there is none. Return their size."""
+    cdef double deadline = _deadline(fiber, timeout)
+    cdef Descriptor entry = fiber._scheduler.descriptors.find(fd, sock)
+    cdef Py_ssize_t count
+    while True:
+        if entry is None or entry.readable or entry._mode != mode_version:
+            count = vt_recv(fd, buffer, room)
+            if count >= 0:
+                # A short read means that the kernel's buffer is empty, so the next call parks without an attempt.
+                if 0 < count < room and entry is not None and entry.short_read_drains:
+                    entry.drained()
+                return count
+            if not _would_block(errno):
+                continue
+            if entry is not None:
+                entry.drained()
+        entry = _wait(fiber, sock, fd, READ, deadline, name)
+
+
+@cython.binding(True)
+def recv(self, bufsize, flags=0, /):
+    """`socket.recv`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0
+    cdef Py_ssize_t room, count
+    cdef char *buffer
+    cdef Fiber fiber = None
+    if _original_does(self) and not _reads_urgent(flags):
+        return original_recv(self, bufsize, flags)
+    if type(bufsize) is int and bufsize > 0 and type(flags) is int and not flags:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["recv"](self, bufsize, flags)
+    room = bufsize
+    if room <= SCRATCH:
+        # The buffer is shared by all fibers of the scheduler: no other code runs between the read and the copy.
+        buffer = fiber._scheduler._scratch
+        return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, room, "socket.recv"))
+    buffer = <char *>PyMem_Malloc(room)
+    if buffer is NULL:
+        raise MemoryError
+    try:
+        return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, room, "socket.recv"))
+    finally:
+        PyMem_Free(buffer)
+
+
+@cython.binding(True)
+def recv_into(self, buffer, nbytes=0, flags=0):
+    """`socket.recv_into`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0
+    cdef Py_ssize_t wanted
+    cdef Py_buffer view
+    cdef Fiber fiber = None
+    if _original_does(self) and not _reads_urgent(flags):
+        return original_recv_into(self, buffer, nbytes, flags)
+    if type(nbytes) is int and nbytes >= 0 and type(flags) is int and not flags:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["recv_into"](self, buffer, nbytes, flags)
+    try:
+        PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    except (TypeError, BufferError):
+        # The Python version raises the error for it.
+        return readable_calls["recv_into"](self, buffer, nbytes, flags)
+    try:
+        wanted = nbytes or view.len
+        if not 0 < wanted <= view.len:
+            return readable_calls["recv_into"](self, buffer, nbytes, flags)
+        return _receive(self, fiber, fd, timeout, <char *>view.buf, wanted, "socket.recv_into")
+    finally:
+        PyBuffer_Release(&view)
+
+
+@cython.binding(True)
+def recvfrom(self, bufsize, flags=0, /):
+    """`socket.recvfrom`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t room, count
+    cdef vt_address sender
+    cdef Fiber fiber = None
+    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and family(self) in TOLD:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["recvfrom"](self, bufsize, flags)
+    deadline = _deadline(fiber, timeout)
+    room = bufsize
+    while True:
+        count = vt_recvfrom(fd, fiber._scheduler._scratch, room, &sender)
+        if count >= 0:
+            data = PyBytes_FromStringAndSize(fiber._scheduler._scratch, count)
+            return data, vt_tell(&sender)
+        if _would_block(errno):
+            _wait(fiber, self, fd, READ, deadline, "socket.recvfrom")
+
+
+@cython.binding(True)
+def send(self, data, flags=0, /):
+    """`socket.send`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t count
+    cdef Py_buffer view
+    cdef Fiber fiber = None
+    if _original_does(self):
+        return original_send(self, data, flags)
+    if type(flags) is int and not flags:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["send"](self, data, flags)
+    deadline = _deadline(fiber, timeout)
+    try:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    except (TypeError, BufferError):
+        return readable_calls["send"](self, data, flags)
+    try:
+        while True:
+            count = vt_send(fd, <const char *>view.buf, view.len)
+            if count >= 0:
+                return count
+            if _would_block(errno):
+                if not vt_is_stream(fd):
+                    # Whether a Unix datagram can be sent depends on the receiver's queue, not on readiness.
+                    return readable_calls["send"](self, data, flags)
+                _wait(fiber, self, fd, WRITE, deadline, "socket.send")
+    finally:
+        PyBuffer_Release(&view)
+
+
+@cython.binding(True)
+def sendall(self, data, flags=0, /):
+    """`socket.sendall`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t count, sent = 0
+    cdef Py_buffer view
+    cdef Fiber fiber = None
+    if _original_does(self):
+        return original_sendall(self, data, flags)
+    if type(flags) is int and not flags:
+        try:
+            fiber = _caller(self, &fd, &timeout)
+        except Cancelled as cancelled:
+            cancelled.bytes_sent = 0
+            raise
+    if fiber is None:
+        return readable_calls["sendall"](self, data, flags)
+    deadline = _deadline(fiber, timeout)
+    try:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    except (TypeError, BufferError):
+        return readable_calls["sendall"](self, data, flags)
+    try:
+        while True:
+            count = vt_send(fd, <const char *>view.buf + sent, view.len - sent)
+            if count >= 0:
+                sent += count
+                if sent >= view.len:
+                    return None
+            elif _would_block(errno):
+                _wait(fiber, self, fd, WRITE, deadline, "socket.sendall")
+    except Cancelled as cancelled:
+        cancelled.bytes_sent = sent
+        raise
+    finally:
+        PyBuffer_Release(&view)
+
+
+@cython.binding(True)
+def sendto(self, data, *flags_and_address):
+    """`socket.sendto`, which parks a virtual thread."""
+    cdef int fd = -1
+    cdef double timeout = 0, deadline
+    cdef Py_ssize_t count
+    cdef Py_buffer view
+    cdef vt_address receiver
+    cdef Fiber fiber = None
+    if len(flags_and_address) == 1 and _read_address(self, flags_and_address[0], &receiver):
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["sendto"](self, data, *flags_and_address)
+    deadline = _deadline(fiber, timeout)
+    try:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+    except (TypeError, BufferError):
+        return readable_calls["sendto"](self, data, *flags_and_address)
+    try:
+        PySys_Audit("socket.sendto", "OO", <PyObject *>self, <PyObject *>flags_and_address[0])
+        while True:
+            count = vt_sendto(fd, <const char *>view.buf, view.len, &receiver)
+            if count >= 0:
+                return count
+            if _would_block(errno):
+                _wait(fiber, self, fd, WRITE, deadline, "socket.sendto")
+    finally:
+        PyBuffer_Release(&view)
+
+
+# Repeats `_is_numeric`.
+cdef bint _read_address(sock, address, vt_address *read) except -1:
+    """Return whether `address` is a numeric IPv4 or IPv6 address of the family of `sock`, and so needs no look-up."""
+    cdef unsigned flow = 0, scope = 0
+    if type(address) is not tuple:
+        return False
+    kind = family(sock)
+    count = len(<tuple>address)
+    if kind not in NUMERIC or count != 2 and (kind == AF_INET or count != 4):
+        return False
+    for number in (<tuple>address)[1:]:
+        if type(number) is not int or number < 0:
+            return False
+    host, port = (<tuple>address)[:2]
+    if port > 0xFFFF or type(host) is not str or not (<str>host).isascii() or "\0" in <str>host:
+        return False
+    if count == 4:
+        if (<tuple>address)[2] > 0xFFFFF or (<tuple>address)[3] > 0xFFFFFFFF:
+            return False
+        flow, scope = (<tuple>address)[2:]
+    return vt_read(read, kind, (<str>host).encode(), port, flow, scope)
+
+
+# Repeats `_connect` and `_has_peer`.
+@cython.binding(True)
+def connect(self, address, /):
+    """`socket.connect`, which parks a virtual thread."""
+    cdef int fd = -1, error, was_blocking = 1
+    cdef double timeout = 0, deadline
+    cdef vt_address peer
+    cdef Fiber fiber = None
+    if _read_address(self, address, &peer):
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["connect"](self, address)
+    deadline = _deadline(fiber, timeout)
+    PySys_Audit("socket.connect", "OO", <PyObject *>self, <PyObject *>address)
+    while True:
+        error = vt_connect(fd, &peer, &was_blocking)
+        if VT_IS_CONNECTING(error) or error == EINTR:
+            if not was_blocking and not (managed and id(self) in managed):
+                # The program made the socket non-blocking, so it expects this error.
+                raise OSError(error, os.strerror(error))
+            # On the same machine the connection is usually complete already.
+            if not vt_has_peer(fd):
+                _wait(fiber, self, fd, WRITE, deadline, "socket.connect")
+            error = vt_kept_error(fd)
+            # A new socket reports itself writable once before it starts to connect. Only a peer proves the connection.
+            if not error and not vt_has_peer(fd):
+                continue
+        if error:
+            raise OSError(error, os.strerror(error))
+        return None
+
+
+# Repeats `_accept_now` and `keep_nonblocking`.
+@cython.binding(True)
+def _accept(self, /):
+    """`socket._accept`, which parks a virtual thread."""
+    cdef int fd = -1, accepted, kept = 0
+    cdef double timeout = 0, deadline
+    cdef vt_address peer
+    cdef Fiber fiber = None
+    # The first call on a listener without a timeout is made by the Python version, which makes it non-blocking.
+    if managed and id(self) in managed and family(self) in TOLD:
+        fiber = _caller(self, &fd, &timeout)
+    if fiber is None:
+        return readable_calls["_accept"](self)
+    deadline = _deadline(fiber, timeout)
+    while True:
+        # A wait may end in vain: another process that shares the listener may accept the connection first.
+        accepted = vt_accept(fd, &peer, &kept)
+        if accepted >= 0:
+            try:
+                return accepted, vt_tell(&peer)
+            except BaseException:
+                vt_close(accepted)
+                raise
+        if _would_block(errno):
+            if timeout == INF and not kept:
+                # The program made it non-blocking meanwhile.
+                raise OSError(EAGAIN, os.strerror(EAGAIN))
+            _wait(fiber, self, fd, READ, deadline, "socket.accept")

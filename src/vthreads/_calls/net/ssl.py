@@ -1,0 +1,152 @@
+"""Replacements for the methods of `ssl.SSLSocket`: OpenSSL reports which direction it needs, and the thread parks.
+
+Each calls the original on a socket that CPython sees as non-blocking (see "managed sockets" in `socket`). On a plain OS
+thread it only calls the original, unless a virtual thread has used the socket before.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from ..._core.current import on_carrier, running
+from ..._core.engine import READ, WRITE
+from ...errors import Cancelled
+from .attempts import attempts_on
+from .managed import manage, managed, timeout_of
+from .socket import close_local
+
+__all__ = ["METHODS", "create"]
+
+TLS = ssl.SSLSocket
+
+original_create = TLS._create.__func__  # type: ignore[attr-defined]  # a classmethod
+original_read, original_write = TLS.read, TLS.write
+original_send, original_sendall = TLS.send, TLS.sendall
+original_do_handshake, original_unwrap = TLS.do_handshake, TLS.unwrap
+
+# Key in the instance's dict, set when a cancelled write may have left part of a record in the stream.
+BROKEN = "_vthreads_broken"
+
+
+def _repeat(sock: ssl.SSLSocket, what: str, call: Callable[..., Any], *args: Any) -> Any:
+    """Repeat `call(sock, *args)` until OpenSSL needs neither to read nor to write first."""
+    _refuse_if_broken(sock)
+    if sock._sslobj is None:  # type: ignore[attr-defined]  # private; the standard methods check it
+        # TLS has not started or was unwrapped: the original uses the methods of a plain socket or raises its own error.
+        return call(sock, *args)
+    if (on_carrier() or id(sock) in managed) and timeout_of(sock) is None:
+        manage(sock, None)
+    attempts = attempts_on(sock)
+    if attempts is None:
+        return call(sock, *args)
+    while True:
+        try:
+            return call(sock, *args)
+        except ssl.SSLWantReadError:
+            direction = READ
+            # OpenSSL reads until the kernel has no more.
+            attempts.found_nothing()
+        except ssl.SSLWantWriteError:
+            direction = WRITE
+        attempts.wait(direction, f"The {what} operation timed out")
+
+
+def _refuse_if_broken(sock: ssl.SSLSocket) -> None:
+    if BROKEN in sock.__dict__:
+        raise BrokenPipeError(
+            errno.EPIPE, "a write on this TLS connection was cancelled half-way, so its stream is broken; close it"
+        )
+
+
+def read(self: ssl.SSLSocket, len: int = 1024, buffer: Any = None) -> Any:
+    return _repeat(self, "read", original_read, len, buffer)
+
+
+def write(self: ssl.SSLSocket, data: Any) -> int:
+    return _write(self, original_write, data)
+
+
+def send(self: ssl.SSLSocket, data: Any, flags: int = 0) -> int:
+    return _write(self, original_send, data, flags)
+
+
+def _write(sock: ssl.SSLSocket, call: Callable[..., Any], *args: Any) -> int:
+    tries = 0
+
+    def counted(*given: Any) -> int:
+        nonlocal tries
+        tries += 1
+        return call(*given)
+
+    try:
+        return _repeat(sock, "write", counted, *args)
+    except OSError:
+        raise
+    except BaseException:
+        if tries:
+            # OpenSSL was called at least once, so it may have built a record and sent a part of it. It would now accept
+            # only the same data again. A cancelled caller does not send them again, and other data would corrupt the
+            # stream. So mark the connection as broken: later calls raise BrokenPipeError.
+            sock.__dict__[BROKEN] = True
+        raise
+
+
+def sendall(self: ssl.SSLSocket, data: Any, flags: int = 0) -> None:
+    if running() is None or self._sslobj is None:  # type: ignore[attr-defined]  # see above
+        return original_sendall(self, data, flags)
+    sent = 0
+    with memoryview(data) as view, view.cast("B") as left:
+        while sent < len(left):
+            try:
+                sent += self.send(left[sent:], flags)
+            except OSError:
+                raise
+            except BaseException as error:
+                if isinstance(error, Cancelled):
+                    error.bytes_sent = sent
+                if sent:
+                    self.__dict__[BROKEN] = True
+                raise
+    return None
+
+
+def do_handshake(self: ssl.SSLSocket, block: bool = False) -> None:
+    if block and self.gettimeout() == 0:
+        # A handshake with `block=True` waits even on a non-blocking socket; the original does the same.
+        self.settimeout(None)
+        try:
+            _repeat(self, "handshake", original_do_handshake)
+        finally:
+            self.settimeout(0.0)
+    else:
+        _repeat(self, "handshake", original_do_handshake)
+
+
+def unwrap(self: ssl.SSLSocket) -> Any:
+    return _repeat(self, "unwrap", original_unwrap)
+
+
+def create(cls: type[ssl.SSLSocket], *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+    """`SSLSocket._create`. The original closes its socket after an `OSError`; this one also after a cancellation."""
+    try:
+        return original_create(cls, *args, **kwargs)
+    except (OSError, ValueError):
+        raise
+    except BaseException as error:
+        close_local(error, original_create, "self")
+        raise
+
+
+# The methods that patching sets on `ssl.SSLSocket`, by name.
+METHODS: dict[str, Any] = {
+    "_create": classmethod(create),
+    "do_handshake": do_handshake,
+    "read": read,
+    "send": send,
+    "sendall": sendall,
+    "unwrap": unwrap,
+    "write": write,
+}

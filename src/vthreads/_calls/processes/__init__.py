@@ -1,0 +1,1 @@
+"""Replacements for the calls that start child processes and wait for them."""

@@ -1,0 +1,214 @@
+"""One process that serves: the only one of a command, or a worker of several.
+
+find the application → listen → heartbeat, admin port → report that it serves → requests → stop
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from math import inf
+
+from ..._calls.signals import at_interrupt
+from ..._core.future import Future
+from ..._core.runtime import spawn
+from ..._sync.events import Event
+from ..._timeouts import sleep
+from ...serve import Limits, Server
+from ...serve._access_log import AccessLog
+from ...serve._addresses import parse_address
+from ...serve._admin import admin_application
+from ...serve._board import Board
+from ...serve._forced_end import ForcedEnd
+from ...serve._heartbeat import Heart
+from ...serve._outputs import finish_outputs, flush_outputs
+from ...serve._server import LAST_GRACE
+from ...serve._sight import Sight
+from ...serve._workers import WorkerPipes
+from ...serve._wsgi import Application, WsgiOptions, serve_application
+from ..systemd import notify
+from .application import WrongCommand, find_application
+from .certificates import Certificates
+
+__all__ = ["Process"]
+
+BETWEEN_FLUSHES = 1.0
+ADMIN_LIMITS = Limits(in_flight=20, connections=50, request_seconds=10)
+# The settings that are options of the server under the same name.
+SAME_OPTIONS = (
+    "root_path",
+    "half_close",
+    "cancel_when_gone",
+    "drain",
+    "drain_delay",
+    "trusted_proxies",
+    "forwarded_fields",
+    "proxy_protocol",
+)
+
+
+class Process:
+    """A process that serves.
+
+    Args:
+        parser: reports what is wrong with the settings, and exits.
+        settings: the settings.
+        board: the numbers of all processes.
+        pipes: those of a worker; None: the only process.
+        ready: called with the server when it serves.
+    """
+
+    def __init__(
+        self,
+        parser: argparse.ArgumentParser,
+        settings: Namespace,
+        board: Board,
+        pipes: WorkerPipes | None,
+        ready: Callable[[Server], object],
+    ) -> None:
+        self._parser = parser
+        self._settings = settings
+        self._board = board
+        self._pipes = pipes
+        self._ready = ready
+        # Threads beside the server, which end with it.
+        self._threads: list[Future[None]] = []
+
+    def run(self) -> int:
+        """Serve until the stop; return the exit status. A checkpoint."""
+        settings = self._settings
+        try:
+            app = find_application(settings)
+            self._certificates = Certificates(settings)
+        except WrongCommand as error:
+            self._parser.error(str(error))
+        row = self._board.free_row() if self._pipes is None else self._pipes.row
+        if self._pipes is None:
+            row.begin(os.getpid(), time.monotonic())
+        self._log = _access_log(settings)
+        self._sight = Sight(row, self._log)
+        self._end = ForcedEnd(self._close_log)
+        options = WsgiOptions(
+            **{name: getattr(settings, name) for name in SAME_OPTIONS},
+            limits=Limits(**{field.name: getattr(settings, field.name) for field in fields(Limits)}),
+            tls=self._certificates.context,
+            multiprocess=settings.workers > 1,
+            sight=self._sight,
+        )
+        addresses = [parse_address(text) for text in settings.bind]
+        try:
+            with self._signals():
+                serve_application(app, addresses, options, self._begin)
+        finally:
+            for thread in self._threads:
+                thread.cancel()
+            self._close_log()
+            # A thread of the application that never ends, as one that waits for messages, must not keep the process.
+            self._end.within(LAST_GRACE)
+        return 0
+
+    def _begin(self, server: Server) -> None:
+        server.last_resort = self._end.within
+        heart = self._heart_of(server)
+        heart.refresh()
+        self._threads += [spawn(heart.run), spawn(_flush_often)]
+        if self._settings.admin:
+            self._serve_admin(admin_application(self._board, heart.refresh))
+        if self._pipes is None:
+            self._threads.append(spawn(_report_stop, server))
+        self._ready(server)
+
+    def _serve_admin(self, application: Application) -> None:
+        """Start the admin port and wait until it serves. A failure is reported as that of any background thread."""
+        # The report that this process serves covers this port. A worker also closes the listeners that it inherited, so
+        # this server must have its duplicates before.
+        serves = Event()
+        where, options = [parse_address(self._settings.admin)], WsgiOptions(limits=ADMIN_LIMITS)
+        thread = spawn(serve_application, application, where, options, lambda _: serves.set())
+        self._threads.append(thread)
+        thread.add_done_callback(lambda _: serves.set())
+        serves.wait()
+
+    def _heart_of(self, server: Server) -> Heart:
+        most, pipes = self._settings.max_requests, self._pipes
+
+        def beat() -> None:
+            # With workers, the parent reports to systemd: it replaces a worker that has no heartbeat.
+            if pipes is None and "WATCHDOG_USEC" in os.environ:
+                notify("watchdog")
+
+        def recycle() -> None:
+            assert pipes is not None
+            os.write(pipes.ready, b"r")
+
+        # Workers that began together must not end together.
+        jitter = random.randint(0, int(most * 0.1))
+        return Heart(
+            server,
+            self._sight,
+            beat=beat,
+            max_requests=most + jitter if most else inf,
+            max_rss=self._settings.max_rss * (1 << 20) or inf,
+            recycle=recycle,
+        )
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+        finish_outputs()
+
+    # --- signals
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Handle Ctrl-C and SIGHUP during the block."""
+
+        def interrupted() -> None:
+            # A handler that pins the carrier keeps the exception from the root.
+            self._end.within_after_interrupt(LAST_GRACE)
+
+        # For the shell of a terminal, SIGHUP means its end. In a worker it is ignored: the parent handles it.
+        handles_hangup = self._pipes is None and not sys.stderr.isatty()
+        at_interrupt.append(interrupted)
+        if handles_hangup:
+            before = signal.signal(signal.SIGHUP, self._reload)
+        try:
+            yield
+        finally:
+            at_interrupt.remove(interrupted)
+            if handles_hangup:
+                signal.signal(signal.SIGHUP, before)
+
+    def _reload(self, *_: object) -> None:
+        """Handle SIGHUP without workers: only the certificate can be replaced."""
+        notify("reloading")
+        self._certificates.reload()
+        notify("ready")
+
+
+def _report_stop(server: Server) -> None:
+    server._stop.wait()
+    notify("stopping")
+
+
+def _flush_often() -> None:
+    while True:
+        sleep(BETWEEN_FLUSHES)
+        flush_outputs()
+
+
+def _access_log(settings: Namespace) -> AccessLog | None:
+    kind = settings.access_log
+    if kind == "auto":
+        kind = "off" if sys.stdout.isatty() else "json"
+    # Its OS thread waits for the reader while it holds the lock of its stream, so that is not `sys.stdout`.
+    return None if kind == "off" else AccessLog(open(os.dup(1), "w"), kind, owns_stream=True)

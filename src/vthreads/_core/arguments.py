@@ -1,0 +1,123 @@
+"""Check arguments at the start of a call: before anything is queued, acquired or started.
+
+A timeout that cannot be converted would otherwise raise when its caller is already in a wait queue, and NaN compares as
+false with every time. A function whose call has no effect would look like one that has ended. Each check returns a
+plain value or raises with a message that names the argument.
+"""
+
+from __future__ import annotations
+
+from _thread import TIMEOUT_MAX
+from functools import partial
+from math import inf, isnan
+from operator import index
+from types import CoroutineType, FunctionType, MethodType
+from typing import Any
+
+from .repeated import repeated_in
+
+__all__ = ["check_function", "checked_count", "checked_seconds", "checked_timeout", "is_standard_time"]
+
+# The flags of code objects, as `inspect` has them. Importing it would double the time of this package's import.
+CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
+
+# Functions whose call only creates an object, by the flag of their code: their kind, and what to pass instead.
+RUN_BY_OTHERS = {
+    CO_COROUTINE: ("coroutine", "a function that calls asyncio.run"),
+    CO_GENERATOR: ("generator", "a function that iterates over it"),
+    CO_ASYNC_GENERATOR: ("asynchronous generator", "a function that calls asyncio.run"),
+}
+
+
+@repeated_in("_core/compiled/arguments.pxi")
+def checked_timeout(timeout: float | None, name: str = "timeout") -> float | None:
+    """Convert `timeout` to a float; None stays None.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is NaN, which compares as false with every time.
+        OverflowError: it is an int too large for a float.
+    """
+    # The common cases first, because every blocking call comes here.
+    if timeout is None or type(timeout) is float and timeout == timeout:
+        return timeout
+    try:
+        is_nan = isnan(timeout)
+    except TypeError:
+        kind = type(timeout).__name__
+        raise TypeError(f"{name} is a {kind}; give seconds as an int or a float, or None for no limit") from None
+    except OverflowError:
+        # Without its repr: Python refuses to convert an int of many thousand digits.
+        raise OverflowError(f"{name} is too large for a number of seconds; give None for no limit") from None
+    if is_nan:
+        raise ValueError(f"{name}={timeout!r} is not a time; give seconds as a number, or None for no limit")
+    return float(timeout)
+
+
+def is_standard_time(seconds: Any) -> bool:
+    """Return whether calls of the standard library accept `seconds` as a time; else they raise without waiting."""
+    is_number = isinstance(seconds, float) or hasattr(type(seconds), "__index__")
+    # NaN is not between these limits, and values beyond them are too large for the original.
+    return is_number and -TIMEOUT_MAX <= seconds <= TIMEOUT_MAX
+
+
+def checked_seconds(seconds: float | None, name: str) -> float:
+    """Convert `seconds` to a float, None to `inf`. Raises the errors of `checked_timeout`."""
+    seconds = checked_timeout(seconds, name)
+    return inf if seconds is None else seconds
+
+
+def checked_count(count: Any, name: str, least: int) -> int:
+    """Convert `count` to an int of at least `least`. A fraction would never be counted down to 0.
+
+    Raises:
+        TypeError: it is not a whole number.
+        ValueError: it is less than `least`.
+    """
+    try:
+        whole = index(count)
+    except TypeError:
+        raise TypeError(f"{name}={count!r} is not a whole number; give an int, {least} or more") from None
+    if whole < least:
+        raise ValueError(f"{name}={whole} is too small; give {least} or more")
+    return whole
+
+
+@repeated_in("_core/compiled/group.pxi")
+def check_function(fn: Any, call: str) -> None:
+    """Raise TypeError if a call of `fn` would have no effect.
+
+    Args:
+        fn: the function to call in a thread.
+        call: name of the function that got it, for the message.
+    """
+    if not callable(fn):
+        raise TypeError(f"{call}() got {fn!r}, which is not callable: {_remedy(fn, call)}")
+    flags = _code_flags(fn)
+    for flag, (kind, wrapper) in RUN_BY_OTHERS.items():
+        if flags & flag:
+            raise TypeError(
+                f"{call}() got the {kind} function {fn!r}: calling it makes a {kind} and runs nothing; give {wrapper}"
+            )
+
+
+def _remedy(fn: Any, call: str) -> str:
+    if isinstance(fn, CoroutineType):
+        return f"give {RUN_BY_OTHERS[CO_COROUTINE][1]}"
+    if isinstance(fn, list | tuple):
+        return f"give the functions one by one, {call}(*functions)"
+    return "give the function itself, not what a call of it returned"
+
+
+def _code_flags(fn: Any) -> int:
+    """Return the flags of the code that a call of `fn` runs; 0 if it is not Python code."""
+    while not isinstance(fn, FunctionType):
+        if isinstance(fn, partial):
+            fn = fn.func
+        elif isinstance(fn, MethodType):
+            fn = fn.__func__
+        else:
+            # Use the type: the object may be a lazy proxy, which would load its target at the first access.
+            call = type(fn).__call__
+            return call.__code__.co_flags if isinstance(call, FunctionType) else 0
+    return fn.__code__.co_flags

@@ -1,0 +1,210 @@
+"""The end of a carrier that was not started by `run`: with its OS thread, or with the main thread at interpreter exit.
+
+Its remaining virtual threads are joined at a point where the interpreter still runs Python code and greenlets on that
+OS thread. This module does not depend on how the carrier was started.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import warnings
+from _ctypes import Py_INCREF
+from collections.abc import Callable
+from typing import NoReturn
+
+from ..errors import DeadlockError
+from .carrier import Carrier
+from .current import carriers
+from .deadlock import threads_below
+from .exceptions import report, show
+from .originals import OSThreadLocal, get_ident
+from .os_thread_kinds import known_os_thread
+from .participants import participants
+from .thread import VirtualThread
+
+__all__ = [
+    "end_lazy_carrier",
+    "end_with_os_thread",
+    "exit_process",
+    "finish_process",
+    "join_at_exit",
+    "keep_for_good",
+]
+
+
+def end_with_os_thread(carrier: Carrier) -> None:
+    """Make the end of this OS thread end `carrier`, unless it stops before."""
+    os_thread = known_os_thread()
+    if os_thread is threading.main_thread():
+        carrier.undo_end = join_at_exit(carrier)
+    elif os_thread is None or isinstance(os_thread, threading._DummyThread):
+        _os_thread.end = _EndOfOSThread(carrier)
+    else:
+        carrier.undo_end = _join_at_end_of(os_thread, carrier)
+
+
+def _join_at_end_of(os_thread: threading.Thread, carrier: Carrier) -> Callable[[], None]:
+    """End the carrier in `Thread._delete`, the last call of a `threading.Thread` in Python 3.11 to 3.14."""
+
+    def delete() -> None:
+        try:
+            _end(carrier, os_thread)
+        finally:
+            type(os_thread)._delete(os_thread)  # type: ignore[attr-defined]  # not in the type stubs
+
+    def undo() -> None:
+        if vars(os_thread).get("_delete") is delete:
+            del os_thread._delete  # type: ignore[attr-defined]  # likewise
+
+    os_thread._delete = delete  # type: ignore[attr-defined]  # not in the type stubs
+    return undo
+
+
+class _EndOfOSThread:
+    """Stored in the thread-local data of an OS thread that `threading` did not start; ends its carrier.
+
+    The interpreter drops these data when it deletes the thread's state, on the same OS thread, where Python code and
+    greenlets still run. `threading` removes its objects of such threads in the same way, from Python 3.13 on.
+    """
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        # Not the ident: another OS thread may have the same ident at the time of the end.
+        self._os_thread = os.getpid(), threading.get_native_id()
+
+    def __del__(self) -> None:
+        if sys is None or sys.is_finalizing():
+            # The interpreter drops the data of the remaining OS threads.
+            return
+        pid, native_id = self._os_thread
+        if os.getpid() != pid:
+            # The child of a fork drops the data of OS threads that it does not have; `fork` handles their carriers.
+            return
+        if threading.get_native_id() == native_id:
+            _end(self._carrier, known_os_thread())
+        else:
+            # Another OS thread held a reference, for example by `gc.get_objects()`, and this one has ended meanwhile.
+            _abandon(self._carrier)
+
+
+def _abandon(carrier: Carrier) -> None:
+    """Drop a carrier whose OS thread has ended: its virtual threads cannot run on another one."""
+    scheduler = carrier.scheduler
+    if scheduler.closed:
+        return
+    if carriers.get(scheduler.ident) is scheduler:
+        del carriers[scheduler.ident]
+    scheduler.poller.close()
+    keep_for_good(scheduler)
+    lost = [thread for thread in threads_below(scheduler) if thread is not carrier.root]
+    for thread in lost:
+        keep_for_good(thread)
+    if lost:
+        warnings.warn(
+            f"an OS thread ended with {len(lost)} virtual threads on it, {lost[0]!r} first", ResourceWarning, 1
+        )
+
+
+def keep_for_good(kept: object) -> None:
+    """Prevent the collection of the greenlets of `kept`, which would run their `finally` blocks on any stack."""
+    Py_INCREF(kept)
+
+
+_os_thread = OSThreadLocal()
+
+
+def end_lazy_carrier() -> None:
+    """Join the virtual threads of an OS thread that `threading` did not start, and end its carrier."""
+    vars(_os_thread).clear()
+
+
+def _end(carrier: Carrier, os_thread: threading.Thread | None) -> None:
+    """Join at the end of an OS thread that became a carrier."""
+    if carriers.get(get_ident()) is not carrier.scheduler:
+        return
+    try:
+        carrier.join()
+    except BaseException as error:  # noqa: BLE001  # no caller could handle it: reported as a failure of the thread
+        report(error, os_thread)
+    carrier.stop()
+
+
+def join_at_exit(carrier: Carrier) -> Callable[[], None]:
+    """Join before `concurrent.futures` and `threading` join their threads, all inside `threading._shutdown`.
+
+    `_shutdown` first shuts down the thread pools, in reverse order of their registration, and then joins OS threads,
+    which blocks the carrier. In between, virtual threads of `threading` are joined: those of a pool have just been
+    shut down. They may wait for the end of the main thread, so it is marked as ended by then.
+    """
+    original = threading._shutdown  # type: ignore[attr-defined]  # not in the type stubs
+
+    def shutdown() -> None:
+        threading._shutdown = original  # type: ignore[attr-defined]  # not in the type stubs
+        if carriers.get(get_ident()) is not carrier.scheduler:
+            original()
+            return
+        ended_by = _join_main(carrier, carrier.scheduler.background.join)
+        if isinstance(ended_by, KeyboardInterrupt):
+            # After Ctrl-C at this point plain Python joins no threads any more, so a single press cancels all.
+            carrier.scheduler.threads.cancel("KeyboardInterrupt in the main thread")
+            _join_main(carrier, lambda root: carrier.join())
+            carrier.stop()
+            return
+        deadlocked = isinstance(ended_by, DeadlockError)
+
+        def join_threads() -> None:
+            nonlocal deadlocked
+            undo = [p.main_over() for p in participants() if p.main_over is not None]
+            deadlocked |= isinstance(_join_main(carrier, lambda root: carrier.join()), DeadlockError)
+            carrier.stop()
+            for put_back in undo:
+                put_back()
+
+        threading._threading_atexits.insert(0, join_threads)  # type: ignore[attr-defined]  # likewise
+        try:
+            original()
+        finally:
+            # The exit function of a pool may have failed, which skips the others.
+            if carriers.get(get_ident()) is carrier.scheduler:
+                carrier.stop()
+        if deadlocked:
+            exit_process(1)
+
+    def undo() -> None:
+        if threading._shutdown is shutdown:  # type: ignore[attr-defined]  # not in the type stubs
+            threading._shutdown = original  # type: ignore[attr-defined]  # not in the type stubs
+
+    threading._shutdown = shutdown  # type: ignore[attr-defined]  # not in the type stubs
+    return undo
+
+
+def _join_main(carrier: Carrier, join: Callable[[VirtualThread], None]) -> BaseException | None:
+    """Join at the end of the main thread; return the exception that ended the join, after printing it."""
+    if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
+        carrier.scheduler.background.cancel("KeyboardInterrupt in the main thread")
+    try:
+        join(carrier.root)
+    except BaseException as error:  # noqa: BLE001  # no caller could handle it: printed as by the interpreter
+        show(error)
+        return error
+    return None
+
+
+def exit_process(status: int) -> NoReturn:
+    """End this process with `status`, as the end of a main script does."""
+    finish_process()
+    os._exit(status)
+
+
+def finish_process() -> None:
+    """Do what the interpreter does after the last thread has ended: run the `atexit` functions, and flush."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            # The stream is closed or broken, and the process ends, so the error cannot be reported anywhere.
+            pass

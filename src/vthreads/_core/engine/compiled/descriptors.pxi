@@ -1,0 +1,248 @@
+# Descriptors and the fibers that wait for them, as in `descriptors.py`.
+
+import os
+from errno import EPERM
+
+from vthreads._core.engine.descriptors import CLOSED as _CLOSED
+from vthreads._core.engine.pollers import HANGUP as _HANGUP
+from vthreads._core.engine.pollers import READ as _READ
+from vthreads._core.engine.pollers import URGENT as _URGENT
+from vthreads._core.engine.pollers import WRITE as _WRITE
+
+cdef extern from "_core/engine/compiled/epoll.h":
+    bint VT_HAS_EPOLL
+    ctypedef struct vt_event:
+        pass
+    int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) nogil
+    int vt_epoll_add(int epoll, int fd)
+    int vt_write_wakeup(int fd) nogil
+    void vt_drain_wakeup(int fd)
+    int vt_event_fd(vt_event *event)
+    int vt_event_ready(vt_event *event)
+
+cdef extern from "_core/engine/compiled/plain_tcp.h":
+    bint vt_is_plain_tcp(int fd)
+
+cdef object CLOSED = _CLOSED
+cdef int READ = _READ
+cdef int WRITE = _WRITE
+cdef int HANGUP = _HANGUP
+cdef int URGENT = _URGENT
+
+
+cdef long mode_version = 1
+
+
+def modes_changed():
+    """Note that the program has changed the blocking mode of an open file. Thread-safe."""
+    global mode_version
+    mode_version += 1
+
+
+cdef class Descriptor:
+    """One descriptor: its number, its owner, its known readiness, and its waiters."""
+
+    cdef readonly int fd
+    cdef readonly object owner
+    cdef public bint readable, writable, hung_up, always_ready, short_read_drains
+    cdef long _mode
+    cdef list _readers, _writers
+
+    # Repeats `_is_plain_tcp`.
+    def __init__(self, int fd, owner):
+        self.fd = fd
+        self.owner = owner
+        self.readable = self.writable = True
+        # After a hangup no further edge may come, so readiness is never forgotten again.
+        self.hung_up = False
+        self.always_ready = False
+        # The Python version has the reasons.
+        self.short_read_drains = owner is not None and vt_is_plain_tcp(fd)
+        self._readers = []
+        self._writers = []
+
+    @property
+    def idle(self):
+        return not self._readers and not self._writers
+
+    @property
+    def mode_is_known(self):
+        return self._mode == mode_version
+
+    cpdef waits(self):
+        """Note that a call of the owner would block; see the Python version."""
+        self._mode = mode_version
+
+    cpdef drained(self):
+        """Note that a read emptied the buffer: the next edge reports new data."""
+        self.readable = self.hung_up
+
+    cdef list _waiting(self, int direction):
+        return self._readers if direction & READ else self._writers
+
+    cpdef enlist(self, int direction, waiter):
+        self._waiting(direction).append(waiter)
+
+    cpdef withdraw(self, int direction, waiter):
+        cdef list waiting = self._waiting(direction)
+        if waiting and waiter in waiting:
+            waiting.remove(waiter)
+
+    def directions_of(self, waiter):
+        """Return the directions that `waiter` waits for here, for inspection from any OS thread."""
+        return [direction for direction in (READ, WRITE) if waiter in self._waiting(direction)]
+
+    cpdef report(self, int events):
+        if events & HANGUP:
+            self.hung_up = True
+        if events & URGENT:
+            self.short_read_drains = False
+        if events & (READ | HANGUP):
+            self.readable = True
+            if self._readers:
+                _unpark_all(self._readers, True)
+        if events & WRITE:
+            self.writable = True
+            if self._writers:
+                _unpark_all(self._writers, True)
+
+    def close(self):
+        _unpark_all(self._readers, CLOSED)
+        _unpark_all(self._writers, CLOSED)
+
+    cdef bint _is_of(self, owner) except -1:
+        if self.owner is None:
+            return False
+        if PyWeakref_CheckRef(self.owner):
+            return vt_owns(self.owner, owner)
+        return self.owner() is owner
+
+
+cdef int _unpark_all(list waiting, value) except -1:
+    # All and not only the first: two readers may need different events of one descriptor, and each tries again.
+    cdef list woken = waiting[:]
+    waiting.clear()
+    for waiter in woken:
+        if isinstance(waiter, Fiber):
+            Fiber._unpark(<Fiber>waiter, value)
+        else:
+            waiter._unpark(value)
+    return 0
+
+
+cdef class Descriptors:
+    """The descriptors of one scheduler; used on its OS thread only."""
+
+    cdef object _poller
+    cdef readonly Py_ssize_t waiting
+    # Indexed by number. Borrowed references: `_entries` owns the entries.
+    cdef dict _entries
+    cdef PyObject **_places
+    cdef Py_ssize_t _room
+    # The descriptor of epoll, which needs no call before each wait, because a registration stays. -1: another poller.
+    cdef int _epoll
+
+    def __cinit__(self):
+        self._entries = {}
+
+    def __init__(self, poller):
+        self._poller = poller
+        self._epoll = poller.fileno() if VT_HAS_EPOLL and poller.name == "epoll" else -1
+
+    def __dealloc__(self):
+        PyMem_Free(self._places)
+
+    cdef Descriptor _at(self, int fd):
+        if fd < 0 or fd >= self._room or self._places[fd] is NULL:
+            return None
+        return <Descriptor>self._places[fd]
+
+    cdef int _place(self, int fd, Descriptor entry) except -1:
+        cdef Py_ssize_t room = self._room
+        cdef PyObject **larger
+        if fd >= room:
+            room = max(2 * room, fd + 64)
+            larger = <PyObject **>PyMem_Realloc(self._places, room * sizeof(PyObject *))
+            if larger is NULL:
+                raise MemoryError
+            self._places = larger
+            while self._room < room:
+                larger[self._room] = NULL
+                self._room += 1
+        self._entries[fd] = entry
+        self._places[fd] = <PyObject *>entry
+        return 0
+
+    cpdef Descriptor find(self, int fd, owner):
+        """Return the entry of `owner`, if `fd` is registered and still belongs to it; else None."""
+        cdef Descriptor entry = self._at(fd)
+        return entry if entry is not None and entry._is_of(owner) else None
+
+    cpdef Descriptor claim(self, int fd, owner):
+        """Return the entry of `owner()`; create and register it if there is none."""
+        cdef Descriptor entry = self.find(fd, owner())
+        if entry is None:
+            self.forget(fd)
+            entry = self._register(Descriptor(fd, owner))
+        return entry
+
+    def borrow(self, int fd):
+        """Return an entry for a caller that has only the number: the file that the number means now."""
+        cdef Descriptor entry = self._at(fd)
+        return self._register(Descriptor(fd, None)) if entry is None else entry
+
+    cdef Descriptor _register(self, Descriptor entry):
+        cdef int error
+        if self._epoll >= 0:
+            error = vt_epoll_add(self._epoll, entry.fd)
+            # For example a regular file.
+            entry.always_ready = error == EPERM
+            if error and error != EPERM:
+                raise OSError(error, os.strerror(error))
+        else:
+            try:
+                self._poller.register(entry.fd)
+            except PermissionError:
+                entry.always_ready = True
+        self._place(entry.fd, entry)
+        return entry
+
+    def enlist(self, Descriptor entry, int direction, waiter, *, bint by_number):
+        """Queue `waiter` for `direction` (READ or WRITE); see the reference engine."""
+        if by_number:
+            self._poller.rearm(entry.fd, direction)
+        elif self._epoll < 0:
+            self._poller.arm(entry.fd, direction)
+        entry.enlist(direction, waiter)
+        self.waiting += 1
+
+    cpdef withdraw(self, Descriptor entry, int direction, waiter):
+        """Undo `enlist`. Must be called after every wait, however it ended."""
+        self.waiting -= 1
+        entry.withdraw(direction, waiter)
+        if entry.owner is None and entry.idle and self._at(entry.fd) is entry:
+            self.forget(entry.fd)
+
+    cpdef forget(self, int fd):
+        """Drop the entry of `fd`, which is closed next or means another file now; unpark its waiters with CLOSED."""
+        cdef Descriptor entry = self._at(fd)
+        if entry is not None:
+            self._places[fd] = NULL
+            del self._entries[fd]
+            self._poller.unregister(fd)
+            entry.close()
+
+    def get(self, fd):
+        """Return the entry of number `fd` with any owner. Thread-safe."""
+        return self._entries.get(fd)
+
+    def forget_entry(self, Descriptor entry):
+        """`forget`, unless the number belongs to a later entry now."""
+        if self._at(entry.fd) is entry:
+            self.forget(entry.fd)
+
+    cpdef report(self, int fd, int events):
+        """Handle an event of the poller: `fd` is ready."""
+        cdef Descriptor entry = self._at(fd)
+        if entry is not None:
+            entry.report(events)

@@ -1,0 +1,500 @@
+# The scheduler of one carrier.
+
+from collections import deque
+
+from vthreads._core.clock import MonotonicClock
+from vthreads._core.engine.states import landed
+from vthreads._core.order import FifoOrder
+
+# The size of the shared buffer for reads.
+cdef enum:
+    SCRATCH = 65536
+
+
+def stay_parked():
+    """Refuse to withdraw the wait of the fiber that runs an event loop: the scheduler ends it."""
+    return False
+
+
+cdef class Scheduler:
+    """Run queue, timers, poller and inbox of one carrier; its arguments are those of the reference engine."""
+
+    cdef public unsigned long ident
+    cdef readonly object clock, poller
+    cdef readonly Timers timers
+    cdef readonly Descriptors descriptors
+    # None for another poller than epoll.
+    cdef EpollEvents _events
+    cdef char *_scratch
+    cdef public object running
+    # The observer and its methods, which are looked up once.
+    cdef object _observer, _tell_parked, _tell_readied, _tell_runs, _tell_ended
+    # Whether trace and profile functions are suspended.
+    cdef bint _is_untraced
+    cdef public Py_ssize_t outside
+    cdef public double slice_end
+    cdef readonly bint closed
+    # For the layers above; the reference engine describes them.
+    cdef public object background, threads, daemons, root, placement, when_idle
+    cdef public object when_contended, when_forking
+    cdef object _is_deadlocked, _when_deadlocked, _when_signalled, _clock_now
+    cdef bint _real_time, _asleep, _host_is_next, _host_is_called
+    cdef readonly object _ready
+    cdef RunQueue _fifo
+    cdef readonly list _spawners
+    cdef readonly object _inbox
+    cdef readonly unsigned long long switches
+    cdef unsigned long long _poll_at_switch, _turn_ends_at_switch
+    cdef double _poll_at, _contended_at
+    # For an event loop that runs the scheduler: see the reference engine.
+    cdef public object when_ready, when_landed
+    cdef Fiber _host
+    cdef greenlet _starter, _unstarted
+    # For other OS threads; the reference engine describes them.
+    cdef readonly greenlet idle_on
+    cdef readonly list _pool
+    cdef Py_ssize_t _pool_size, _unwanted
+    cdef double _shrink_every, _shrink_at, _turn_ends_at, _host_patience
+    # The fiber that is being switched to, until it runs.
+    cdef readonly Fiber arriving
+    # The fiber that has ended, until the next one has landed.
+    cdef Fiber _ended
+    cdef object _life
+    # The place of the last spawn, and its spawn sites.
+    cdef object _site_code, _site_inherited
+    cdef int _site_instruction
+    cdef tuple _sites
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self._scratch = <char *>PyMem_Malloc(SCRATCH)
+        if self._scratch is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        PyMem_Free(self._scratch)
+
+    def __init__(self, poller, clock, order, is_deadlocked, when_deadlocked, when_signalled):
+        # Fields that are not set here begin as 0, False or None.
+        self.ident = PyThread_get_thread_ident()
+        self.clock = clock
+        self.poller = poller
+        self.timers = Timers()
+        self.descriptors = Descriptors(poller)
+        self._events = EpollEvents(poller, self.descriptors._epoll) if self.descriptors._epoll >= 0 else None
+        self.slice_end = INF
+        self._contended_at = -INF
+        self._is_deadlocked = is_deadlocked
+        self._when_deadlocked = when_deadlocked
+        self._when_signalled = when_signalled
+        self._real_time = VT_HAS_MONOTONIC and type(clock) is MonotonicClock
+        self._clock_now = clock.now
+        self._fifo = RunQueue() if type(order) is FifoOrder else None
+        self._ready = order.run_queue() if self._fifo is None else self._fifo
+        # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
+        self._spawners = []
+        self._inbox = deque()
+        self._poll_at = -INF
+        self._turn_ends_at = INF
+        self._starter = PyGreenlet_New(self._start_greenlets, PyGreenlet_GetCurrent())
+        self._pool = []
+        self._pool_size, self._shrink_every = states.POOL_SIZE, states.SHRINK_EVERY
+        self._shrink_at = -INF
+        self._life = self._carry
+        vt_keep_stacks()
+
+    cdef double now(self) except? -1:
+        return vt_monotonic() if self._real_time else self._clock_now()
+
+    @property
+    def observer(self):
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer):
+        told = (None,) * 4
+        if observer is not None:
+            told = observer.parked, observer.readied, observer.runs, observer.ended
+        self._tell_parked, self._tell_readied, self._tell_runs, self._tell_ended = told
+        self._observer = observer
+
+    # --- from any OS thread
+
+    def post(self, function, *args):
+        """Call `function(*args)` on the carrier, between two switches. It must not park or raise. Thread-safe."""
+        self._inbox.append((function, args))
+        if self._asleep and self._events is not None:
+            self._events.interrupt()
+        elif self._asleep:
+            self.poller.interrupt()
+
+    # --- on the carrier
+
+    def adopt(self, Fiber fiber):
+        """Make `fiber` of the code that is running."""
+        fiber.state = RUNNING
+        self.running = fiber
+        self.slice_end = self.now() + SLICE
+
+    cpdef make_ready(self, Fiber fiber):
+        """Queue a parked or new fiber."""
+        if self._observer is not None:
+            self._tell_readied(fiber)
+        fiber.state = READY
+        if self._fifo is not None:
+            self._fifo.append(fiber)
+        else:
+            self._ready.append(fiber)
+        if self.when_ready is not None and self._host is None:
+            self.when_ready()
+
+    def make_next(self, Fiber fiber):
+        """Run a new fiber at the next switch, before all others."""
+        fiber.state = READY
+        self._spawners.append(fiber)
+
+    cpdef start(self, Fiber fiber):
+        """Run a new fiber at once, up to its first park; then the caller continues, before all others."""
+        cdef Fiber spawner = self.running
+        self._suspend_tracing()
+        self.running = None
+        spawner.state = READY
+        spawner._greenlet = PyGreenlet_GetCurrent()
+        self._spawners.append(spawner)
+        self.arriving = fiber
+        self._switch(<PyObject *>spawner._greenlet)
+        self._land()
+
+    cpdef park(self, abort=None, double deadline=inf):
+        """Run others until the running fiber is unparked; return the value of `_unpark`, TIMED_OUT or ABORTED."""
+        cdef Fiber fiber = self.running
+        cdef Timer timer = None
+        cdef double now
+        if self.when_forking is not None and self.when_forking():
+            return fiber._scheduler.park(abort, deadline)
+        self._suspend_tracing()
+        self.running = None
+        fiber._has_begun_to_wait = False
+        # Read the clock before the check: it may be Python code, during which a finalizer may unpark the fiber.
+        now = self.now()
+        if fiber._wake is NOTHING:
+            fiber._abort = abort
+            fiber._greenlet = PyGreenlet_GetCurrent()
+            fiber._parked_at, fiber._parked_until = now, deadline
+            fiber.state = PARKED
+            if self._observer is not None:
+                self._tell_parked(fiber)
+            if deadline < INF:
+                timer = self.timers.add(deadline, fiber)
+            self._take_next(now)
+            self._switch(<PyObject *>fiber._greenlet)
+            # Clear this wait before the fiber runs: foreign code may park it again before this returns.
+            if timer is not None:
+                self.timers.cancel(timer)
+            fiber._abort = None
+        else:
+            self.arriving = fiber
+        answer = Fiber._take_wake(fiber)
+        self._land()
+        return answer
+
+    def lend(self, bint goes_on=False, bint polls=True):
+        """Run others until it is the turn of the event loop that the running fiber runs: see the reference engine."""
+        self._host = self.running
+        self._host_is_next = self._host_is_called = False
+        if not goes_on:
+            self._turn_ends_at = INF
+            self._turn_ends_at_switch = self.switches + SWITCHES_PER_POLL
+        if polls:
+            self._poll_at = -INF
+        self.park(stay_parked)
+        self._host = None
+        if self._host_is_called:
+            return -1.0
+        self._asleep = True
+        if not self._nobody_is_ready() or self._inbox:
+            return 0.0
+        return None if self._host_patience < 0 else self._host_patience
+
+    def call_host(self):
+        """Make the fiber that called `lend` run at the next switch, before all others."""
+        if self._host is not None and not self._host_is_next:
+            self._host_is_next = self._host_is_called = True
+            self.make_next(self._host)
+
+    cdef bint _poll_for_host(self, double seconds) except -1:
+        """Poll without waiting, and end the turn instead of waiting, or if it has lasted for long."""
+        # If no fiber waits for a descriptor, only a message is left to poll for, and the loop finds that as well.
+        cdef bint heard = self._poll(0.0) if seconds == 0 or self.descriptors.waiting > 0 else False
+        cdef bint is_idle = seconds != 0 and not heard
+        cdef bint is_over = self.switches >= self._turn_ends_at_switch or self.now() >= self._turn_ends_at
+        self._turn_ends_at = min(self._turn_ends_at, self.now() + SLICE)
+        if (is_idle or is_over) and not self._host_is_next and not self._spawners:
+            self._host_is_next = True
+            self._host_patience = seconds
+            self.make_next(self._host)
+        return heard
+
+    cpdef _yield_now(self):
+        """Run every ready fiber once."""
+        cdef Fiber fiber = self.running
+        if self.when_forking is not None and self.when_forking():
+            return
+        self._suspend_tracing()
+        self.running = None
+        fiber._greenlet = PyGreenlet_GetCurrent()
+        self.make_ready(fiber)
+        self._take_next(self.now())
+        self._switch(<PyObject *>fiber._greenlet)
+        self._land()
+
+    cdef int _suspend_tracing(self) except -1:
+        if not self._is_untraced:
+            self._is_untraced = vt_suspend_tracing(False)
+        return 0
+
+    def suspend_tracing(self):
+        """Suspend the trace and profile functions of this OS thread, also those set meanwhile, until a fiber lands."""
+        if not self._is_untraced:
+            self._is_untraced = vt_suspend_tracing(True)
+
+    def close(self):
+        """End the pooled greenlets and close the poller. No fiber except the running one may be left."""
+        self.closed = True
+        self._end_pooled(len(self._pool))
+        self._starter.parent = PyGreenlet_GetCurrent()
+        self._starter.switch()
+        self.poller.close()
+
+    # --- switching
+
+    cdef bint _nobody_is_ready(self) except -1:
+        return self._fifo._count == 0 if self._fifo is not None else not len(self._ready)
+
+    # The three parts of a switch are the same as in the reference engine. The fiber is passed by `arriving` and not as
+    # an argument: the leaving fiber holds its arguments until it returns, and must not keep the other fiber alive.
+
+    cdef int _take_next(self, double now) except -1:
+        """Return the fiber that runs next; poll until there is one."""
+        self.switches += 1
+        if self.switches >= self._poll_at_switch or now >= self._poll_at:
+            self._look_outside(0.0)
+        if self._inbox:
+            self._empty_inbox()
+        if self._spawners:
+            self.arriving = self._spawners.pop()
+            return 0
+        if self._nobody_is_ready():
+            self.idle_on = PyGreenlet_GetCurrent()
+            while self._nobody_is_ready():
+                self._idle()
+                if self._spawners:
+                    self.idle_on = None
+                    self.slice_end = self.now() + SLICE
+                    self.arriving = self._spawners.pop()
+                    return 0
+            self.idle_on = None
+            if self._inbox:
+                self._empty_inbox()
+            now = self.now()
+        self.slice_end = now + SLICE if self.when_forking is None else -INF
+        self.arriving = self._fifo.popleft() if self._fifo is not None else self._ready.popleft()
+        return 0
+
+    cdef int _switch(self, PyObject *here) except -1:
+        """Switch from the greenlet `here` to the chosen fiber, which lands there; return when another switches back."""
+        cdef greenlet target = self.arriving._greenlet
+        cdef bint collecting
+        if self._observer is not None:
+            self._tell_runs(self.arriving)
+        if target is None and self._pool:
+            target = self._pool.pop()
+            if len(self._pool) < self._unwanted:
+                self._unwanted = len(self._pool)
+        elif target is None:
+            # Python 3.11 may collect garbage at any allocation, and finalizers may wait. No fiber runs here, so postpone it.
+            collecting = PyGC_Disable()
+            self._unstarted = PyGreenlet_New(self._life, self._starter)
+            if collecting:
+                PyGC_Enable()
+            target = self._starter
+        if <PyObject *>target is not here:
+            # Without arguments, because a tuple for them would be an allocation.
+            PyGreenlet_Switch(target, NULL, NULL)
+        return 0
+
+    cdef int _land(self) except -1:
+        """The fiber that was switched to runs from here on."""
+        cdef Fiber fiber = self.arriving
+        self.arriving = None
+        fiber.state = RUNNING
+        self.running = fiber
+        if self.when_landed is not None:
+            self.when_landed(fiber)
+        if self._is_untraced:
+            self._is_untraced = False
+            vt_resume_tracing()
+        if self._ended is not None:
+            self._release_ended_in(fiber)
+        if self.when_ready is not None and self._host is None:
+            self.when_ready()
+        if vt_is_traced():
+            landed()
+        return 0
+
+    cdef int _release_ended_in(self, Fiber fiber) except -1:
+        # A new thread may have been unparked already, by the release of the permit that it waited for.
+        wake = Fiber._take_wake(fiber)
+        self._release_ended()
+        if wake is not NOTHING:
+            fiber._wake = wake
+        return 0
+
+    cdef int _release_ended(self) except -1:
+        """Drop the fiber that has ended, and the objects that only it referred to: any code may run, and may park."""
+        cdef Fiber ended
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended._drop_references()
+        return 0
+
+    def _start_greenlets(self):
+        """The code of the starter: start each new greenlet; see the Python version."""
+        cdef greenlet target
+        while self._unstarted is not None:
+            target, self._unstarted = self._unstarted, None
+            PyGreenlet_Switch(target, NULL, NULL)
+
+    def _carry(self):
+        """The code of a greenlet: run fiber after fiber. It ends when it is switched to without a fiber to run."""
+        cdef Fiber fiber
+        me = PyGreenlet_GetCurrent()
+        while self.arriving is not None:
+            fiber = self.arriving
+            self._land()
+            # Set from inside: for greenlet, a suspended greenlet without a Python frame runs on another OS thread.
+            if fiber._context is not None or vt_has_context():
+                me.gr_context = fiber._context
+            fiber._run()
+            self._suspend_tracing()
+            self.running = None
+            fiber.state = ENDED
+            if self._observer is not None:
+                self._tell_ended(fiber)
+            fiber._greenlet = None
+            self._ended = fiber
+            fiber = None
+            self._pool.append(me)
+            self._take_next(self.now())
+            self._switch(<PyObject *>me)
+
+    cdef int _give_back(self) except -1:
+        """End greenlets that were not used for a while, and return the memory of their frame stacks."""
+        cdef Py_ssize_t spare
+        cdef double now
+        if len(self._pool) <= self._pool_size and not vt_many_warm():
+            return 0
+        now = vt_monotonic()
+        if now < self._shrink_at:
+            return 0
+        spare = min(self._unwanted, len(self._pool) - self._pool_size)
+        self._end_pooled(max(0, min(spare, SHRINK_BY)))
+        self._unwanted = len(self._pool)
+        vt_cool_stacks()
+        self._shrink_at = now + (SHRINK_PAUSE if spare > SHRINK_BY else self._shrink_every)
+        return 0
+
+    cdef int _end_pooled(self, Py_ssize_t count) except -1:
+        """End the `count` greenlets that have been in the pool longest."""
+        cdef list ended = self._pool[:count]
+        del self._pool[:count]
+        for pooled in ended:
+            pooled.parent = PyGreenlet_GetCurrent()
+            pooled.switch()
+        return 0
+
+    # --- the outside world
+
+    cdef int _idle(self) except -1:
+        """Wait for a timer, a descriptor or a message, because no fiber is ready."""
+        cdef double due, patience, until_then
+        cdef bint outside, heard
+        if self._ended is not None:
+            # No fiber may land for long. Code that runs here cannot wait, but may have made a fiber ready.
+            return self._release_ended()
+        if self.when_idle is not None and self.when_idle():
+            return 0
+        due = self.timers.due()
+        outside = self.outside > 0 or self.descriptors.waiting > 0
+        if due == INF and not outside and not self._inbox and self._is_deadlocked():
+            # An OS thread may be about to start, which is not visible yet. So check again after a moment.
+            if not self._look_outside(DEADLOCK_AGAIN_AFTER) and self._nobody_is_ready() and self._is_deadlocked():
+                self._when_deadlocked()
+            return 0
+        patience = self._patience(due, outside)
+        if len(self._pool) > self._pool_size or vt_many_warm():
+            # May wake up early to shrink the pool of greenlets.
+            patience = min(patience, max(0.0, self._shrink_at - vt_monotonic()))
+        if contended and self.when_contended is not None:
+            until_then = max(0.0, self._contended_at - vt_monotonic())
+            if until_then < patience:
+                # This wait is shorter than the clock allowed, so the clock must not jump after it.
+                self._look_outside(until_then)
+                return 0
+        heard = self._look_outside(-1.0 if patience == INF else patience)
+        # Without a timer the wait may still end without an event: a late byte in the wakeup pipe, or a signal.
+        if not heard and self._nobody_is_ready() and due < INF:
+            self.clock.jump(due)
+            self.timers.expire(self.now())
+        return 0
+
+    cdef double _patience(self, double due, bint outside) except -1:
+        """Return how many seconds, up to `due`, the clock allows for events from outside."""
+        if self._real_time:
+            return max(0.0, due - vt_monotonic())
+        seconds = self.clock.patience(due, outside)
+        return INF if seconds is None else seconds
+
+    cdef bint _look_outside(self, double seconds) except -1:
+        """Poll for up to `seconds` (negative: until an event), then handle timers and messages."""
+        cdef double now
+        cdef bint heard = False
+        self._asleep = True
+        # `post` reads the flag after appending. So either its message is seen here, or it interrupts the wait.
+        if self._inbox:
+            seconds = 0
+        elif seconds > LONGEST_WAIT:
+            seconds = LONGEST_WAIT
+        try:
+            heard = self._poll(seconds) if self._host is None else self._poll_for_host(seconds)
+        except BaseException as error:  # of no concern to whichever fiber polled; told to the layer above
+            self._when_signalled(error)
+        self._asleep = self.when_ready is not None
+        heard = heard or bool(self._inbox)
+        self._empty_inbox()
+        now = self.now()
+        self._poll_at_switch = self.switches + SWITCHES_PER_POLL
+        self._poll_at = now + SLICE
+        self._give_back()
+        if contended and self.when_contended is not None and vt_monotonic() >= self._contended_at:
+            self._contended_at = vt_monotonic() + <double>self.when_contended()
+        return self.timers.expire(now) or heard
+
+    cdef bint _poll(self, double seconds) except -1:
+        """Wait for events and report them; return whether there was one."""
+        if self._events is not None:
+            self._events.wait(seconds)
+            self._asleep = self.when_ready is not None
+            return self._events.report(self.descriptors)
+        events = self.poller.wait(None if seconds < 0 else seconds)
+        self._asleep = self.when_ready is not None
+        for fd, ready in events:
+            self.descriptors.report(fd, ready)
+        return bool(events)
+
+    cdef int _empty_inbox(self) except -1:
+        # Only the current messages, because a message may post another one.
+        for _ in range(len(self._inbox)):
+            function, args = self._inbox.popleft()
+            function(*args)
+        return 0

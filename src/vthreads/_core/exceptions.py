@@ -1,0 +1,195 @@
+"""Handle exceptions of the program without running their code: report, annotate, take apart, re-raise.
+
+An exception class may refuse attributes (as a frozen dataclass does), have `__notes__` that is not a list, fail in its
+`__str__`, or be false. None of that may replace the failure by another one, or keep a thread from ending. So only
+`told` runs code of such a class, and handles its errors.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, NoReturn, TypeGuard, TypeVar
+
+from ..errors import Cancelled
+
+__all__ = [
+    "add_note",
+    "drop_frame",
+    "insert_context",
+    "is_a",
+    "is_passed_on",
+    "raise_as_it_is",
+    "related_to",
+    "report",
+    "set_attribute",
+    "set_traceback",
+    "show",
+    "told",
+    "traceback_of",
+    "without_cancelled",
+]
+
+T = TypeVar("T")
+
+# The descriptors of the base classes: a subclass may override `__setattr__` or `__getattribute__`.
+_attributes: Any = vars(BaseException)["__dict__"]
+_context: Any = vars(BaseException)["__context__"]
+_cause: Any = vars(BaseException)["__cause__"]
+_traceback: Any = vars(BaseException)["__traceback__"]
+_members: Any = vars(BaseExceptionGroup)["exceptions"]
+_message: Any = vars(BaseExceptionGroup)["message"]
+
+# Most notes of one kind per exception: a constant that thousands of threads raise would otherwise collect thousands.
+NOTES_OF_A_KIND = 8
+
+
+def is_a(error: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
+    """`isinstance` by the real type only: `isinstance` itself also reads `__class__`, which may raise."""
+    return issubclass(type(error), kind)
+
+
+def told(error: BaseException) -> str:
+    """Return the type and message of `error`, without its causes, whose formatting is slow and reads files."""
+    name = type(error).__name__
+    try:
+        message = str(error)
+        return f"{name}: {message}" if message else name
+    except Exception:  # noqa: BLE001  # reported instead of the message, as in a traceback
+        return f"{name}: <exception str() failed>"
+
+
+def report(error: BaseException, thread: threading.Thread | None) -> None:
+    """Report the failure of `thread` (None if unknown) through `threading.excepthook`."""
+    try:
+        threading.excepthook(threading.ExceptHookArgs((type(error), error, traceback_of(error), thread)))
+    except BaseException as hook_error:  # noqa: BLE001  # a failure of the hook itself, shown before `error`
+        show(hook_error)
+        show(error)
+
+
+def show(error: BaseException) -> None:
+    """Print `error`, which no code can handle, as the interpreter prints an exception that ends a program."""
+    try:
+        sys.excepthook(type(error), error, traceback_of(error))
+    except BaseException as hook_error:  # noqa: BLE001  # a failure of the hook itself, shown before `error`
+        for unseen in (hook_error, error):
+            sys.__excepthook__(type(unseen), unseen, traceback_of(unseen))
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Return the traceback that the interpreter stores for `error`."""
+    traceback: TracebackType | None = _traceback.__get__(error)
+    return traceback
+
+
+def set_traceback(error: BaseException, traceback: TracebackType | None) -> None:
+    """Replace the traceback of `error`."""
+    _traceback.__set__(error, traceback)
+
+
+def drop_frame(error: BaseException) -> None:
+    """Remove the outermost frame from the traceback of `error`: a frame of the runtime, of no use to the user."""
+    traceback = traceback_of(error)
+    set_traceback(error, traceback and traceback.tb_next)
+
+
+def raise_as_it_is(error: BaseException) -> NoReturn:
+    """Raise `error` without setting its context to the exception that is being handled here."""
+    context = _context.__get__(error)
+    try:
+        raise error
+    finally:
+        _context.__set__(error, context)
+        # The traceback of the error refers to this frame. Break the cycle, which would keep all frames alive.
+        del error, context
+
+
+def insert_context(error: BaseException, context: BaseException) -> None:
+    """Make `context` the context of `error`, and the previous one that of `context`."""
+    _context.__set__(context, _context.__get__(error))
+    _context.__set__(error, context)
+
+
+def is_passed_on(raised: BaseException, thrown: BaseException) -> bool:
+    """Return whether a generator has passed on `thrown`; a `StopIteration` is converted to a `RuntimeError`."""
+    return raised is thrown or (is_a(raised, RuntimeError) and _cause.__get__(raised) is thrown)
+
+
+def related_to(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield `error`, its contexts, and the members of exception groups among these, each once."""
+    found, seen = [error], set()
+    while found:
+        related = found.pop()
+        if related is None or id(related) in seen:
+            continue
+        seen.add(id(related))
+        yield related
+        found.append(_context.__get__(related))
+        if is_a(related, BaseExceptionGroup):
+            found.extend(_members.__get__(related))
+
+
+def without_cancelled(error: BaseException) -> BaseException | None:
+    """Return `error` if it is not a cancellation, None if it is only that; for a mixed group, its other failures.
+
+    Python combines a `Cancelled` raised in an `except*` with the other exceptions raised there in a group.
+    """
+    if not is_a(error, BaseExceptionGroup):
+        return None if is_a(error, Cancelled) else error
+    cancelled = [is_a(leaf, Cancelled) for leaf in _leaves_of(error)]
+    if all(cancelled):
+        return None
+    if not any(cancelled):
+        return error
+    try:
+        return error.split(Cancelled)[1]
+    except Exception:  # noqa: BLE001  # the group cannot derive another one: use a plain one
+        return _plain_rest(error)
+
+
+def _leaves_of(group: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in `group` and in its nested groups."""
+    found = [group]
+    while found:
+        leaf = found.pop()
+        if is_a(leaf, BaseExceptionGroup):
+            found.extend(_members.__get__(leaf))
+        else:
+            yield leaf
+
+
+def _plain_rest(group: BaseExceptionGroup[Any]) -> BaseException | None:
+    rest = [kept for member in _members.__get__(group) if (kept := without_cancelled(member)) is not None]
+    return BaseExceptionGroup(_message.__get__(group), rest).with_traceback(traceback_of(group)) if rest else None
+
+
+def set_attribute(error: BaseException, name: str, value: object) -> None:
+    """Set an attribute of `error`, unless its class defines one of that name."""
+    if not _is_of_class(error, name):
+        _attributes.__get__(error)[name] = value
+
+
+def add_note(error: BaseException, kind: str, text: str) -> None:
+    """Add the note `kind + text` to `error`, once; does nothing if the exception stores its notes differently."""
+    notes = _notes_of(error)
+    note = kind + text
+    alike = [other for other in notes if type(other) is str and other.startswith(kind)]
+    if len(alike) > NOTES_OF_A_KIND or note in alike:
+        return
+    notes.append(note if len(alike) < NOTES_OF_A_KIND else f"{kind}… (there are more of these notes)")
+
+
+def _notes_of(error: BaseException) -> list[object]:
+    attributes = _attributes.__get__(error)
+    if "__notes__" not in attributes and not _is_of_class(error, "__notes__"):
+        attributes["__notes__"] = []
+    notes = attributes.get("__notes__")
+    # If there is no usable list, return a new one that is dropped.
+    return notes if type(notes) is list else []
+
+
+def _is_of_class(error: BaseException, name: str) -> bool:
+    return any(name in vars(cls) for cls in type(error).__mro__)

@@ -1,0 +1,106 @@
+"""A separate running loop for each virtual thread, so that several on one carrier can have one.
+
+asyncio stores the running loop per OS thread, in C, and its tasks and futures read it there. So while a virtual thread
+of a carrier has a loop, each switch of that carrier stores the loop of the thread that runs next (and, since Python
+3.14, the task that the loop executes). Without loops nothing is called.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from .._core.engine import Scheduler
+from .._core.thread import VirtualThread
+
+__all__ = ["note_running_loop", "running_loop_of"]
+
+# Before Python 3.14 the current task is stored by loop, so it needs no swap.
+TASK_IS_OF_OS_THREAD = sys.version_info >= (3, 14)
+
+
+class _Loops:
+    """The running loops of the virtual threads of one carrier."""
+
+    def __init__(self) -> None:
+        # Imported here, because programs without asyncio import this module too. Not from `asyncio`, where the function
+        # is replaced by one that calls this module.
+        from _asyncio import _set_running_loop
+
+        self._set: Callable[[Any], None] = _set_running_loop
+        self._by_thread: dict[VirtualThread, Any] = {}
+        # The loop that asyncio sees at present.
+        self._shown: Any = None
+        # The current task of each other loop at the time when its virtual thread parked.
+        self._tasks: dict[Any, Any] = {}
+
+    def get(self, thread: VirtualThread) -> Any:
+        """Return the running loop of `thread`, or None."""
+        return self._by_thread.get(thread)
+
+    def note(self, thread: VirtualThread, loop: Any) -> None:
+        """Record that `loop` is the running loop of `thread`, which runs; None: it has none."""
+        self._shown = loop
+        if loop is None:
+            self.forget(thread)
+            return
+        self._by_thread[thread] = loop
+        thread._scheduler.when_landed = self._landed
+
+    def forget(self, thread: VirtualThread) -> None:
+        """Handle that the loop of `thread` has ended."""
+        if self._by_thread.pop(thread, None) is not None and not self._by_thread:
+            thread._scheduler.when_landed = None
+
+    def _landed(self, thread: VirtualThread) -> None:
+        loop = self._by_thread.get(thread)
+        if loop is not self._shown:
+            self._show(thread, loop)
+
+    def _show(self, thread: VirtualThread, loop: Any) -> None:
+        if TASK_IS_OF_OS_THREAD:
+            self._put_task_away()
+        if loop is not None and not loop.is_running():
+            # It has ended, but has not said so: uvloop may call the original function of asyncio.
+            self.forget(thread)
+            loop = None
+        self._set(loop)
+        self._shown = loop
+        if loop in self._tasks:
+            _swap_task(loop, self._tasks.pop(loop))
+
+    def _put_task_away(self) -> None:
+        if self._shown is not None:
+            task = _swap_task(self._shown, None)
+            if task is not None:
+                self._tasks[self._shown] = task
+
+
+def _swap_task(loop: Any, task: Any) -> Any:
+    """Set the current task of `loop`, which asyncio sees at present; return the previous one."""
+    # Imported here, because programs without asyncio import this module too.
+    from asyncio.tasks import _swap_current_task  # type: ignore[attr-defined]  # not in Python 3.11, which mypy assumes
+
+    return _swap_current_task(loop, task)
+
+
+_loops: WeakKeyDictionary[Scheduler, _Loops] = WeakKeyDictionary()
+
+
+def note_running_loop(thread: VirtualThread, loop: Any) -> None:
+    """Record that asyncio stores, or is about to store, `loop` as the running loop while `thread` runs; None: no loop.
+
+    From then on it is stored again after each switch to `thread`. Called by `thread` itself.
+    """
+    of_carrier = _loops.get(thread._scheduler)
+    if of_carrier is None:
+        of_carrier = _loops[thread._scheduler] = _Loops()
+    of_carrier.note(thread, loop)
+
+
+def running_loop_of(thread: VirtualThread) -> Any:
+    """Return the running loop of `thread`, or None."""
+    of_carrier = _loops.get(thread._scheduler)
+    return None if of_carrier is None else of_carrier.get(thread)

@@ -1,0 +1,309 @@
+"""Calls of coroutines by virtual threads: `run` and `await_`.
+
+A call is back when its coroutine has ended. A cancellation of the waiting thread cancels the task of the coroutine, and
+the thread waits for its cleanup, as in `offload(on_cancel="wait")`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from asyncio import CancelledError as TaskCancelled
+from collections.abc import Awaitable, Coroutine
+from concurrent.futures import CancelledError
+from inspect import isawaitable, iscoroutine
+from types import CoroutineType
+from typing import Any, TypeVar
+
+from .._core.contexts import inherited_context
+from .._core.current import running, started_here
+from .._core.engine import Section
+from .._core.exceptions import drop_frame, insert_context, is_a
+from .._core.thread import VirtualThread
+from .._event_loops.guests import Guest, guest_of
+from .._os_threads.held_up import OutsideCall, wait_held_up
+from .._timeouts import waiting_thread
+from ..errors import Cancelled
+from ._shared_loop import SharedLoop, shared_loop
+
+__all__ = ["TaskCall", "await_", "refuse_in_coroutine", "run"]
+
+T = TypeVar("T")
+
+# They have the same attributes: `call`, `begin`, `create_task`, `waiting`, `changing`, `is_over`, `loop`.
+ServingLoop = SharedLoop | Guest
+
+
+# --- public
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run `coroutine` on the event loop that all virtual threads share; only this virtual thread waits.
+
+    That is the loop that runs on this OS thread (guest mode, `run(poller="uvloop")`); else a loop on an OS thread of
+    the runtime, with uvloop if that is installed. An object that one call has made on it can be used by another one.
+    The coroutine gets a copy of the caller's contextvars. A checkpoint; starts the runtime. If `Cancelled` is raised
+    before the coroutine has begun, it never runs.
+
+    A cancellation of this thread, as by a deadline, cancels the coroutine. Then this waits until the coroutine has
+    ended: if it ends by the cancellation, `Cancelled` is raised; if it returns a value, that is returned, and
+    `Cancelled` comes at the next checkpoint. If it has not ended within the cleanup grace, one report on stderr names
+    it. Ctrl-C gives the wait up.
+
+    Returns:
+        The result of the coroutine.
+
+    Raises:
+        BaseException: the exception of the coroutine; `SystemExit` and `KeyboardInterrupt` do not end the loop.
+        concurrent.futures.CancelledError: the task of the coroutine was cancelled, but not by this thread.
+        TypeError: `coroutine` is not a coroutine.
+        RuntimeError: called by a coroutine, which must use `await`; or a coroutine has stopped the loop.
+    """
+    if not iscoroutine(coroutine):
+        raise TypeError(f"run() got {coroutine!r}, which is not a coroutine; call the async function: run(function())")
+    return _wait(coroutine, "run")  # type: ignore[no-any-return]  # `iscoroutine` hides the type of the result
+
+
+def await_(awaitable: Awaitable[T]) -> T:
+    """Wait for `awaitable` on the event loop that all virtual threads share, as `await` does in a coroutine.
+
+    Like `run`, for a coroutine, a task or a future of that loop, or any other object that `await` accepts.
+
+    Raises:
+        TypeError: `awaitable` cannot be awaited.
+        BaseException: as `run`.
+    """
+    # A coroutine is the common case, and `isawaitable` takes longer.
+    if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
+        raise TypeError(f"await_() got {awaitable!r}, which cannot be awaited")
+    return _wait(awaitable, "await_")
+
+
+def _wait(awaitable: Awaitable[T], name: str) -> T:
+    try:
+        refuse_in_coroutine(name)
+        thread = started_here()
+        thread._check()
+        call = AwaitCall(thread, awaitable)
+    except BaseException:
+        if iscoroutine(awaitable):
+            # It never runs, and must not be reported as forgotten.
+            awaitable.close()
+        raise
+    return call.wait(thread)  # type: ignore[no-any-return]  # the result of the awaitable
+
+
+def refuse_in_coroutine(name: str) -> None:
+    """Raise if a coroutine calls `name`: it would block the loop, which it may need to go on.
+
+    Raises:
+        RuntimeError: the caller is a coroutine, or a callback of an event loop.
+    """
+    loop = asyncio._get_running_loop()
+    if loop is None:
+        return
+    thread = running()
+    guest = None if thread is None else guest_of(thread._scheduler)
+    # Without the patch, asyncio shows the loop to its guests too.
+    if guest is None or guest.loop is not loop or guest.thread is thread:
+        raise RuntimeError(f"aio.{name}() was called by a coroutine, whose loop it would block; use await there")
+
+
+def loop_for(thread: VirtualThread) -> ServingLoop:
+    """Return the loop that serves the calls of `thread`: the one that drives its carrier, else the shared one."""
+    return guest_of(thread._scheduler) or shared_loop()
+
+
+# --- a call
+
+
+class TaskCall(OutsideCall):
+    """The wait of one virtual thread for a task of `shared`.
+
+    A subclass defines `description`, `_start_here` and `_call_off_here`, which begin and cancel the work on the loop,
+    and calls `settle` at its end.
+    """
+
+    def __init__(self, shared: ServingLoop) -> None:
+        super().__init__()
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._is_over = False
+        self.called_off = False
+        self.shared = shared
+        self._abandoned = False
+
+    @property
+    def is_over(self) -> bool:
+        return self._is_over
+
+    @property
+    def _changing(self) -> Section:
+        return self.shared.changing
+
+    # --- in the virtual thread
+
+    def wait(self, thread: VirtualThread) -> Any:
+        """Begin, and park until the work has ended; return its value or raise its exception."""
+        # Before the message: a loop that ends before it reads the message fails all calls that wait.
+        self.shared.waiting[self] = None
+        try:
+            self.shared.begin(self._start)
+        except RuntimeError:
+            self.shared.waiting.pop(self, None)
+            raise
+        cleaning_up = thread._innermost._affected_by is not None
+        thread._scheduler.outside += 1
+        interrupt: BaseException | None = None
+        try:
+            try:
+                self.park(thread, thread._park)
+            except BaseException as raised:  # noqa: BLE001  # raised below, when the task has ended
+                now = thread._scheduler.clock.now()
+                overdue_at = thread._grace_until() if is_a(raised, Cancelled) else now + thread._innermost._grace()
+                interrupt = None if is_a(raised, Cancelled) else raised
+            if not self.is_over:
+                node = thread._innermost._affected_by
+                if node is not None and not cleaning_up:
+                    # This `Cancelled` is swallowed here, so do not count it as delivered: the cleanup after the call
+                    # must get the full grace.
+                    thread._forget_delivery(node)
+                self.call_off()
+                wait_held_up(thread, self, overdue_at)
+        except BaseException:
+            self._abandoned = True
+            raise
+        finally:
+            thread._scheduler.outside -= 1
+        return self._conclude(thread, interrupt)
+
+    def call_off(self) -> None:
+        """Cancel the task."""
+        self.called_off = True
+        try:
+            self.shared.call(self._call_off_here)
+        except RuntimeError:
+            # The loop is closed, so the task has ended or will never begin.
+            pass
+
+    def leave(self) -> None:
+        """Record that no thread waits for the outcome: report a failure to the loop."""
+        self._abandoned = True
+
+    def _conclude(self, thread: VirtualThread, interrupt: BaseException | None) -> Any:
+        error, self.error = self.error, None
+        try:
+            if interrupt is not None:
+                raise interrupt
+            if error is None:
+                return self.value
+            if self.called_off:
+                self._raise_cancelled(thread, error)
+            if is_a(error, TaskCancelled):
+                raise CancelledError(f"{self.description} was cancelled, but not by its waiter") from error
+            raise error
+        finally:
+            # The exceptions refer to this frame. Break the cycle, so that they are freed with their last reference.
+            del error, interrupt
+
+    def _raise_cancelled(self, thread: VirtualThread, error: BaseException) -> None:
+        """Raise `Cancelled` if the task has ended by it; make it the context of another exception."""
+        try:
+            thread._check()
+        except Cancelled as cancelled:
+            if is_a(error, TaskCancelled):
+                raise cancelled from None
+            insert_context(error, cancelled)
+
+    # --- on the loop
+
+    def _start(self) -> None:
+        try:
+            self._start_here()
+        except BaseException as error:  # noqa: BLE001  # raised in the virtual thread
+            self.settle(None, error)
+
+    @abstractmethod
+    def _start_here(self) -> None:
+        """Begin the work."""
+
+    @abstractmethod
+    def _call_off_here(self) -> None:
+        """Cancel the work."""
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        """Store the outcome and unpark the virtual thread; does nothing if there is an outcome already."""
+        self.shared.waiting.pop(self, None)
+        with self.shared.changing:
+            if self.is_over:
+                return
+            self._is_over, self.value, self.error = True, value, error
+        if self._abandoned and error is not None and not is_a(error, TaskCancelled):
+            message = f"{self.description} failed after its waiter was gone"
+            self.shared.loop.call_exception_handler({"message": message, "exception": error})
+        self._waiting.unpark_all()
+
+
+class AwaitCall(TaskCall):
+    """The wait for an awaitable, in a new task and a copy of the caller's context."""
+
+    def __init__(self, thread: VirtualThread, awaitable: Awaitable[Any]) -> None:
+        super().__init__(loop_for(thread))
+        self._awaitable = awaitable
+        self._context = inherited_context()
+        # For `remaining`; emptied at the end, because tasks that outlive the call keep the context.
+        self._waiting_thread = [thread]
+        self._context.run(waiting_thread.set, self._waiting_thread)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def description(self) -> str:
+        """Name the awaitable."""
+        return f"the {'coroutine' if iscoroutine(self._awaitable) else 'awaitable'} {_name_of(self._awaitable)}"
+
+    def _start_here(self) -> None:
+        if self.called_off or self.is_over:
+            # Over already, if the loop was stopped before it read this message.
+            self._never_begins()
+            return
+        task = self.shared.create_task(self._await(), self._context)
+        if not self.is_over:
+            self._task = task
+            task.add_done_callback(self._ended)
+
+    async def _await(self) -> None:
+        try:
+            value, error = await self._awaitable, None
+        except BaseException as raised:  # noqa: BLE001  # raised in the virtual thread
+            # Not passed on: `SystemExit` out of a task would end the loop of all others.
+            drop_frame(raised)
+            value, error = None, raised
+        self._task = None
+        self.settle(value, error)
+        del error
+
+    def _call_off_here(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            # Before its first step. Later, `_await` keeps the cancellation.
+            self._never_begins()
+
+    def settle(self, value: Any, error: BaseException | None) -> None:
+        """Store the outcome and unpark the virtual thread; does nothing if there is an outcome already."""
+        self._waiting_thread.clear()
+        super().settle(value, error)
+
+    def _never_begins(self) -> None:
+        """End the call, which was cancelled before its first step."""
+        if iscoroutine(self._awaitable):
+            # Otherwise it would be reported as forgotten.
+            self._awaitable.close()
+        self.settle(None, TaskCancelled())
+
+
+def _name_of(awaitable: object) -> str:
+    # Its repr may be code of the user.
+    return str(getattr(awaitable, "__qualname__", None) or type(awaitable).__qualname__)

@@ -1,0 +1,357 @@
+"""Asynchronous iterators and context managers in blocking code: `iterate` and `enter`.
+
+All steps of one of them (`__anext__`, `aclose`; `__aenter__`, `__aexit__`) run in one task and one context, because
+`asyncio.timeout`, `asyncio.TaskGroup` and anyio's scopes require it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError as TaskCancelled
+from collections.abc import AsyncIterable, Callable, Generator
+from concurrent.futures import CancelledError
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from .._core.cancel import CancelScope
+from .._core.contexts import inherited_context
+from .._core.current import running, started_here
+from .._core.engine import State
+from .._core.exceptions import drop_frame, is_a
+from ..errors import Cancelled
+from ._calls import TaskCall, loop_for, refuse_in_coroutine
+
+__all__ = ["enter", "iterate"]
+
+T = TypeVar("T")
+
+Step = Callable[[], Any]
+
+
+class _Conversation:
+    """A task that makes the steps that virtual threads ask for, one after the other.
+
+    Args:
+        context: the context of the task.
+        cancelled: called on the loop when other code cancels the task between two steps; returns the step with which
+            the task ends, or None if it waits for the next step.
+    """
+
+    def __init__(self, context: Context, cancelled: Callable[[], Step | None]) -> None:
+        self.shared = loop_for(started_here())
+        self.current: _StepCall | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._context = context
+        self._cancelled = cancelled
+        self._next: asyncio.Future[_StepCall | None] | None = None
+        # The step after the one that is made, if its waiter has given it up; None: the end.
+        self._queued: list[_StepCall | None] = []
+
+    # --- in the virtual thread
+
+    def ask(self, step: Step, name: str) -> Any:
+        """Make the task await `step()`; return the result or raise the exception. A checkpoint."""
+        refuse_in_coroutine(name)
+        thread = started_here()
+        thread._check()
+        return _StepCall(self, step, name).wait(thread)
+
+    def ask_last(self, step: Step, name: str) -> Any:
+        """Make the task await `step()` and end; return the result or raise the exception. A checkpoint.
+
+        The step is made even if the thread is cancelled already, because it gives something back: as in a coroutine,
+        the cancellation comes at its first wait. If the task has ended, nothing is left to give back.
+        """
+        refuse_in_coroutine(name)
+        try:
+            return _StepCall(self, step, name, is_last=True).wait(started_here())
+        finally:
+            self.end()
+
+    def end(self, last: Step | None = None) -> None:
+        """End the task, after `last()` if it is given; does not wait. Thread-safe."""
+        try:
+            self.shared.call(self._end_here, last)
+        except RuntimeError:
+            # The loop is closed, and has ended the task.
+            pass
+
+    # --- on the loop
+
+    def hand(self, step: _StepCall) -> None:
+        """Pass `step` to the task, and start that with the first one."""
+        loop = self.shared.loop
+        if self.task is None:
+            self._next = loop.create_future()
+            self.task = loop.create_task(self._converse(), context=self._context)
+            self.task.add_done_callback(self._task_ended)
+        elif self._next is None or self.task.done():
+            # Wait for the step with which the task ends.
+            self.task.add_done_callback(lambda _: step.come_too_late())
+            return
+        assert self._next is not None
+        if self._next.done():
+            self._queued.append(step)
+        else:
+            self._begin(step)
+
+    def _begin(self, step: _StepCall | None) -> None:
+        """Pass `step` to the task, which waits for it; None ends the task."""
+        assert self._next is not None
+        self.current = step
+        self._next.set_result(step)
+
+    def _unawaited(self, step: Step) -> _StepCall:
+        """Return the call of a last step for which no thread waits: its failure goes to the handler of the loop."""
+        call = _StepCall(self, step, "the last step", is_last=True)
+        call.leave()
+        return call
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Settle the step that a cancelled task has not made: it was cancelled before its first step."""
+        if self.current is not None:
+            self.current.settle(None, TaskCancelled())
+
+    def _end_here(self, last: Step | None) -> None:
+        if self.task is None or self.task.done() or self._next is None:
+            return
+        step = None if last is None else self._unawaited(last)
+        if self._next.done():
+            # A step is made whose waiter was interrupted.
+            self._queued.append(step)
+        else:
+            self._next.set_result(step)
+            self._next = None
+
+    async def _converse(self) -> None:
+        while (step := await self._wait()) is not None:
+            value = error = None
+            try:
+                value = await step.step()
+            except BaseException as raised:  # noqa: BLE001  # raised in the virtual thread
+                drop_frame(raised)
+                error = raised
+            self.current = None
+            if step.called_off and self.task is not None:
+                # The cancellation was for this step, and is over with it.
+                self.task.uncancel()
+            if step.is_last:
+                # Do not wait for `end`: a cancellation there would make a last step again.
+                self._next = None
+            if self._next is not None:
+                self._next = self.shared.loop.create_future()
+                if self._queued:
+                    self._begin(self._queued.pop(0))
+            step.settle(value, error)
+            del value, error
+            if self._next is None:
+                return
+
+    async def _wait(self) -> _StepCall | None:
+        """Return the next step, or None at the end."""
+        while self._next is not None:
+            try:
+                return await asyncio.shield(self._next)
+            except TaskCancelled:
+                if self.current is None:
+                    last = self._cancelled()
+                    if last is not None:
+                        self._next = None
+                        return self._unawaited(last)
+                elif self.task is not None:
+                    # A step was passed to the task before: the cancellation comes at its first wait.
+                    self.task.uncancel()
+                    self.task.cancel()
+        return None
+
+
+class _StepCall(TaskCall):
+    """The wait for one step of a conversation."""
+
+    def __init__(self, conversation: _Conversation, step: Step, name: str, is_last: bool = False) -> None:
+        super().__init__(conversation.shared)
+        self._name = name
+        self.step = step
+        self.is_last = is_last
+        self._conversation = conversation
+
+    @property
+    def description(self) -> str:
+        """Name the step."""
+        return f"{self._name} of an asynchronous object"
+
+    def _start_here(self) -> None:
+        if self.called_off and not self.is_last:
+            self.settle(None, TaskCancelled())
+        else:
+            self._conversation.hand(self)
+
+    def come_too_late(self) -> None:
+        """End the wait for a step that is not made, because the task has ended."""
+        late = RuntimeError(f"{self.description} comes too late: its task has ended")
+        self.settle(None, None if self.is_last else late)
+
+    def _call_off_here(self) -> None:
+        conversation = self._conversation
+        if conversation.current is self and conversation.task is not None:
+            conversation.task.cancel()
+
+
+# --- iterators
+
+
+def iterate(iterable: AsyncIterable[T]) -> Generator[T, None, None]:
+    """Return a generator over the items of an asynchronous iterable, for blocking code.
+
+    Each step waits as `aio.run` does. All steps run in one task on the shared loop, in a copy of the caller's context.
+
+    Returns:
+        A generator, whose `close` closes an asynchronous generator and waits for its cleanup. Use
+        `contextlib.closing` if the loop may end before the iterator.
+
+    Raises:
+        TypeError: `iterable` is not an asynchronous iterable.
+        RuntimeError: called by a coroutine, which must use `async for`, an `await`.
+    """
+    refuse_in_coroutine("iterate")
+    if not hasattr(type(iterable), "__aiter__"):
+        raise TypeError(f"iterate() got {iterable!r}, which has no __aiter__")
+    return _iterate(iterable, inherited_context())
+
+
+def _iterate(iterable: AsyncIterable[T], context: Context) -> Generator[T, None, None]:
+    is_cancelled = False
+    iterator: Any = None
+
+    def cancelled() -> Step:
+        nonlocal is_cancelled
+        is_cancelled = True
+        return close
+
+    async def step() -> T:
+        nonlocal iterator
+        if iterator is None:
+            iterator = iterable.__aiter__()
+        return await iterator.__anext__()  # type: ignore[no-any-return]  # the item
+
+    async def close() -> None:
+        if hasattr(iterator, "aclose"):
+            await iterator.aclose()
+
+    conversation = _Conversation(context, cancelled)
+    is_exhausted = False
+    try:
+        while True:
+            try:
+                item = conversation.ask(step, "iterate")
+            except StopAsyncIteration:
+                is_exhausted = True
+                return
+            yield item
+            if is_cancelled:
+                raise CancelledError(f"the task of {iterator!r} was cancelled between two items")
+    finally:
+        if is_exhausted or running() is None:
+            # Inside the scheduler (the garbage collector has dropped the generator) nothing can wait.
+            conversation.end(None if is_exhausted else close)
+        else:
+            conversation.ask_last(close, "iterate")
+
+
+# --- context managers
+
+
+class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manager) as value:`
+    """Enter an asynchronous context manager in blocking code: `with enter(manager) as value:`.
+
+    `__aenter__` and `__aexit__` run in one task on the shared loop, in a copy of the caller's context; each waits as
+    `aio.run` does. `__aexit__` receives an `asyncio.CancelledError` in place of `Cancelled`. If the manager cancels its
+    task meanwhile, as `asyncio.timeout` does, that cancels the block.
+
+    Raises:
+        TypeError: `manager` is not an asynchronous context manager.
+        RuntimeError: called by a coroutine, which must use `async with`, an `await`.
+        concurrent.futures.CancelledError: (by the block) other code has cancelled the task.
+    """
+
+    def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
+        refuse_in_coroutine("enter")
+        if not hasattr(type(manager), "__aenter__") or not hasattr(type(manager), "__aexit__"):
+            raise TypeError(f"enter() got {manager!r}, which is not an asynchronous context manager")
+        self._manager = manager
+        self._scope: CancelScope | None = None
+        self._is_cancelled = self._is_entered = False
+        self._thread = started_here()
+        self._conversation = _Conversation(inherited_context(), self._cancel_block)
+
+    def _cancel_block(self) -> Step | None:
+        """Cancel the block. If its thread does not leave it any more, return the step that leaves the manager."""
+        self._is_cancelled = True
+        if self._conversation.shared.is_over or self._thread.state is State.ENDED:
+            return lambda: self._manager.__aexit__(TaskCancelled, TaskCancelled(), None)
+        if self._scope is not None:
+            self._scope.cancel(f"the task of a {type(self._manager).__qualname__} was cancelled")
+        return None
+
+    async def _enter_manager(self) -> T:
+        value = await self._manager.__aenter__()
+        self._is_entered = True
+        return value
+
+    def __enter__(self) -> T:
+        try:
+            value: T = self._conversation.ask(self._enter_manager, "enter")
+        except BaseException as error:
+            self._leave_after(error)
+            raise
+        self._scope = CancelScope()
+        if self._is_cancelled:
+            self._cancel_block()
+        self._scope.__enter__()
+        return value
+
+    def _leave_after(self, error: BaseException) -> None:
+        """Leave the manager after an interrupted `__aenter__`, if that has completed, or as soon as it completes."""
+        told = TaskCancelled(*error.args) if is_a(error, Cancelled) else error
+
+        async def leave() -> None:
+            if self._is_entered:
+                await self._manager.__aexit__(type(told), told, told.__traceback__)
+
+        if self._is_entered:
+            self._conversation.ask_last(leave, "enter")
+        else:
+            self._conversation.end(leave)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        absorbed, error = self._leave_scope(error, traceback)
+        told = TaskCancelled(*error.args) if is_a(error, Cancelled) else error
+
+        async def leave() -> Any:
+            return await self._manager.__aexit__(None if told is None else type(told), told, traceback)
+
+        try:
+            swallowed = bool(self._conversation.ask_last(leave, "enter"))
+        except CancelledError as foreign:
+            if told is error or foreign.__cause__ is not told:
+                raise
+            # `__aexit__` has raised what it received, as a `with` block passes an exception on.
+            swallowed = False
+        if absorbed and not swallowed:
+            raise CancelledError(f"the task of {self._manager!r} was cancelled by other code")
+        return swallowed
+
+    def _leave_scope(
+        self, error: BaseException | None, traceback: TracebackType | None
+    ) -> tuple[bool, BaseException | None]:
+        """Leave the scope of the block; return whether `error` is its cancellation, and the error that is left."""
+        assert self._scope is not None
+        try:
+            kind = None if error is None else type(error)
+            return self._scope.__exit__(kind, error, traceback), error
+        except BaseException as rest:  # noqa: BLE001  # passed to `__aexit__` in place of `error`
+            return False, rest

@@ -1,1 +1,0 @@
-"""Descriptors that are no sockets: `os.read` and friends, files, standard input."""

@@ -1,0 +1,44 @@
+"""httpcore, under httpx: a request that is cancelled just after it was assigned a connection must still use it.
+
+The pool may assign a connection, perhaps a new one, to a waiter that was cancelled but has not run yet. If the waiter
+left, a new connection that nothing opens would count as one of the pool's for good. It is enough that the waiter takes
+the connection: opening or using it is a checkpoint, and there httpcore cleans up.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+from .._core.current import running
+from ..errors import Cancelled
+
+__all__ = ["fit"]
+
+
+def fit(connection_pool: ModuleType) -> list[Callable[[], None]]:
+    """Adapt `httpcore._sync.connection_pool`; return the functions that undo it."""
+    module: Any = connection_pool
+    request = module.PoolRequest
+    original = request.wait_for_connection
+    # The cancellation is raised again at the next checkpoint. The timeout is obsolete, because there is a connection.
+    may_be_dropped = (Cancelled, sys.modules["httpcore._exceptions"].PoolTimeout)
+
+    @functools.wraps(original)
+    def wait_for_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
+        thread = running()
+        try:
+            return original(self, *args, **kwargs)
+        except BaseException as error:
+            if thread is None or self.connection is None:
+                raise
+            if not isinstance(error, may_be_dropped):
+                thread.interrupt(error)
+            return self.connection
+
+    request.wait_for_connection = wait_for_connection
+    return [partial(setattr, request, "wait_for_connection", original)]

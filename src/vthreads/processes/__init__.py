@@ -1,1 +1,0 @@
-"""Child processes on virtual threads: waiting for them, and starting them."""

@@ -1,0 +1,1 @@
+"""HTTP/1.1 for servers: heads by httptools, the checks above it, bodies, responses, connections."""

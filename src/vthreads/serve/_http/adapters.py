@@ -1,0 +1,151 @@
+"""The call of a WSGI application (PEP 3333) for a request: its environment, and the sending of what it returns."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from .._request_ids import current_id
+from .exchanges import Exchange
+from .heads import Head
+
+__all__ = ["Adapter"]
+
+# Fields that CGI names without HTTP_.
+UNPREFIXED = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+
+
+class Adapter:
+    """Calls a WSGI application for exchanges of the HTTP server.
+
+    Args:
+        app: the application.
+        base: the part of the environment that all requests share.
+        file_wrapper: the class of `wsgi.file_wrapper`.
+        upgraded_socket: makes the socket of a request that asks for an upgrade.
+        key: the key of the environment under which the exchange is found.
+    """
+
+    __slots__ = ("_app", "_base", "_file_wrapper", "_key", "_upgraded_socket")
+
+    def __init__(
+        self,
+        app: Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]],
+        base: dict[str, Any],
+        file_wrapper: type[Any],
+        upgraded_socket: Callable[[Exchange], Any],
+        key: str,
+    ) -> None:
+        self._app = app
+        self._base = base
+        self._file_wrapper = file_wrapper
+        self._upgraded_socket = upgraded_socket
+        self._key = key
+
+    def handle(self, exchange: Exchange) -> None:
+        """Handle `exchange`. The `close` of what the application returns is called however the request ends.
+
+        It runs in a `finally` block, so that it has the cleanup grace after a cancellation.
+        """
+        response = exchange.response
+        # The application runs in a context of the request.
+        current_id.set(exchange.request_id)
+        parts = self._app(self._environ(exchange), response.start)
+        if type(parts) is list and not response.is_sent_or_sending:
+            # The usual case; a list has no `close`.
+            response.write_all(parts)
+            response.finish()
+            return
+        try:
+            self._send(exchange, parts)
+            response.finish()
+        finally:
+            close = getattr(parts, "close", None)
+            if close is not None:
+                close()
+
+    def _send(self, exchange: Exchange, parts: Any) -> None:
+        response = exchange.response
+        if isinstance(parts, (list, tuple)) and not response.is_sent_or_sending:
+            response.write_all(parts)
+            return
+        if type(parts) is self._file_wrapper and not response.is_sent_or_sending:
+            found = parts.regular_file()
+            if found is not None:
+                exchange.connection.send_file(found[0], response.announce(found[1]))
+                return
+        for part in parts:
+            # An empty part may come before `start_response`, and sends no head (PEP 3333).
+            if part:
+                response.write(part)
+
+    def _environ(self, exchange: Exchange) -> dict[str, Any]:
+        head = exchange.head
+        client = exchange.client
+        environ: dict[str, Any] = (head.of_head or self._of_head(head)).copy()
+        environ["wsgi.input"] = exchange.body
+        # Looked up at each request: the application may replace it.
+        environ["wsgi.errors"] = sys.stderr
+        environ["wsgi.early_hints"] = exchange.send_early_hints
+        environ[self._key] = exchange
+        environ["HTTP_X_REQUEST_ID"] = exchange.request_id
+        environ["REMOTE_ADDR"] = client.host
+        if client.port:
+            environ["REMOTE_PORT"] = str(client.port)
+        if head.upgrade:
+            environ["gunicorn.socket"] = self._upgraded_socket(exchange)
+        if head.is_forwarded:
+            if client.scheme:
+                environ["wsgi.url_scheme"] = client.scheme
+            if client.server_port:
+                environ["SERVER_PORT"] = client.server_port
+            if client.authority:
+                environ["HTTP_HOST"] = client.authority
+        return environ
+
+    def _of_head(self, head: Head) -> dict[str, Any]:
+        """Return the part of `environ` that depends on the head alone; kept with it, since heads recur."""
+        if head.of_fields is None:
+            head.of_fields = self._of_fields(head.fields)
+        path, _, query = _origin_form(head).partition(b"?")
+        environ = {
+            **head.of_fields,
+            "REQUEST_METHOD": head.method,
+            "REQUEST_URI": head.target.decode("latin-1"),
+            "PATH_INFO": self._below_root(unquote_to_bytes(path).decode("latin-1")),
+            "QUERY_STRING": query.decode("latin-1"),
+            "SERVER_PROTOCOL": "HTTP/1.1" if head.is_1_1 else "HTTP/1.0",
+        }
+        if head.authority:
+            # RFC 9112, 3.2.2.
+            environ["HTTP_HOST"] = head.authority.decode("latin-1")
+        head.of_head = environ
+        return environ
+
+    def _of_fields(self, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+        environ = self._base.copy()
+        for name, value in fields:
+            key = UNPREFIXED.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+            text = value.decode("latin-1")
+            before = environ.get(key)
+            if before is None:
+                environ[key] = text
+            else:
+                # RFC 9110, 5.3; cookies are joined by a semicolon (RFC 6265, 5.4).
+                environ[key] = f"{before}; {text}" if name == b"cookie" else f"{before},{text}"
+        return environ
+
+    def _below_root(self, path: str) -> str:
+        root = self._base["SCRIPT_NAME"]
+        return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
+
+
+def _origin_form(head: Head) -> bytes:
+    """Return the path and query of the target, without the authority of the absolute form."""
+    target: bytes = head.target
+    if not head.authority:
+        return target
+    rest = target.partition(b"://")[2][len(head.authority) :]
+    return rest if rest.startswith(b"/") else b"/" + rest

@@ -1,0 +1,276 @@
+"""The response to one request: status and fields of the application, checked; the framing; the bytes to send.
+
+    NEW ──start()──> STARTED ──first bytes of the body, or finish()──> SENDING ──finish()──> SENT
+                        └─start() with exc_info─> STARTED                └──────────────────> BROKEN
+    NEW or STARTED ──set_upgraded()──> UPGRADED
+
+The framing is decided when the head is sent. A response that does not keep to its length is BROKEN: the connection
+closes before another response could be mixed up with it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from email.utils import formatdate
+from enum import Enum
+from http import HTTPStatus
+from math import inf
+from types import TracebackType
+from typing import Any, Protocol
+
+from .._deadlines import RequestScope
+from .field_lines import Fields, Lines, check_fields, lines_of, serialized
+from .heads import Head
+
+__all__ = ["Phase", "Response", "error_response", "informational"]
+
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+# RFC 9110, 6.4.1: they never have a body.
+WITHOUT_BODY = frozenset([204, 304])
+
+
+class Phase(Enum):
+    """The phases of a response; see the diagram in the module's docstring."""
+
+    NEW = "new"
+    STARTED = "started"
+    SENDING = "sending"
+    SENT = "sent"
+    BROKEN = "broken"
+    # The connection speaks another protocol: what the application still responds is dropped.
+    UPGRADED = "upgraded"
+
+
+# As names of the module, because each response asks several times.
+NEW, STARTED, SENDING, SENT = Phase.NEW, Phase.STARTED, Phase.SENDING, Phase.SENT
+
+
+class Sender(Protocol):
+    """Sends bytes to the client, and counts them."""
+
+    written: int
+
+    def send(self, data: bytes) -> None:
+        """Send `data`. A checkpoint."""
+
+
+class Response:
+    """The response to the request with `head`.
+
+    Args:
+        head: the request.
+        sender: sends bytes.
+        scope: the scope of the request, whose deadline ends with the head of the response.
+        may_keep: whether the connection may serve another request.
+
+    Attributes:
+        phase: what has happened.
+        keeps_alive: whether the connection may be used again after this response.
+        status: the status code; 0 before `start`.
+        has_body: whether the body of the application is sent.
+    """
+
+    __slots__ = (
+        "_head_at",
+        "_is_chunked",
+        "_left",
+        "_lines",
+        "_request",
+        "_scope",
+        "_sender",
+        "has_body",
+        "keeps_alive",
+        "phase",
+        "status",
+    )
+
+    # It refers to no bound methods: those of its owner would make a cycle for each request, which only the garbage
+    # collector frees.
+    def __init__(self, head: Head, sender: Sender, scope: RequestScope, may_keep: bool) -> None:
+        self._request = head
+        self._sender = sender
+        self._scope = scope
+        # How much the sender had sent before the head.
+        self._head_at: float = inf
+        self._lines: Lines | None = None
+        # Bytes of the body that may still come; None if its length is not known.
+        self._left: int | None = None
+        self._is_chunked = False
+        self.phase = NEW
+        self.keeps_alive = may_keep
+        self.status = 0
+        self.has_body = head.method != "HEAD"
+
+    @property
+    def is_sent_or_sending(self) -> bool:
+        """Whether its head was decided, so that status and fields cannot change any more."""
+        return self.phase is not NEW and self.phase is not STARTED
+
+    @property
+    def was_seen(self) -> bool:
+        """Whether a byte of it was sent, so that the client would mix another response up with it."""
+        return self._sender.written > self._head_at
+
+    # --- the application
+
+    def start(self, status: str, fields: Fields, exc_info: ExcInfo | None = None) -> Callable[[bytes], None]:
+        """Set status and fields; WSGI's `start_response`. Returns its `write`. Not a checkpoint.
+
+        Raises:
+            ValueError: something cannot be sent as it is.
+            RuntimeError: called twice without `exc_info`.
+        """
+        if exc_info is not None and exc_info[1] is not None:
+            try:
+                if self.is_sent_or_sending:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            finally:
+                # Break the cycle of the traceback and this frame.
+                exc_info = None
+        elif self.phase is not NEW and self.phase is not Phase.UPGRADED:
+            raise RuntimeError(f"start_response({status!r}, …) was called before, with {self.status}; call it once")
+        lines = lines_of(status, fields)
+        if self.phase is not Phase.UPGRADED:
+            self._lines = lines
+            self.status = code = lines.code
+            self.has_body = self._request.method != "HEAD" and code not in WITHOUT_BODY
+            self.phase = STARTED
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body, and the head with the first part. A checkpoint.
+
+        Raises:
+            RuntimeError: `start` was not called.
+            Disconnected: the client has gone.
+        """
+        if self.phase is STARTED or self.phase is NEW:
+            self._send_with_head(data, None)
+        elif data and self.phase is SENDING and self.has_body:
+            self._sender.send(self._framed(data))
+
+    def write_all(self, parts: list[bytes] | tuple[bytes, ...]) -> None:
+        """Send a body that is complete, in one call. A checkpoint; raises as `write`."""
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._send_with_head(body, len(body))
+
+    def announce(self, length: int) -> int:
+        """Send the head of a body of `length` bytes; return how many of them the caller must send itself.
+
+        A checkpoint; raises as `write`.
+        """
+        self._send_with_head(b"", length)
+        if not self.has_body:
+            return 0
+        size = length if self._left is None else min(length, self._left)
+        self._left = None if self._left is None else self._left - size
+        return size
+
+    def finish(self) -> None:
+        """End the response. A checkpoint; raises as `write`."""
+        if self.phase is STARTED or self.phase is NEW:
+            self._send_with_head(b"", 0)
+        if self.phase is SENDING:
+            if self._is_chunked and self.has_body:
+                self._sender.send(b"0\r\n\r\n")
+            self.phase = Phase.BROKEN if self._left else SENT
+        if self.phase is Phase.BROKEN:
+            self.keeps_alive = False
+
+    def set_upgraded(self, status: int) -> None:
+        """Handle that the head of the response, with `status`, and all that follows is sent by another protocol."""
+        self.status, self._head_at = status, -1
+        self.phase = Phase.UPGRADED
+        self.keeps_alive = False
+        self._scope.end_deadline()
+
+    # --- the framing
+
+    def _send_with_head(self, data: bytes, length: int | None) -> None:
+        """Send the head, and `data`, which begin the body; `length` is that of the whole body, if it is known."""
+        if self.phase is NEW:
+            raise RuntimeError("the application has sent a body without a call of start_response")
+        head = self._head(length)
+        first = head + self._framed(data) if data and self.has_body else head
+        self._scope.end_deadline()
+        self._head_at = self._sender.written
+        self.phase = Phase.BROKEN if self.phase is Phase.BROKEN else SENDING
+        self._sender.send(first)
+
+    def _head(self, length: int | None) -> bytes:
+        # An attempt before this one may have decided otherwise, and have failed before it sent anything.
+        self._left, self._is_chunked = None, False
+        lines = self._lines
+        assert lines is not None
+        framing = ""
+        if lines.length is not None:
+            self._left = lines.length if self.has_body else None
+        elif self.has_body or (self._request.method == "HEAD" and length and self.status not in WITHOUT_BODY):
+            # A HEAD of a body of 0 bytes says nothing: many applications leave out the body themselves.
+            if length is not None:
+                framing = f"\r\nContent-Length: {length}"
+                self._left = length if self.has_body else None
+            elif self._request.is_1_1:
+                framing = "\r\nTransfer-Encoding: chunked"
+                self._is_chunked = True
+            else:
+                # The end of the connection is the end of the body.
+                self.keeps_alive = False
+        date = "" if lines.has_date else _date_line()
+        if not self.keeps_alive:
+            end = "\r\nConnection: close\r\n\r\n"
+        elif self._request.is_1_1:
+            end = "\r\n\r\n"
+        else:
+            end = "\r\nConnection: keep-alive\r\n\r\n"
+        return f"{lines.text}{framing}{date}{end}".encode("latin-1")
+
+    def _framed(self, data: bytes) -> bytes:
+        if self._is_chunked:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        if self._left is not None:
+            if len(data) > self._left:
+                self.phase = Phase.BROKEN
+                data = data[: self._left]
+            self._left -= len(data)
+        return data
+
+
+_date_of: tuple[int, str] = (0, "")
+
+
+def _date_line() -> str:
+    """Return the field Date after the end of the line before it, made anew each second."""
+    global _date_of
+    second = int(time.time())
+    if _date_of[0] != second:
+        _date_of = (second, f"\r\nDate: {formatdate(second, usegmt=True)}")
+    return _date_of[1]
+
+
+def error_response(status: int, reason: str, *, is_head: bool = False) -> bytes:
+    """Return a response of the server itself, after which the connection closes."""
+    phrase = HTTPStatus(status).phrase
+    body = f"{status} {phrase}: {reason}\n".encode()
+    fields = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(body))),
+        ("Date", formatdate(usegmt=True)),
+        ("Connection", "close"),
+    ]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        fields.append(("Retry-After", "1"))
+    return serialized(f"{status} {phrase}", fields) + (b"" if is_head else body)
+
+
+def informational(status: str, fields: Iterable[tuple[Any, Any]]) -> bytes:
+    """Return an interim response (1xx).
+
+    Raises:
+        ValueError: a field cannot be sent as it is.
+    """
+    fields = list(fields)
+    check_fields(fields)
+    return serialized(status, fields)

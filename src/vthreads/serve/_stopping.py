@@ -1,0 +1,30 @@
+"""SIGTERM as a request to stop: what service managers and container runtimes send. SIGINT stays Python's own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["stopped_by_sigterm"]
+
+
+@contextmanager
+def stopped_by_sigterm(stop: Callable[[], object]) -> Iterator[None]:
+    """Call `stop` on SIGTERM during the block. Does nothing if the program handles SIGTERM, or on another OS thread."""
+    # Only the main thread may set handlers.
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        stop()
+
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,1 @@
+"""A network in memory: hosts, connections and sockets without the operating system."""

@@ -1,0 +1,545 @@
+"""`aio.run` and `aio.await_`: context, outcome, cancellation, deadlines, and the life of the shared loop."""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import math
+import os
+import sys
+import threading
+import traceback
+
+import pytest
+
+import vthreads
+from vthreads import Cancelled, CancelScope, Event, ThreadGroup, aio
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+@pytest.fixture(autouse=True)
+def each_kind(kind):
+    """Each test runs on both kinds of loop."""
+
+
+class Sleeper:
+    """A coroutine that waits until it is cancelled; `begun` is set when it waits, on the waiter's carrier."""
+
+    def __init__(self, at_end=None):
+        self.begun = Event()
+        self.ended = []
+        self._at_end = at_end
+
+    async def wait(self):
+        self.begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            if self._at_end is not None:
+                await self._at_end()
+            self.ended.append(True)
+
+
+async def loop_in_use():
+    return asyncio.get_running_loop()
+
+
+async def pause():
+    await asyncio.sleep(0)
+
+
+# --- outcomes
+
+
+def test_a_coroutine_returns_its_value_and_raises_its_exception():
+    async def succeeds(value):
+        await asyncio.sleep(0)
+        return value
+
+    async def fails():
+        raise LookupError("nothing there")
+
+    def root():
+        with pytest.raises(LookupError, match="nothing there") as caught:
+            aio.run(fails())
+        frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert "root" == frames[0]
+        assert "fails" == frames[-1]
+        return aio.run(succeeds(3))
+
+    assert 3 == vthreads.run(root)
+
+
+def test_await_takes_what_await_takes():
+    class Awaitable:
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return "custom"
+
+    async def make_task():
+        return asyncio.create_task(loop_in_use())
+
+    def root():
+        task = aio.run(make_task())
+        assert aio.run(loop_in_use()) is aio.await_(task)
+        assert "custom" == aio.await_(Awaitable())
+        for wrong in (3, loop_in_use):
+            with pytest.raises(TypeError, match="cannot be awaited"):
+                aio.await_(wrong)
+        with pytest.raises(TypeError, match="call the async function"):
+            aio.run(loop_in_use)
+
+    vthreads.run(root)
+
+
+def test_only_the_thread_that_waits_is_parked():
+    def root():
+        other = []
+        with ThreadGroup() as group:
+            sleeper = Sleeper()
+            waits = group.spawn(aio.run, sleeper.wait())
+            sleeper.begun.wait()
+            group.spawn(other.append, 1)
+            assert [1] == other
+            assert not waits.done()
+            waits.cancel()
+
+    vthreads.run(root)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()])
+def test_exits_reach_the_caller_and_do_not_end_the_loop_of_the_others(error):
+    async def leaves():
+        raise error
+
+    def root():
+        sleeper = Sleeper()
+        with ThreadGroup() as group:
+            other = group.spawn(aio.run, sleeper.wait())
+            sleeper.begun.wait()
+            before = aio.run(loop_in_use())
+            with pytest.raises(type(error)):
+                aio.run(leaves())
+            assert before is aio.run(loop_in_use())
+            assert not other.done()
+            other.cancel()
+
+    vthreads.run(root)
+
+
+# --- context
+
+
+def test_the_context_is_copied():
+    async def changes():
+        seen = variable.get()
+        variable.set("changed inside")
+        await asyncio.sleep(0)
+        return seen, variable.get()
+
+    def root():
+        variable.set("set outside")
+        assert ("set outside", "changed inside") == aio.run(changes())
+        assert "set outside" == variable.get()
+
+    vthreads.run(root)
+
+
+# --- cancellation
+
+
+def test_a_call_that_is_cancelled_before_it_begins_never_runs():
+    ran = []
+
+    async def runs():
+        ran.append(True)
+
+    def root():
+        with CancelScope() as scope:
+            scope.cancel()
+            aio.run(runs())
+        assert scope.cancelled_caught
+        # The posted start and the cancellation reach the loop one after the other.
+        with ThreadGroup() as group:
+            group.spawn(aio.run, runs()).cancel()
+        return aio.run(loop_in_use())
+
+    vthreads.run(root)
+    assert len(ran) <= 1
+
+
+def test_a_cancelled_wait_is_back_after_the_cleanup():
+    sleeper = Sleeper(pause)
+
+    def root():
+        with ThreadGroup() as group:
+            future = group.spawn(aio.run, sleeper.wait())
+            sleeper.begun.wait()
+            future.cancel()
+        assert [True] == sleeper.ended
+        assert future.cancelled()
+
+    vthreads.run(root)
+
+
+def test_a_deadline_cancels_the_coroutine():
+    sleeper = Sleeper(pause)
+
+    async def waits(scope):
+        scope.deadline = vthreads.now()
+        await sleeper.wait()
+
+    def root():
+        with pytest.raises(TimeoutError), vthreads.fail_after(1000) as scope:
+            aio.run(waits(scope))
+        assert [True] == sleeper.ended
+
+    vthreads.run(root)
+
+
+def test_a_coroutine_sees_the_deadline_of_the_thread_that_waits():
+    async def remaining():
+        await asyncio.sleep(0)
+        return vthreads.remaining(), await aio.to_vthread(vthreads.remaining)
+
+    def root():
+        assert (math.inf, math.inf) == aio.run(remaining())
+        with vthreads.fail_after(1000):
+            seconds, of_thread = aio.run(remaining())
+        assert 0 < seconds <= 1000
+        assert math.inf == of_thread
+
+    vthreads.run(root)
+
+
+def test_a_swallowed_cancellation_returns_the_value_and_comes_at_the_next_checkpoint():
+    async def swallows(scope):
+        try:
+            scope.cancel()
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            return "swallowed"
+
+    def root():
+        with CancelScope() as scope:
+            value = aio.run(swallows(scope))
+            with pytest.raises(Cancelled):
+                vthreads.checkpoint()
+        assert "swallowed" == value
+        assert not scope.cancelled_caught
+
+    vthreads.run(root)
+
+
+def test_an_exception_out_of_the_cleanup_has_cancelled_as_its_context():
+    async def fails(scope):
+        try:
+            scope.cancel()
+            await asyncio.get_running_loop().create_future()
+        finally:
+            raise LookupError("in the cleanup")
+
+    def root():
+        with pytest.raises(LookupError) as caught, CancelScope() as scope:
+            aio.run(fails(scope))
+        assert Cancelled is type(caught.value.__context__)
+        assert asyncio.CancelledError is type(caught.value.__context__.__context__)
+
+    vthreads.run(root)
+
+
+def test_a_task_that_others_cancel_is_not_the_cancellation_of_the_waiter():
+    async def cancels_itself():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    def root():
+        with CancelScope() as scope, pytest.raises(concurrent.futures.CancelledError, match="not by its waiter"):
+            aio.run(cancels_itself())
+        assert not scope.cancel_called
+
+    vthreads.run(root)
+
+
+def test_an_interrupt_is_raised_after_the_cleanup():
+    sleeper = Sleeper(pause)
+
+    def root():
+        with ThreadGroup(on_failure="continue") as group:
+            future = group.spawn(aio.run, sleeper.wait())
+            sleeper.begun.wait()
+            future.thread.interrupt(ZeroDivisionError)
+            with pytest.raises(ZeroDivisionError):
+                future.result()
+        assert [True] == sleeper.ended
+
+    vthreads.run(root)
+
+
+@pytest.mark.real
+def test_ctrl_c_gives_up_a_call_whose_coroutine_ignores_its_cancellation(run_script):
+    script = """
+    import asyncio, os, signal, sys
+    import vthreads
+    from vthreads import CancelScope, aio
+
+    async def ignores_cancellation():
+        try:
+            scope.cancel()
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            os.kill(os.getpid(), signal.SIGINT)
+            await release.wait()
+            print("ended")
+
+    def root():
+        global release
+        release = asyncio.Event()
+        try:
+            with scope:
+                aio.run(ignores_cancellation())
+        except KeyboardInterrupt:
+            print("interrupted")
+        release.set()
+        aio.run(asyncio.sleep(0))
+
+    scope = CancelScope()
+    vthreads.run(root)
+    """
+    assert "interrupted\nended\n" == run_script(script)
+
+
+def test_a_coroutine_that_goes_on_after_the_grace_is_reported_once():
+    reported = threading.Event()
+
+    class Err:
+        def write(self, text):
+            lines.append(text)
+            reported.set()
+
+        def flush(self):
+            pass
+
+    lines = []
+
+    async def goes_on():
+        while not reported.is_set():
+            await asyncio.sleep(0)
+
+    def root():
+        sys.stderr = Err()
+        try:
+            with CancelScope(cleanup_grace=0.01) as scope, ThreadGroup() as group:
+                sleeper = Sleeper(goes_on)
+                group.spawn(aio.run, sleeper.wait())
+                sleeper.begun.wait()
+                scope.cancel()
+        finally:
+            sys.stderr = sys.__stderr__
+        assert [True] == sleeper.ended
+
+    vthreads.run(root)
+    assert 1 == sum("still waits for the coroutine Sleeper.wait" in line for line in lines)
+
+
+# --- refusals
+
+
+@pytest.mark.parametrize("call", ["run", "await_", "iterate", "enter"])
+def test_a_coroutine_is_told_to_use_await(call):
+    async def calls():
+        getattr(aio, call)(pause())
+
+    async def main():
+        coroutine = pause()
+        try:
+            with pytest.raises(RuntimeError, match=f"{call}.*await"):
+                getattr(aio, call)(coroutine)
+        finally:
+            coroutine.close()
+
+    asyncio.run(main())
+    vthreads.run(aio.run, main())
+
+
+# --- the loop
+
+
+def test_all_calls_of_a_runtime_share_one_loop_and_it_ends_with_the_last_runtime():
+    def root():
+        with ThreadGroup() as group:
+            loops = {future.result() for future in [group.spawn(aio.run, loop_in_use()) for _ in range(5)]}
+        assert 1 == len(loops)
+        return loops.pop()
+
+    loop = vthreads.run(root)
+    assert loop.is_closed()
+    assert loop is not vthreads.run(root)
+
+
+def test_tasks_that_are_left_are_cancelled_and_awaited_at_the_end():
+    sleeper = Sleeper(pause)
+    tasks = []
+
+    async def leaves():
+        tasks.append(asyncio.create_task(sleeper.wait()))
+        await asyncio.sleep(0)
+
+    vthreads.run(aio.run, leaves())
+    assert [True] == sleeper.ended
+    assert tasks[0].cancelled()
+
+
+def test_a_stopped_loop_is_an_error_of_those_that_wait_and_is_made_anew():
+    async def stops():
+        asyncio.get_running_loop().stop()
+        await asyncio.get_running_loop().create_future()
+
+    def root():
+        before = aio.run(loop_in_use())
+        with pytest.raises(RuntimeError, match="a coroutine has stopped"):
+            aio.run(stops())
+        assert before is not aio.run(loop_in_use())
+
+    vthreads.run(root)
+
+
+def test_a_call_that_the_stopped_loop_has_not_read_never_begins(kind):
+    begun, ran = threading.Event(), []
+
+    async def stops():
+        asyncio.get_running_loop().stop()
+        begun.set()
+        called.wait()
+        await asyncio.get_running_loop().create_future()
+
+    async def runs():
+        ran.append(True)
+
+    called = threading.Event()
+
+    def other():
+        with pytest.raises(RuntimeError, match="stopped"):
+            aio.run(runs())
+
+    def root():
+        with ThreadGroup() as group:
+            stopped = group.spawn(pytest.raises, RuntimeError, aio.run, stops())
+            begun.wait()
+            group.spawn(other)
+            called.set()
+            stopped.result()
+        assert [] == ran
+
+    vthreads.run(root)
+
+
+@pytest.mark.real
+def test_a_wait_for_a_coroutine_is_no_deadlock_and_a_wait_for_nothing_still_is(run_script):
+    # Not here, where pytest-timeout has a signal handler, which could unpark a thread.
+    script = """
+    import asyncio
+    import vthreads
+    from vthreads import DeadlockError, Event, aio
+
+    def root():
+        aio.run(asyncio.sleep(0.05))
+        try:
+            Event().wait()
+        except DeadlockError:
+            print("a deadlock")
+
+    vthreads.run(root)
+    """
+    assert "a deadlock\n" == run_script(script)
+
+
+@pytest.mark.real
+def test_a_deadlock_is_found_when_a_task_that_was_left_has_ended(run_script):
+    script = """
+    import asyncio, sys
+    import vthreads
+    from vthreads import DeadlockError, Event, aio
+
+    left = []
+
+    async def leaves():
+        left.append(asyncio.create_task(asyncio.sleep(0.01)))
+        left.append(asyncio.create_task(asyncio.sleep(0.02)))
+
+    def root():
+        aio.run(leaves())
+        try:
+            Event().wait()
+        except DeadlockError:
+            print("a deadlock")
+
+    vthreads.run(root)
+    """
+    assert "a deadlock\n" == run_script(script)
+
+
+@pytest.mark.real
+def test_ctrl_c_gives_up_the_tasks_that_are_left_at_the_end(run_script):
+    script = """
+    import asyncio, os, signal, sys
+    import vthreads
+    from vthreads import aio
+
+    left = []
+
+    async def ignores_cancellation():
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            os.kill(os.getpid(), signal.SIGINT)
+            await asyncio.get_running_loop().create_future()
+
+    async def leaves():
+        left.append(asyncio.create_task(ignores_cancellation()))
+        await asyncio.sleep(0)
+
+    try:
+        vthreads.run(aio.run, leaves())
+    except KeyboardInterrupt:
+        print("interrupted")
+    left[0]._log_destroy_pending = False
+    print(vthreads.run(int))
+    os._exit(sys.stdout.flush() or 0)
+    """
+    assert "interrupted\n0\n" == run_script(script)
+
+
+def test_a_fork_makes_the_loop_anew():
+    def root():
+        before = aio.run(loop_in_use())
+        pid = os.fork()
+        if not pid:
+            os._exit(int(before is aio.run(loop_in_use())))
+        assert before is aio.run(loop_in_use())
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    assert 0 == vthreads.run(root)
+
+
+@pytest.mark.real
+def test_a_program_without_run_ends_with_its_tasks_awaited(run_script):
+    script = """
+    import asyncio
+    from vthreads import aio
+
+    async def left():
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await asyncio.sleep(0)
+            print("awaited")
+
+    async def leaves():
+        global task
+        task = asyncio.create_task(left())
+        await asyncio.sleep(0)
+
+    aio.run(leaves())
+    """
+    assert "awaited\n" == run_script(script)

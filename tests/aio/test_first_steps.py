@@ -1,0 +1,205 @@
+"""A coroutine that virtual threads await on their own OS thread makes its first step without a turn of the loop."""
+
+import asyncio
+import contextvars
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+
+import vthreads
+from vthreads import Cancelled, CancelScope, Event, ThreadGroup, aio
+
+variable = contextvars.ContextVar("variable", default="of the thread")
+
+
+def where():
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    return loop, task, task in asyncio.all_tasks(), threading.get_ident(), variable.get()
+
+
+def test_the_first_step_runs_where_the_later_ones_do(kind):
+    async def steps():
+        first = where()
+        await asyncio.sleep(0)
+        return first, where()
+
+    def root():
+        token = variable.set("of the caller")
+        first, second = aio.await_(steps())
+        assert first == second
+        assert "of the caller" == first[-1]
+        assert first[2]
+        assert asyncio._get_running_loop() is None
+        variable.reset(token)
+
+    vthreads.run(root, poller=kind)
+
+
+def test_the_context_of_a_first_step_is_a_copy(kind):
+    async def sets():
+        variable.set("of the coroutine")
+
+    def root():
+        aio.await_(sets())
+        return variable.get()
+
+    assert "of the thread" == vthreads.run(root, poller=kind)
+
+
+def test_a_first_step_needs_no_turn_of_the_loop(kind):
+    async def loop_and_calls():
+        loop = asyncio.get_running_loop()
+        loop.call_soon(turns.append, 1)
+        return loop
+
+    async def done():
+        return list(turns)
+
+    def root():
+        aio.await_(loop_and_calls())
+        return aio.await_(done())
+
+    def root_until_the_turn_was_long_enough():
+        # On a busy machine the time limit of a turn may end it between the two calls.
+        while root():
+            turns.clear()
+
+    turns = []
+    vthreads.run(root_until_the_turn_was_long_enough, poller=kind)
+
+
+def test_threads_that_await_what_is_done_leave_the_loop_its_turns(kind):
+    async def starts():
+        asyncio.get_running_loop().call_soon(turns.append, 1)
+
+    async def done():
+        pass
+
+    def root():
+        aio.await_(starts())
+        while not turns:
+            aio.await_(done())
+
+    turns = []
+    vthreads.run(root, poller=kind)
+
+
+def test_a_first_step_that_blocks_blocks_the_loop_and_no_other_thread(kind):
+    async def blocks():
+        begun.set()
+        go_on.wait()
+        order.append("blocked")
+
+    async def other():
+        order.append("other")
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(aio.await_, blocks())
+            begun.wait()
+            group.spawn(aio.await_, other())
+            for _ in range(200):
+                vthreads.checkpoint()
+            go_on.set()
+
+    begun, go_on, order = Event(), Event(), []
+    vthreads.run(root, poller=kind)
+    assert ["blocked", "other"] == order
+
+
+def test_a_task_that_cancels_itself_in_its_first_step_ends_at_its_first_wait(kind):
+    async def cancels_itself():
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
+
+    def root():
+        with pytest.raises(CancelledError):
+            aio.await_(cancels_itself())
+
+    vthreads.run(root, poller=kind)
+
+
+def test_a_cancellation_in_the_first_step_comes_at_the_first_wait(kind):
+    async def cancels_the_caller():
+        scope.cancel()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            ended.append(True)
+            raise
+
+    def root():
+        with scope:
+            with pytest.raises(Cancelled):
+                aio.await_(cancels_the_caller())
+        assert scope.cancelled_caught is False
+
+    scope, ended = CancelScope(), []
+    vthreads.run(root, poller=kind)
+    assert [True] == ended
+
+
+def test_a_cancelled_caller_makes_no_first_step(kind):
+    async def runs():
+        ran.append(True)
+
+    def root():
+        with CancelScope() as scope:
+            scope.cancel()
+            aio.await_(runs())
+
+    ran = []
+    vthreads.run(root, poller=kind)
+    assert [] == ran
+
+
+@pytest.mark.parametrize("failure", [ValueError, SystemExit, KeyboardInterrupt])
+def test_the_failure_of_a_first_step_reaches_the_caller_and_the_loop_goes_on(kind, failure):
+    async def fails():
+        raise failure
+
+    async def done():
+        return 1
+
+    def root():
+        with pytest.raises(failure):
+            aio.await_(fails())
+        return aio.await_(done())
+
+    assert 1 == vthreads.run(root, poller=kind)
+
+
+def test_the_task_factory_of_the_loop_makes_the_tasks(kind):
+    async def sets_factory():
+        def factory(loop, coroutine, **options):
+            made.append(coroutine)
+            return asyncio.Task(coroutine, loop=loop, **options)
+
+        asyncio.get_running_loop().set_task_factory(factory)
+
+    async def done():
+        return 1
+
+    def root():
+        aio.await_(sets_factory())
+        aio.await_(done())
+        return len(made)
+
+    made = []
+    assert 1 == vthreads.run(root, poller=kind)
+
+
+def test_callbacks_of_the_task_run_though_it_ends_in_its_first_step(kind):
+    async def adds():
+        asyncio.current_task().add_done_callback(called.append)
+        return asyncio.current_task()
+
+    def root():
+        task = aio.await_(adds())
+        while not called:
+            aio.await_(asyncio.sleep(0))
+        return task
+
+    called = []
+    assert called == [vthreads.run(root, poller=kind)]

@@ -1,0 +1,298 @@
+"""`aio.to_vthread` and `aio.wrap_future`: virtual threads that coroutines wait for."""
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+from concurrent.futures import CancelledError
+
+import pytest
+import uvloop
+
+import vthreads
+from vthreads import Event, ThreadGroup, aio
+
+variable = contextvars.ContextVar("variable", default="unset")
+
+
+@pytest.fixture(params=["uvloop", "asyncio", "uvloop poller", "asyncio poller", "shared loop"])
+def run(request):
+    """Run a coroutine function in each kind of loop: beside a lazy runtime, and where the runtime has made the loop."""
+    kind, _, how = request.param.partition(" ")
+    if how == "loop":
+        return lambda main: vthreads.run(lambda: aio.run(main()))
+    if how:
+        return lambda main: vthreads.run(lambda: aio.run(main()), poller=kind)
+
+    def run_on_os_thread(main):
+        # A runtime that starts in the loop ends with its OS thread.
+        outcome = concurrent.futures.Future()
+
+        def call():
+            try:
+                outcome.set_result((uvloop if kind == "uvloop" else asyncio).run(main()))
+            except BaseException as error:
+                outcome.set_exception(error)
+
+        os_thread = threading.Thread(target=call)
+        os_thread.start()
+        os_thread.join()
+        return outcome.result()
+
+    return run_on_os_thread
+
+
+class Sleeper:
+    """A function that waits until it is cancelled."""
+
+    def __init__(self, at_end=None):
+        self.begun = False
+        self.ended = False
+        self.thread = None
+        self._at_end = at_end
+
+    def wait(self):
+        self.thread = vthreads.current_thread()
+        self.begun = True
+        try:
+            Event().wait()
+        finally:
+            try:
+                if self._at_end is not None:
+                    vthreads.sleep(0.001)
+                    self._at_end()
+            finally:
+                self.ended = True
+
+
+def fail():
+    raise LookupError("in the cleanup")
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0)
+
+
+def test_the_value_and_the_exception_reach_the_task(run):
+    async def main():
+        with pytest.raises(LookupError, match="in the cleanup"):
+            await aio.to_vthread(fail)
+        assert 3 == await aio.to_vthread(int, "3")
+
+        def parks():
+            vthreads.sleep(0.001)
+            return threading.get_native_id()
+
+        assert threading.get_native_id() == await aio.to_vthread(parks)
+
+    run(main)
+
+
+def test_the_context_is_copied(run):
+    def changes():
+        seen = variable.get()
+        variable.set("inside")
+        return seen
+
+    async def main():
+        variable.set("outside")
+        assert "outside" == await aio.to_vthread(changes)
+        assert "outside" == variable.get()
+
+    run(main)
+
+
+def test_the_thread_belongs_to_no_group(run):
+    def looks():
+        return vthreads.ThreadGroup.current is vthreads.current_thread()._scheduler.background
+
+    async def main():
+        assert await aio.to_vthread(looks)
+
+    run(main)
+
+
+def test_a_cancelled_task_waits_for_the_cleanup_of_its_thread_however_often_it_is_cancelled(run):
+    async def main():
+        sleeper = Sleeper(int)
+        task = asyncio.create_task(aio.to_vthread(sleeper.wait))
+        await until(lambda: sleeper.begun)
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert sleeper.ended
+
+    run(main)
+
+
+def test_a_timeout_of_asyncio_ends_a_virtual_thread(run):
+    async def main():
+        sleeper = Sleeper()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await aio.to_vthread(sleeper.wait)
+        assert sleeper.ended
+
+    run(main)
+
+
+def test_a_task_that_is_cancelled_before_it_starts_runs_nothing(run):
+    async def main():
+        sleeper = Sleeper()
+        task = asyncio.create_task(aio.to_vthread(sleeper.wait))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not sleeper.begun
+
+    run(main)
+
+
+def test_a_failure_of_the_cleanup_has_the_cancellation_as_its_context(run):
+    async def main():
+        sleeper = Sleeper(fail)
+        task = asyncio.create_task(aio.to_vthread(sleeper.wait))
+        await until(lambda: sleeper.begun)
+        task.cancel()
+        with pytest.raises(LookupError) as caught:
+            await task
+        assert asyncio.CancelledError is type(caught.value.__context__)
+
+    run(main)
+
+
+def test_a_thread_that_others_cancel_is_not_the_cancellation_of_the_task(run):
+    async def main():
+        sleeper = Sleeper()
+        task = asyncio.create_task(aio.to_vthread(sleeper.wait))
+        await until(lambda: sleeper.begun)
+        sleeper.thread.cancel()
+        with pytest.raises(CancelledError, match="not by its task"):
+            await task
+
+    run(main)
+
+
+def test_a_future_is_awaited_with_its_outcome(run):
+    async def main():
+        assert 3 == await aio.wrap_future(vthreads.spawn(int, "3"))
+        event = Event()
+        wrapped = aio.wrap_future(vthreads.spawn(event.wait))
+        await asyncio.sleep(0)
+        event.set()
+        assert await wrapped
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with pytest.raises(LookupError):
+                await aio.wrap_future(pool.submit(fail))
+
+    run(main)
+
+
+def test_a_wrapped_future_that_others_cancel_raises_an_ordinary_exception(run):
+    async def main():
+        future = vthreads.spawn(Event().wait)
+        wrapped = aio.wrap_future(future)
+        future.cancel()
+        with pytest.raises(CancelledError):
+            await wrapped
+
+    run(main)
+
+
+def test_cancelling_the_wrapper_cancels_the_thread(run):
+    async def main():
+        sleeper = Sleeper()
+        future = vthreads.spawn(sleeper.wait)
+        wrapped = aio.wrap_future(future)
+        wrapped.cancel()
+        await until(lambda: sleeper.ended)
+        assert wrapped.cancelled()
+
+    run(main)
+
+
+def test_calls_nest(run):
+    async def inner(depth):
+        await asyncio.sleep(0)
+        return 0 if not depth else 1 + await aio.to_vthread(lambda: aio.run(inner(depth - 1)))
+
+    async def main():
+        assert 5 == await inner(5)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await aio.to_vthread(lambda: aio.run(aio.to_vthread(Sleeper(int).wait)))
+
+    run(main)
+
+
+def test_a_virtual_thread_awaits_on_the_loop_that_drives_it(run):
+    async def same(loop):
+        return loop is asyncio.get_running_loop()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        assert await aio.to_vthread(lambda: aio.run(same(loop)))
+
+    run(main)
+
+
+def test_a_group_of_threads_beside_a_loop(run):
+    async def work(number):
+        await asyncio.sleep(0.001)
+        return number
+
+    def crowd():
+        with ThreadGroup() as group:
+            futures = [group.spawn(aio.run, work(number)) for number in range(50)]
+        return [future.result() for future in futures]
+
+    async def main():
+        assert list(range(50)) == await aio.to_vthread(crowd)
+
+    run(main)
+
+
+# --- a coroutine that is closed
+
+
+def test_closing_the_coroutine_cancels_the_thread(run):
+    sleeper = Sleeper()
+
+    async def main():
+        coroutine = aio.to_vthread(sleeper.wait)
+        coroutine.send(None)
+        assert sleeper.begun
+        coroutine.close()
+        await until(lambda: sleeper.ended)
+
+    run(main)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_failure_after_the_coroutine_was_closed_is_reported_once(run, monkeypatch, before):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", lambda failure: reported.append(failure.exc_type))
+    gate = Event()
+
+    def wait():
+        try:
+            gate.wait()
+        finally:
+            fail()
+
+    async def main():
+        coroutine = aio.to_vthread(wait)
+        coroutine.send(None)
+        if before:
+            gate.set()
+            # The thread ends in this turn, and the coroutine is not resumed: no task runs it.
+            for _ in range(5):
+                await asyncio.sleep(0)
+        coroutine.close()
+        await until(lambda: reported)
+
+    run(main)
+    assert [LookupError] == reported

@@ -1,0 +1,140 @@
+"""Files on a disk: what the page cache has is read at once, and all else on an OS thread."""
+
+from __future__ import annotations
+
+import _io
+import errno
+import io
+import os
+import threading
+
+import vthreads
+from vthreads._calls.files import kinds, reading
+from vthreads.testing import VirtualClock
+
+
+def virtual(fn):
+    return vthreads.run(fn, clock=VirtualClock())
+
+
+def into(call, size):
+    buffer = bytearray(size)
+    return bytes(buffer[: call(buffer)])
+
+
+def test_a_file_on_a_disk_is_read_as_ever(path, cached):
+    expected = path.read_bytes()
+
+    def root():
+        with open(path, "rb") as file:
+            assert b"line 0\n" == file.readline()
+            assert 7 == file.tell()
+            assert expected[7:17] == file.read(10)
+            assert 100 == file.seek(100)
+            assert expected[100:110] == into(file.readinto, 10)
+            assert expected[110] == file.peek()[0]
+            assert expected[110:] == file.read()
+            assert b"" == file.read()
+            assert 0 == file.seek(0)
+            assert expected.splitlines(keepends=True) == list(file)
+        with open(path) as file:
+            assert expected.decode() == file.read()
+            file.seek(0)
+            assert "line 0\n" == file.readline()
+            file.seek(file.tell())
+            assert "line 1\n" == file.readline()
+        with open(path, "rb", 0) as file:
+            assert expected[:5] == file.read(5)
+            assert expected[5:10] == into(file.readinto, 5)
+            assert expected[10:] == file.readall()
+        assert expected == path.read_bytes()
+
+    virtual(root)
+
+
+def test_a_file_that_is_read_and_written_is_read_and_written_as_ever(path, cached):
+    def root():
+        with open(path, "rb+") as file:
+            assert b"line 0\n" == file.readline()
+            file.write(b"LINE")
+            assert b" 1\n" == file.readline()
+            file.seek(-7, os.SEEK_CUR)
+            assert b"LINE 1\n" == file.readline()
+            assert b"line 2\n" == file.readline()
+            file.seek(0, os.SEEK_END)
+            file.write(b"end")
+            file.seek(-5, os.SEEK_END)
+            assert b"9\nend" == file.read()
+            file.truncate(14)
+        with open(path, "r+") as file:
+            assert ["line 0\n", "LINE 1\n"] == file.readlines()
+            file.write("text")
+        assert b"line 0\nLINE 1\ntext" == path.read_bytes()
+
+    virtual(root)
+
+
+def test_a_cancelled_read_of_a_file_on_a_disk_does_not_move_it(path, monkeypatch):
+    gate = threading.Event()
+
+    def preadv(fd, buffers, offset, flags=0):
+        if flags & reading.NOWAIT:
+            raise BlockingIOError(errno.EAGAIN, "not cached")
+        gate.wait()
+        return original(fd, buffers, offset, flags)
+
+    def root():
+        with open(path, "rb") as file:
+            # Nothing has been read ahead.
+            file.seek(7)
+            monkeypatch.setattr(reading, "original_preadv", preadv)
+            for call in (lambda: file.read(10_000), file.read, lambda: file.readinto(bytearray(10_000))):
+                with vthreads.move_on_after(1) as scope:
+                    call()
+                assert scope.cancelled_caught
+                assert 7 == file.tell()
+            gate.set()
+            return file.readline()
+
+    original = reading.original_preadv
+    # Wherever temporary files are.
+    monkeypatch.setitem(kinds._in_memory, path.stat().st_dev, False)
+    assert b"line 1\n" == virtual(root)
+
+
+def test_what_is_only_written_or_in_memory_is_the_original_s_own(path, monkeypatch):
+    def root():
+        with open(path.with_name("new"), "w") as file:
+            assert _io.BufferedWriter is type(file.buffer)
+            assert io.FileIO is type(file.buffer.raw)
+        monkeypatch.setattr("vthreads._calls.files.opening.is_in_memory", lambda _: True)
+        with open(path) as file:
+            assert _io.BufferedReader is type(file.buffer)
+
+    virtual(root)
+
+
+def test_a_forked_child_reads_a_file_that_somebody_was_reading(run_script):
+    out = run_script(
+        """
+        import os, vthreads
+        vthreads.patch()
+        reader, writer = os.pipe()
+        with open(reader, "rb") as file, vthreads.ThreadGroup() as group:
+            line = group.spawn(file.readline)
+            os.write(writer, b"par")
+            vthreads.sleep(0.01)
+            child = os.fork()
+            if not child:
+                os.write(writer, b"child\\n")
+                os.write(1, file.readline())
+                os._exit(0)
+            # Without parking, or the parent's reader would take what is the child's.
+            while os.waitpid(child, os.WNOHANG) == (0, 0):
+                pass
+            os.write(writer, b"ent\\n")
+            os.close(writer)
+            os.write(1, line.result())
+        """
+    )
+    assert "child\nparent\n" == out

@@ -1,0 +1,230 @@
+"""Sockets that are closed while threads wait, numbers that change their meaning, and plain OS threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import threading
+
+import pytest
+
+import vthreads
+from vthreads import fail_after
+from vthreads.testing import wait_all_parked
+
+# --- closing, and numbers that change their meaning
+
+
+@pytest.mark.parametrize("close", [socket.socket.close, lambda sock: os.close(sock.detach())], ids=["close", "detach"])
+def test_closing_a_socket_ends_the_wait_in_it(virtual, pair, close, error_of):
+    one, _ = pair
+
+    def root():
+        reader = vthreads.spawn(error_of, one.recv, 10)
+        close(one)
+        return reader.result()
+
+    error = virtual(root)
+    assert errno.EBADF == error.errno
+
+
+def test_closing_from_an_os_thread_ends_the_wait(virtual, pair, error_of):
+    one, _ = pair
+
+    def root():
+        reader = vthreads.spawn(error_of, one.recv, 10)
+        closer = threading.Thread(target=one.close)
+        closer.start()
+        error = reader.result()
+        closer.join()
+        return error
+
+    assert errno.EBADF == virtual(root).errno
+
+
+def test_closing_a_listener_ends_accept(virtual, error_of):
+    def root():
+        server = socket.create_server(("127.0.0.1", 0))
+        acceptor = vthreads.spawn(error_of, server.accept)
+        server.close()
+        return acceptor.result()
+
+    assert errno.EBADF == virtual(root).errno
+
+
+def test_os_close_ends_the_wait_and_the_next_owner_of_the_number_is_not_hung(virtual, error_of):
+    def root():
+        one, two = socket.socketpair()
+        number = one.fileno()
+        reader = vthreads.spawn(error_of, one.recv, 10)
+        os.close(number)
+        assert errno.EBADF == reader.result().errno
+        third, fourth = socket.socketpair()
+        assert number in (third.fileno(), fourth.fileno())
+        one.detach()
+        with third, fourth, two, fail_after(5):
+            new_reader = vthreads.spawn(third.recv, 10)
+            fourth.send(b"new")
+            assert b"new" == new_reader.result()
+            old_end = vthreads.spawn(fourth.recv, 10)
+            third.send(b"back")
+            assert b"back" == old_end.result()
+
+    virtual(root)
+
+
+def test_a_number_reused_by_c_code_behind_the_back_is_not_hung(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        two.send(b"registered")
+        assert b"registered" == reader.result()
+        # As C code does: close and reopen without a Python call. The originals stand in for it.
+        from vthreads._calls.net import closing
+
+        third, fourth = socket.socketpair()
+        closing.original_dup2(third.fileno(), one.fileno())
+        with third, fourth, fail_after(5):
+            fresh = socket.socket(fileno=os.dup(one.fileno()))
+            with fresh:
+                new_reader = vthreads.spawn(fresh.recv, 10)
+                fourth.send(b"new")
+                assert b"new" == new_reader.result()
+
+    virtual(root)
+
+
+def test_dup2_onto_a_socket_is_not_hung(virtual, pair, error_of):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        two.send(b"before")
+        assert b"before" == reader.result()
+        third, fourth = socket.socketpair()
+        waiting = vthreads.spawn(error_of, one.recv, 10)
+        os.dup2(third.fileno(), one.fileno())
+        assert errno.EBADF == waiting.result().errno
+        with third, fourth, fail_after(5):
+            reader = vthreads.spawn(one.recv, 10)
+            fourth.send(b"after")
+            assert b"after" == reader.result()
+
+    virtual(root)
+
+
+def test_a_detached_socket_goes_on_under_its_new_owner(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        two.send(b"before")
+        assert b"before" == reader.result()
+        with socket.socket(fileno=one.detach()) as heir, fail_after(5):
+            reader = vthreads.spawn(heir.recv, 10)
+            two.send(b"after")
+            assert b"after" == reader.result()
+
+    virtual(root)
+
+
+def test_a_closed_socket_says_so(virtual):
+    def root():
+        one, two = socket.socketpair()
+        one.close()
+        two.close()
+        for call in (lambda: one.recv(1), lambda: one.send(b"x"), one.accept, lambda: one.connect("/nowhere")):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                call()
+
+    virtual(root)
+
+
+# --- plain OS threads beside them
+
+
+def test_os_threads_share_sockets_with_virtual_threads(virtual, pair, on_os_thread):
+    one, two = pair
+    one.settimeout(5)
+
+    def root():
+        two.send(b"a")
+        vthreads.sleep(1)
+        assert b"a" == one.recv(1)
+        # Now the socket is one that CPython sees as non-blocking; an OS thread must not notice.
+        two.send(b"b")
+        assert b"b" == on_os_thread(lambda: one.recv(1))
+        one.settimeout(0.01)
+        assert isinstance(on_os_thread(lambda: one.recv(1)), TimeoutError)
+        assert 0.01 == on_os_thread(one.gettimeout)
+
+    virtual(root)
+
+
+def test_on_an_os_thread_the_originals_behave_as_ever(pair):
+    vthreads.patch()
+    one, two = pair
+    one.settimeout(0.01)
+    with pytest.raises(TimeoutError):
+        one.recv(1)
+    assert 0.01 == one.gettimeout()
+    one.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        one.recv(1)
+    one.settimeout(None)
+    two.send(b"x")
+    assert b"x" == one.recv(1)
+    assert not vthreads._core.current.on_carrier()
+
+
+def test_a_close_is_an_event_for_poll_as_in_the_kernel(virtual, pair):
+    one, _ = pair
+
+    def root():
+        poll = select.poll()
+        poll.register(one, select.POLLIN)
+        number = one.fileno()
+        waiting = vthreads.spawn(poll.poll)
+        wait_all_parked()
+        one.close()
+        assert [(number, select.POLLNVAL)] == waiting.result()
+
+    virtual(root)
+
+
+def test_poll_goes_on_with_the_new_file_of_a_number(virtual, pair):
+    one, _ = pair
+
+    def root():
+        third, fourth = socket.socketpair()
+        poll = select.poll()
+        poll.register(one, select.POLLIN)
+        waiting = vthreads.spawn(poll.poll)
+        wait_all_parked()
+        with third, fourth:
+            os.dup2(third.fileno(), one.fileno())
+            wait_all_parked()
+            assert not waiting.done()
+            fourth.send(b"data")
+            assert [(one.fileno(), select.POLLIN)] == waiting.result()
+
+    virtual(root)
+
+
+def test_a_cancelled_poll_of_a_closed_descriptor_is_cancelled(virtual, pair):
+    one, _ = pair
+
+    def root():
+        poll = select.poll()
+        poll.register(one, select.POLLIN)
+        waiting = vthreads.spawn(poll.poll)
+        wait_all_parked()
+        one.close()
+        waiting.cancel()
+        waiting.thread.join()
+        return waiting.cancelled()
+
+    assert virtual(root)

@@ -1,0 +1,128 @@
+"""TLS on virtual threads."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+
+import pytest
+import trustme
+
+import vthreads
+
+authority = trustme.CA()
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+authority.issue_cert("localhost").configure_cert(server_context)
+client_context = ssl.create_default_context()
+authority.configure_trust(client_context)
+
+
+def tls_pair():
+    one, two = socket.socketpair()
+    return vthreads.gather(
+        lambda: server_context.wrap_socket(one, server_side=True),
+        lambda: client_context.wrap_socket(two, server_hostname="localhost"),
+    )
+
+
+def test_tls_carries_data_both_ways_and_ends_cleanly(virtual):
+    data = os.urandom(500_000)
+
+    def receive(sock):
+        received = bytearray()
+        while len(received) < len(data):
+            received += sock.recv(65_536)
+        return bytes(received)
+
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            ends = vthreads.gather(
+                lambda: server.sendall(data),
+                lambda: receive(server),
+                lambda: client.sendall(data),
+                lambda: receive(client),
+            )
+            assert [None, data, None, data] == ends
+            plain = vthreads.gather(server.unwrap, client.unwrap)
+            for sock in plain:
+                sock.close()
+
+    virtual(root)
+
+
+def test_tls_times_out_in_read_and_handshake(virtual):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.settimeout(3)
+            start = vthreads.now()
+            with pytest.raises(TimeoutError, match="read operation timed out"):
+                client.recv(10)
+            assert 3.0 == vthreads.now() - start
+            server.sendall(b"later")
+            assert b"later" == client.recv(10)
+            assert 3 == client.gettimeout()
+        one, two = socket.socketpair()
+        with two:
+            one.settimeout(3)
+            with pytest.raises(TimeoutError, match="handshake operation timed out"):
+                client_context.wrap_socket(one, server_hostname="localhost")
+
+    virtual(root)
+
+
+def test_a_sendall_over_tls_that_is_cancelled_at_once_has_sent_nothing(virtual):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            with vthreads.CancelScope() as scope, pytest.raises(vthreads.Cancelled) as caught:
+                scope.cancel()
+                client.sendall(b"data")
+            assert 0 == caught.value.bytes_sent
+            client.sendall(b"more")
+            assert b"more" == server.recv(10)
+
+    virtual(root)
+
+
+def test_tls_that_is_non_blocking_says_what_it_wants(virtual):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.setblocking(False)
+            with pytest.raises(ssl.SSLWantReadError):
+                client.recv(10)
+
+    virtual(root)
+
+
+def test_tls_on_os_threads_is_shared_with_virtual_threads(virtual, on_os_thread):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            server.sendall(b"one")
+            assert b"one" == on_os_thread(lambda: client.recv(10))
+            server.sendall(b"two")
+            assert b"two" == client.recv(10)
+
+    virtual(root)
+
+
+def test_a_bad_certificate_is_refused_and_nothing_leaks(virtual):
+    def root():
+        one, two = socket.socketpair()
+
+        def server():
+            with pytest.raises(ssl.SSLError):
+                server_context.wrap_socket(one, server_side=True)
+
+        def client():
+            with pytest.raises(ssl.SSLCertVerificationError):
+                ssl.create_default_context().wrap_socket(two, server_hostname="localhost")
+
+        vthreads.gather(server, client)
+        assert (-1, -1) == (one.fileno(), two.fileno())
+
+    virtual(root)

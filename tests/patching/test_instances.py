@@ -1,0 +1,108 @@
+"""Queues, pollers, event loops and executors that a program made before the patch."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import queue
+import sched
+import select
+import selectors
+
+import pytest
+
+import vthreads
+from vthreads import ThreadGroup
+
+pytestmark = pytest.mark.unpatched
+
+
+class Subclassed(queue.SimpleQueue):
+    pass
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("cls", [queue.SimpleQueue, Subclassed])
+def test_a_simple_queue_made_before_parks_and_keeps_its_items(parks, cls):
+    mine = cls()
+    mine.put("before")
+    assert "before" == vthreads.run(mine.get)
+    assert "after" == parks(mine.get, lambda: mine.put("after"))
+    mine.put("last")
+    assert (1, False, "last", 0, True) == (mine.qsize(), mine.empty(), mine.get_nowait(), mine.qsize(), mine.empty())
+    with pytest.raises(queue.Empty):
+        vthreads.run(lambda: mine.get(timeout=0.01))
+
+
+@pytest.mark.real
+def test_a_simple_queue_made_before_serves_who_has_kept_the_original(parks):
+    mine = queue.SimpleQueue()
+    kept = frozenset([mine])
+    with pytest.warns(RuntimeWarning, match="SimpleQueue"):
+        assert "item" == parks(mine.get, lambda: next(iter(kept)).put("item"))
+
+
+@pytest.mark.real
+def test_an_item_of_a_simple_queue_made_before_is_not_lost_to_a_cancelled_thread(before):
+    mine = queue.SimpleQueue()
+
+    def root():
+        with ThreadGroup() as group:
+            cancelled, waiting = group.spawn(mine.get), group.spawn(mine.get)
+            cancelled.thread.cancel()
+            mine.put("item")
+            return waiting.result()
+
+    assert "item" == vthreads.run(root)
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="this platform has no epoll")
+@pytest.mark.parametrize("collect", [int, gc.collect], ids=["tracked", "untracked"])
+def test_a_set_of_descriptors_made_before_parks(parks, collect):
+    readable, writable = os.pipe()
+    sets = select.epoll(), select.poll()
+    selector = selectors.DefaultSelector()
+    # From a collection on, the collector lists the tuple no longer.
+    collect()
+    for one in sets:
+        one.register(readable, select.POLLIN)
+    selector.register(readable, selectors.EVENT_READ)
+
+    def look(wait):
+        result = parks(wait, lambda: os.write(writable, b"x"))
+        os.read(readable, 1)
+        return result
+
+    assert [(readable, select.POLLIN)] == look(sets[0].poll)
+    assert [(readable, select.POLLIN)] == look(sets[1].poll)
+    assert 1 == look(lambda: len(selector.select()))
+    selector.close()
+    sets[0].close()
+    os.close(readable)
+    os.close(writable)
+
+
+@pytest.mark.real
+def test_what_waits_by_such_objects_parks(parks):
+    loop, scheduler = asyncio.new_event_loop(), sched.scheduler()
+    scheduler.enter(0.01, 1, lambda: None)
+    assert parks(scheduler.run, lambda: None) is None
+    assert parks(lambda: loop.run_until_complete(asyncio.sleep(0.01)), lambda: None) is None
+    loop.close()
+
+
+def test_executors_made_before_the_patch_of_threads_work_after_it(run_script):
+    assert "[3, 3]\n" == run_script(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        unused, used = ThreadPoolExecutor(4), ThreadPoolExecutor(4)
+        used.submit(int).result()
+        import vthreads
+        vthreads.patch(threads=True)
+        print([pool.submit(lambda: 3).result(timeout=5) for pool in (unused, used)])
+        for pool in (unused, used):
+            pool.shutdown()
+        """
+    )

@@ -1,0 +1,161 @@
+"""Objects that the patch cannot exchange: they are reported once, with their place."""
+
+from __future__ import annotations
+
+import queue
+import re
+import select
+import threading
+
+import pytest
+
+import vthreads
+
+pytestmark = pytest.mark.unpatched
+
+
+class Owner:
+    pass
+
+
+def held_lock():
+    owner = Owner()
+    owner.lock = threading.Lock()
+    owner.lock.acquire()
+    return owner
+
+
+def held_rlock():
+    owner = Owner()
+    owner.lock = threading.RLock()
+    owner.lock.acquire()
+    return owner
+
+
+def hidden_lock():
+    owner = Owner()
+    owner.locks = frozenset([threading.Lock()])
+    return owner
+
+
+def hidden_local():
+    owner = Owner()
+    owner.locals = frozenset([threading.local()])
+    return owner
+
+
+def hidden_queue():
+    owner = Owner()
+    owner.queues = frozenset([queue.SimpleQueue()])
+    return owner
+
+
+def hidden_poll():
+    owner = Owner()
+    owner.polls = frozenset([select.poll()])
+    return owner
+
+
+LEFTOVERS = {
+    held_lock: r"_thread\.lock object at .*held by a thread; in .*\.lock$",
+    held_rlock: r"RLock object at .*held by a thread; in .*\.lock$",
+    hidden_lock: r"_thread\.lock object at .*cannot be changed; in .*\.locks \(a frozenset\)$",
+    hidden_local: r"_local object at .*cannot be changed; in .*\.locals \(a frozenset\)$",
+    hidden_queue: r"SimpleQueue object at .*cannot be changed; in .*\.queues \(a frozenset\)$",
+    hidden_poll: r"poll object at .*cannot be changed; in .*\.polls \(a frozenset\)$",
+}
+
+
+@pytest.mark.usefixtures("collected")
+@pytest.mark.parametrize("make", LEFTOVERS, ids=lambda make: make.__name__)
+def test_what_stays_is_reported_once_with_its_place(before, make):
+    owner = make()
+    with pytest.warns(RuntimeWarning) as record:
+        vthreads.patch()
+    vthreads.patch()
+    assert 1 == len(record)
+    assert __file__ == record[0].filename
+    lines = [line for line in str(record[0].message).splitlines() if re.search(LEFTOVERS[make], line)]
+    assert 1 == len(lines)
+    assert owner
+
+
+def test_a_lock_of_a_module_is_reported_by_its_name(run_script):
+    script = """
+import threading, warnings
+class Server:
+    def __init__(self):
+        self.lock = threading.Lock()
+server = Server()
+server.lock.acquire()
+import vthreads
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    vthreads.spawn(int).result()
+print(str(caught[0].message).rpartition("; ")[2])
+"""
+    assert "in __main__.server.lock\n" == run_script(script)
+
+
+def test_the_start_goes_on_where_warnings_are_errors(run_script):
+    script = """
+import threading, warnings
+lock = threading.Lock()
+lock.acquire()
+import vthreads
+warnings.showwarning = lambda message, category, *place: print(category.__name__)
+print(vthreads.spawn(lambda: 3).result())
+print(vthreads.spawn(lambda: 4).result())
+"""
+    assert "RuntimeWarning\n3\n4\n" == run_script(script)
+
+
+def test_what_only_os_threads_wait_for_is_not_reported(run_script):
+    script = """
+import functools, http.server, logging, logging.handlers, multiprocessing.pool, queue, threading, time
+from concurrent.futures import ThreadPoolExecutor
+used = ThreadPoolExecutor(2)
+used.submit(int).result()
+pool = multiprocessing.pool.ThreadPool(1)
+pool.map(int, [1])
+plain, simple, event, semaphore = queue.Queue(), queue.SimpleQueue(), threading.Event(), threading.Semaphore(0)
+listener = logging.handlers.QueueListener(queue.Queue(), logging.NullHandler())
+listener.start()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+calls = [plain.get, simple.get, event.wait, semaphore.acquire, functools.partial(server.serve_forever, 0.01)]
+threads = [threading.Thread(target=call, daemon=True) for call in calls]
+threads.append(threading.Timer(3600, int))
+for thread in threads:
+    thread.daemon = True
+    thread.start()
+waiting = "wait", "get", "acquire", "select", "serve_forever"
+def innermost():
+    import sys
+    return [sys._current_frames()[thread.ident].f_code.co_name for thread in threads]
+while not set(innermost()) <= {*waiting, "run"}:
+    time.sleep(0.001)
+import vthreads
+print(vthreads.spawn(lambda: 3).result())
+plain.put(1), simple.put(1), event.set(), semaphore.release(), server.shutdown(), listener.stop(), threads[-1].cancel()
+for thread in threads:
+    thread.join()
+pool.terminate(), used.shutdown(), server.server_close()
+"""
+    assert "3\n" == run_script(script)
+
+
+def test_the_objects_of_a_new_process_need_no_search_for_leftovers(run_script):
+    """The search begins with a collection of all generations, which a small program would pay for at each start."""
+    assert "[]\n" == run_script(
+        """
+        import gc
+        from vthreads import ThreadGroup
+        gc.disable()
+        collected = []
+        gc.callbacks.append(lambda phase, info: collected.append(info["generation"]))
+        with ThreadGroup():
+            pass
+        gc.callbacks.clear()
+        print(collected)
+        """
+    )

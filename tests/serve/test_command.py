@@ -1,0 +1,312 @@
+"""`python -m vthreads serve`: a process, its addresses, SIGTERM and SIGINT under load, and its complaints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import urllib.request
+from dataclasses import fields
+
+import pytest
+
+from vthreads._cli.serve import main
+from vthreads.serve import Limits
+
+pytestmark = pytest.mark.real
+
+APP = """
+    import time
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/slow":
+            time.sleep(0.3)
+        start_response("200 OK", [("Content-Length", "5")])
+        return [b"hello"]
+
+    def make():
+        return app
+
+    class site:
+        app = staticmethod(app)
+
+    value = 3
+
+    def value_maker():
+        return value
+"""
+SECONDS = 60
+
+# Executes the command in its arguments as systemd would, with a listener as descriptor 3.
+BECOME_SERVICE = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@contextlib.contextmanager
+def serving(folder, *arguments, app=APP, starter=(), **options):
+    """The command in a process of its own, and the port that it has announced."""
+    (folder / "site_of_test.py").write_text(textwrap.dedent(app))
+    command = [sys.executable, "-m", "vthreads", "serve", *arguments, "--app-dir", str(folder)]
+    with subprocess.Popen([*starter, *command], stderr=subprocess.PIPE, text=True, **options) as process:
+        try:
+            line = process.stderr.readline()
+            # On a busy machine a worker may be replaced before all of them serve, which is logged.
+            while line and not line.startswith("serving on "):
+                line = process.stderr.readline()
+            port = re.search(r":(\d+), process", line)
+            yield process, port and int(port[1])
+        finally:
+            process.kill()
+
+
+def fetch(port, path=""):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=SECONDS) as answer:
+        return answer.read()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["site_of_test:app"], ["site_of_test:make", "--factory"], ["site_of_test:site.app"]]
+)
+def test_it_serves_the_application(tmp_path, arguments):
+    with serving(tmp_path, *arguments, "--bind", "127.0.0.1:0") as (process, port):
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(SECONDS)
+
+
+def test_it_listens_on_a_unix_socket(tmp_path):
+    path = str(tmp_path / "socket")
+    with serving(tmp_path, "site_of_test:app", "--bind", f"unix:{path}"), socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        data = b""
+        while piece := sock.recv(1000):
+            data += piece
+        assert data.endswith(b"hello")
+
+
+class Load:
+    """Clients that send requests until their connection is refused, and count."""
+
+    def __init__(self, port, when_answered):
+        self.port = port
+        self.when_answered = when_answered
+        self.sent = self.answered = 0
+        self.lost = []
+
+    def ask_often(self):
+        while True:
+            try:
+                sock = socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
+            except ConnectionRefusedError:
+                return
+            with sock:
+                while self.ask(sock):
+                    pass
+
+    def ask(self, sock):
+        """Whether the connection may be used again."""
+        path = b"slow" if self.sent % 10 == 0 else b""
+        data = b""
+        self.sent += 1
+        try:
+            sock.sendall(b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+            while not data.endswith((b"hello", b"0\r\n\r\n")):
+                piece = sock.recv(1000)
+                if not piece:
+                    raise ConnectionError("the connection has ended")
+                data += piece
+        except ConnectionError as error:
+            self.lost.append((data, error))
+            return False
+        self.answered += 1
+        self.when_answered(self.answered)
+        return b"Connection: close" not in data
+
+    def run(self, clients):
+        threads = [threading.Thread(target=self.ask_often) for _ in range(clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(SECONDS)
+
+
+def test_sigterm_under_load_loses_no_request(tmp_path):
+    def stop_at(count):
+        if count == 300:
+            process.send_signal(signal.SIGTERM)
+
+    with serving(tmp_path, "site_of_test:app", "--bind", "127.0.0.1:0") as (process, port):
+        load = Load(port, stop_at)
+        load.run(8)
+        assert 0 == process.wait(SECONDS)
+    assert [] == load.lost
+    assert load.sent == load.answered >= 300
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_systemd_passes_the_listener_and_is_notified(tmp_path, monkeypatch, workers):
+    path = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        manager.bind(path)
+        manager.settimeout(SECONDS)
+
+        fd = listener.fileno()
+        starter = [sys.executable, "-c", BECOME_SERVICE, str(fd)]
+        command = "site_of_test:app", "--workers", str(workers)
+        with serving(tmp_path, *command, starter=starter, pass_fds=[fd]) as (process, port):
+            assert listener.getsockname()[1] == port
+            assert b"READY=1" == manager.recv(1000)
+            assert b"hello" == fetch(port)
+            process.send_signal(signal.SIGTERM)
+            if workers > 1:
+                assert b"STOPPING=1" == manager.recv(1000)
+            assert 0 == process.wait(SECONDS)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("number", "handler", "status"),
+    [
+        (signal.SIGTERM, "time.sleep(3600)", 0),
+        (signal.SIGINT, "time.sleep(3600)", 130),
+        (signal.SIGTERM, "sum(range(10**6))", 0),
+        (signal.SIGINT, "sum(range(10**6))", 130),
+    ],
+    ids=["parks", "parks, Ctrl-C", "pins", "pins, Ctrl-C"],
+)
+def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process_alive(tmp_path, number, handler, status):
+    app = f"""
+        import time
+
+        def app(environ, start_response):
+            print("begun", flush=True)
+            while True:
+                try:
+                    {handler}
+                except BaseException:
+                    pass
+    """
+    command = "site_of_test:app", "--bind", "127.0.0.1:0", "--drain", "0.1"
+    with (
+        serving(tmp_path, *command, app=app, stdout=subprocess.PIPE) as (process, port),
+        socket.create_connection(("127.0.0.1", port)) as sock,
+    ):
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert "begun\n" == process.stdout.readline()
+        process.send_signal(number)
+        assert status == process.wait(SECONDS)
+        text = process.stderr.read()
+        assert "a handler or another thread has not ended" in text
+        assert "site_of_test.py" in text or handler == "time.sleep(3600)"
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("patch", ["", "import vthreads; vthreads.patch(threads=True)"], ids=["OS thread", "virtual"])
+def test_a_thread_of_the_application_that_never_ends_does_not_keep_the_process(tmp_path, patch):
+    app = f"""
+        import socket
+        import threading
+        {patch}
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Length", "5")])
+            return [b"hello"]
+
+        one, other = socket.socketpair()
+        # Not a daemon: Python would wait for it.
+        threading.Thread(target=one.recv, args=[1]).start()
+    """
+    with serving(tmp_path, "site_of_test:app", "--bind", "127.0.0.1:0", app=app) as (process, port):
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(SECONDS)
+        assert "another thread has not ended" in process.stderr.read()
+
+
+def test_ctrl_c_ends_it_at_once(tmp_path):
+    with serving(tmp_path, "site_of_test:app", "--bind", "127.0.0.1:0") as (process, port):
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGINT)
+        assert -signal.SIGINT == process.wait(SECONDS)
+        assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["site_of_test"], "write MODULE:NAME"),
+        (["site_of_test:missing"], "has no 'missing'"),
+        (["site_of_test:value"], "not callable"),
+        (["site_of_test:value_maker", "--factory"], "returned 3"),
+        (["no_site:app"], "there is no module 'no_site'"),
+        (["no_site:app", "--workers", "2"], "there is no module 'no_site'"),
+        (["site_of_test.sub:app"], "there is no module 'site_of_test.sub'"),
+        (["site_of_test:app", "--bind", "nowhere"], "is not an address"),
+        (["site_of_test:app", "--bind", "a..b:80"], "is not an address"),
+        (["site_of_test:app", "--drain", "-1"], "--drain: must be a number >= 0, got -1"),
+        (["site_of_test:app", "--certfile", "missing", "--keyfile", "x"], "cannot load --certfile 'missing'"),
+        (["site_of_test:app", "--idle-seconds", "-1"], "--idle-seconds: must be a number >= 0"),
+        (["site_of_test:app", "--certfile", "x"], "belong together"),
+        (["site_of_test:app", "--trusted-proxies", "10.0.0.0/99"], "--trusted-proxies: "),
+        ([], "no application is given"),
+    ],
+)
+def test_a_wrong_command_is_explained(tmp_path, arguments, complaint):
+    (tmp_path / "site_of_test.py").write_text(textwrap.dedent(APP))
+    command = [sys.executable, "-m", "vthreads", "serve", *arguments, "--app-dir", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert 2 == ended.returncode
+    assert complaint in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("line", ["import no_library", "{}['SETTING']", "int('x')"])
+def test_a_failure_inside_the_application_has_its_traceback(tmp_path, line):
+    (tmp_path / "site_of_test.py").write_text(line)
+    command = [sys.executable, "-m", "vthreads", "serve", "site_of_test:app", "--app-dir", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert 1 == ended.returncode
+    assert f'site_of_test.py", line 1, in <module>\n    {line}\n' in ended.stderr
+
+
+def test_without_httptools_it_names_the_package_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "httptools", None)
+    with pytest.raises(SystemExit):
+        main(["site_of_test:app"])
+    assert "pip install 'vthreads[serve]'" in capsys.readouterr().err
+
+
+def test_the_help_explains_every_limit(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    text = capsys.readouterr().out
+    assert [] == [field.name for field in fields(Limits) if f"--{field.name.replace('_', '-')} N " not in text]
+    assert "(67108864)" in text
+
+
+def test_an_address_in_use_is_explained(tmp_path):
+    (tmp_path / "site_of_test.py").write_text(textwrap.dedent(APP))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "vthreads", "serve", "site_of_test:app", "--bind", address]
+        ended = subprocess.run(
+            [*command, "--app-dir", str(tmp_path)], capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+    assert (1, True) == (ended.returncode, f"cannot listen on {address}" in ended.stderr)
+    assert os.linesep in ended.stderr

@@ -1,0 +1,222 @@
+"""The worker of gunicorn: requests in time, stop, reload, recycling, heartbeat, settings, hooks and access log."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import trustme
+
+from .test_command import APP, SECONDS, Load, fetch
+from .test_operation import PIN
+from .test_signals import name_served, write_certificate
+from .test_workers import children_of, has_ended, wait_until
+
+pytestmark = pytest.mark.real
+
+WORKER = "vthreads.integrations.gunicorn.Worker"
+SHOW = """
+    import vthreads
+
+    def app(environ, start_response):
+        start_response("200 OK", [("X-Mine", "yes")])
+        shown = [environ["wsgi.url_scheme"], environ["REMOTE_ADDR"], environ["SCRIPT_NAME"], environ["PATH_INFO"]]
+        # The application has been imported on the patched root.
+        return [" ".join([*shown, str(vthreads.current_thread() is not None)]).encode()]
+"""
+
+
+@contextlib.contextmanager
+def gunicorn(folder, *arguments, app=APP, config=""):
+    """The master in a process of its own, and the port that it has announced."""
+    (folder / "site_of_test.py").write_text(textwrap.dedent(app))
+    (folder / "gunicorn.conf.py").write_text(textwrap.dedent(config))
+    command = [sys.executable, "-m", "gunicorn", "-k", WORKER, "--chdir", str(folder), "site_of_test:app"]
+    command += ["-c", str(folder / "gunicorn.conf.py"), *arguments]
+    if "-b" not in arguments:
+        command += ["-b", "127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            while (found := re.search(r"Listening at: \S+:(\d+)", line := process.stderr.readline())) is None:
+                assert line, "it did not start"
+            yield process, int(found[1])
+        finally:
+            process.kill()
+
+
+def exchange(port, *parts):
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as sock:
+        for part in parts:
+            sock.sendall(part)
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+        return data
+
+
+def test_it_serves_and_sigterm_under_load_loses_no_answer(tmp_path):
+    def stop_at(count):
+        if count == 300:
+            process.send_signal(signal.SIGTERM)
+
+    with gunicorn(tmp_path, "-w", "2", "--keep-alive", "5") as (process, port):
+        load = Load(port, stop_at)
+        load.run(8)
+        assert 0 == process.wait(SECONDS)
+    # gunicorn closes its listeners before the workers stop: a connection at that moment may be reset unanswered.
+    assert [] == [data for data, _ in load.lost if data]
+    assert load.answered >= 300
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("cause", ["SIGHUP", "max_requests"])
+def test_new_workers_under_load_lose_no_request(tmp_path, cause):
+    def act(count):
+        if count == 200 and cause == "SIGHUP":
+            process.send_signal(signal.SIGHUP)
+        elif count > 200 and not count % 20 and not lost and not before & children_of(process.pid):
+            # The stop of gunicorn may lose more: it closes its listeners first.
+            lost.append(len(load.lost))
+            process.send_signal(signal.SIGTERM)
+
+    lost = []
+    options = ["--max-requests", "100"] if cause == "max_requests" else []
+    with gunicorn(tmp_path, "-w", "2", "--keep-alive", "5", *options) as (process, port):
+        assert b"hello" == fetch(port)
+        wait_until(lambda: len(children_of(process.pid)) == 2)
+        before = children_of(process.pid)
+        load = Load(port, act)
+        load.run(4)
+        assert 0 == process.wait(SECONDS)
+    assert [0] == lost
+
+
+def test_settings_hooks_and_access_log(tmp_path):
+    config = """
+        keepalive = 0
+        accesslog = "-"
+        access_log_format = '%(m)s %(U)s %(s)s %({x-mine}o)s %({host}i)s'
+        limit_request_line = 100
+        limit_request_fields = 5
+        limit_request_field_size = 60
+        raw_env = ["SCRIPT_NAME=/shop"]
+
+        def pre_request(worker, req):
+            worker.log.info("pre %s %s %s", req.method, req.path, req.query)
+
+        def post_request(worker, req, environ, resp):
+            worker.log.info("post %s %s", environ["PATH_INFO"], resp.status_code)
+
+        def worker_exit(server, worker):
+            worker.log.info("the worker has ended")
+    """
+    with gunicorn(tmp_path, app=SHOW, config=config) as (process, port):
+        forwarded = b"X-Forwarded-For: 10.1.2.3\r\nX-Forwarded-Proto: https\r\n"
+        data = exchange(port, b"GET /shop/a?b HTTP/1.1\r\nHost: a\r\n" + forwarded + b"\r\n")
+        assert data.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"Connection: close" in data
+        assert data.endswith(b"https 10.1.2.3 /shop /a True")
+        assert b" 414 " in exchange(port, b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * 100))
+        assert b" 431 " in exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\nA: %b\r\n\r\n" % (b"x" * 60))
+        assert b" 431 " in exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % (b"A: b\r\n" * 5))
+        assert b" 400 " in exchange(port, b"GET / HTTP/1.1\r\n\r\n")
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=SECONDS)
+    assert ["GET /a 200 yes a", f"GET /{'x' * 100} 414 - a", "GET / 431 - a", "GET / 431 - a"] == out.splitlines()
+    for expected in ("pre GET /shop/a b", "post /a 200", "the worker has ended"):
+        assert expected in errors
+
+
+def test_fields_of_an_unknown_proxy_are_dropped(tmp_path):
+    with gunicorn(tmp_path, "--forwarded-allow-ips", "10.0.0.1", "--keep-alive", "0", app=SHOW) as (_, port):
+        data = exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n")
+    assert data.endswith(b"http 127.0.0.1  / True")
+
+
+def test_the_proxy_protocol(tmp_path):
+    options = "--proxy-protocol", "auto", "--keep-alive", "0"
+    with gunicorn(tmp_path, *options, app=SHOW) as (_, port):
+        data = exchange(port, b"PROXY TCP4 10.1.2.3 10.1.2.4 1 2\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert data.endswith(b"http 10.1.2.3  / True")
+
+
+def test_different_trust_for_the_proxy_protocol_is_refused(tmp_path):
+    (tmp_path / "site_of_test.py").write_text(textwrap.dedent(APP))
+    command = [sys.executable, "-m", "gunicorn", "-k", WORKER, "--chdir", str(tmp_path), "-b", "127.0.0.1:0"]
+    command += ["--proxy-protocol", "v1", "--proxy-allow-from", "10.0.0.1", "site_of_test:app"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert 0 != ended.returncode
+    assert "set both to the addresses of the proxies" in ended.stderr
+
+
+def test_tls(tmp_path):
+    authority = trustme.CA()
+    write_certificate(tmp_path, authority, "shop.example")
+    files = "--certfile", str(tmp_path / "cert.pem"), "--keyfile", str(tmp_path / "key.pem")
+    with gunicorn(tmp_path, *files) as (_, port):
+        assert "shop.example" == name_served(authority, port)
+
+
+@pytest.mark.thorough
+def test_a_pinned_worker_has_no_heartbeat_and_is_replaced(tmp_path):
+    with gunicorn(tmp_path, "--timeout", "3", app=PIN) as (process, port):
+        assert b"hello" == fetch(port)
+        before = children_of(process.pid)
+        with contextlib.suppress(ConnectionResetError):
+            exchange(port, b"GET /pin HTTP/1.1\r\nHost: a\r\n\r\n")
+        wait_until(lambda: (now := children_of(process.pid)) and not now & before)
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert "WORKER TIMEOUT" in errors
+    assert 'site_of_test.py", line ' in errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_a_quick_stop_cancels_what_is_under_way(tmp_path, number):
+    app = APP.replace("time.sleep(0.3)", "time.sleep(3600)")
+    with gunicorn(tmp_path, app=app) as (process, port), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"hello" == fetch(port)
+        process.send_signal(number)
+        process.wait(SECONDS)
+
+
+@pytest.mark.thorough
+def test_a_pinned_worker_ends_when_its_master_is_killed(tmp_path):
+    with gunicorn(tmp_path, "--graceful-timeout", "0", app=PIN) as (process, port):
+        assert b"hello" == fetch(port)
+        workers = children_of(process.pid)
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET /pin HTTP/1.1\r\nHost: a\r\n\r\n")
+            process.kill()
+            process.wait(SECONDS)
+            wait_until(lambda: all(map(has_ended, workers)))
+
+
+@pytest.mark.thorough
+def test_a_stop_while_a_worker_starts_is_not_lost(tmp_path):
+    stopped = tmp_path / "stopped"
+    # A function that the worker calls before it sets its handlers of signals.
+    config = f"""
+        import os, pathlib, signal
+        import gunicorn.util
+
+        def seed(before=gunicorn.util.seed):
+            stopped = pathlib.Path({str(stopped)!r})
+            if not stopped.exists():
+                stopped.write_text(str(os.getpid()))
+                os.kill(os.getpid(), signal.SIGTERM)
+            before()
+
+        gunicorn.util.seed = seed
+    """
+    with gunicorn(tmp_path, config=config) as (_, port):
+        wait_until(lambda: stopped.exists() and has_ended(int(stopped.read_text() or 1)))
+        assert b"hello" == fetch(port)

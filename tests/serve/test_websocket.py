@@ -1,0 +1,621 @@
+"""WebSocket on the server, with the sans-I/O client of websockets as the other side, and flask-sock."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import flask
+import flask_sock
+import pytest
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus
+from websockets.frames import Frame, Opcode
+from websockets.uri import parse_uri
+
+import vthreads
+from vthreads import serve
+
+from .conftest import Client, run_with, settle
+
+
+class WebClient(Client):
+    """A client that has shaken hands."""
+
+    def __init__(self, address, path="/", **options):
+        super().__init__(address)
+        self.protocol = ClientProtocol(parse_uri(f"ws://a{path}"), **options)
+        request = self.protocol.connect()
+        self.protocol.send_request(request)
+        self.flush()
+        while not self.protocol.events:
+            self.more()
+        self.response, *self.frames = self.protocol.events_received()
+        if self.protocol.handshake_exc is not None:
+            self.sock.close()
+            raise self.protocol.handshake_exc
+
+    def flush(self):
+        for data in self.protocol.data_to_send():
+            if data:
+                self.sock.sendall(data)
+            else:
+                self.sock.shutdown(1)
+
+    def more(self):
+        try:
+            data = self.sock.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        if data:
+            self.protocol.receive_data(data)
+        else:
+            self.protocol.receive_eof()
+        return data
+
+    def say(self, data):
+        if isinstance(data, str):
+            self.protocol.send_text(data.encode())
+        else:
+            self.protocol.send_binary(data)
+        self.flush()
+
+    def raw(self, opcode, data, fin=True):
+        self.sock.sendall(Frame(opcode, data, fin).serialize(mask=True))
+
+    def frame(self):
+        """The next frame; None at the end."""
+        while not self.frames:
+            if not self.more():
+                return None
+            self.frames += self.protocol.events_received()
+            self.flush()
+        return self.frames.pop(0)
+
+    def hear(self):
+        frame = self.frame()
+        return frame and frame.data
+
+    def end(self):
+        """Read to the end: the close code of the server."""
+        while self.frame() is not None:
+            pass
+        return self.protocol.close_code
+
+
+def handler_app(handler, **options):
+    """An application whose WebSockets are handled by `handler`."""
+
+    def app(environ, start_response):
+        handler(serve.websocket(environ, **options))
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"dropped"]
+
+    return app
+
+
+def echo(socket):
+    for message in socket:
+        socket.send(message)
+
+
+def test_echo_of_text_and_bytes(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            assert client.response.status_code == 101
+            client.say("ä")
+            assert "ä".encode() == client.hear()
+            client.say(b"\0\xff")
+            assert client.hear() == b"\0\xff"
+            client.protocol.send_close(1000)
+            client.flush()
+            return client.end()
+
+    assert with_app(handler_app(echo), program) == 1000
+
+
+def test_many_messages_in_one_piece(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            for number in range(100):
+                client.protocol.send_text(b"%d" % number)
+            client.flush()
+            return [client.hear() for _ in range(100)]
+
+    assert with_app(handler_app(echo), program) == [b"%d" % number for number in range(100)]
+
+
+def test_fragments_make_one_message_and_pings_between_them_are_answered(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            client.raw(Opcode.TEXT, b"\xc3", fin=False)
+            client.raw(Opcode.PING, b"?")
+            client.raw(Opcode.CONT, b"\xa4")
+            pong, message = client.frame(), client.frame()
+            return (pong.opcode, pong.data), message.data
+
+    assert with_app(handler_app(echo), program) == ((Opcode.PONG, b"?"), "ä".encode())
+
+
+def test_the_handler_returns_the_socket_closes_with_1000(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            assert client.hear() == b"bye"
+            return client.end()
+
+    assert with_app(handler_app(lambda socket: socket.send("bye")), program) == 1000
+
+
+def test_a_failure_of_the_handler_closes_with_1011(with_app, caplog):
+    def program(site):
+        with WebClient(site.address) as client:
+            return client.end()
+
+    def fail(socket):
+        raise ValueError("a fault")
+
+    assert with_app(handler_app(fail), program) == 1011
+    assert "the application failed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("opcode", "data", "code"),
+    [
+        (Opcode.TEXT, b"\xff", 1007),
+        (Opcode.BINARY, b"x" * 1001, 1009),
+        (3, b"", 1002),
+        (Opcode.CONT, b"", 1002),
+        (Opcode.CLOSE, b"\0", 1002),
+    ],
+    ids=["not text", "too large", "unknown opcode", "continuation of nothing", "half a close code"],
+)
+def test_faults_of_the_client_have_their_codes(with_app, opcode, data, code):
+    def program(site):
+        with WebClient(site.address) as client:
+            client.raw(opcode, data) if opcode != 3 else client.sock.sendall(b"\x83\x80\0\0\0\0")
+            return client.end()
+
+    assert with_app(handler_app(echo, max_bytes=1000), program) == code
+
+
+def test_a_fragmented_message_is_limited_as_a_whole(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            client.raw(Opcode.BINARY, b"x" * 600, fin=False)
+            client.raw(Opcode.CONT, b"x" * 600)
+            return client.end()
+
+    assert with_app(handler_app(echo, max_bytes=1000), program) == 1009
+
+
+def test_a_request_without_upgrade_gets_426(with_app):
+    data = with_app(handler_app(echo), lambda site: site.ask(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"))
+    assert data.startswith(b"HTTP/1.1 426 ")
+    assert data.count(b"HTTP/1.1") == 1
+
+
+def test_another_origin_gets_403(with_app):
+    def program(site):
+        WebClient(site.address, origin="https://a").sock.close()
+        with pytest.raises(InvalidStatus) as caught:
+            WebClient(site.address, origin="https://evil")
+        return caught.value.response.status_code
+
+    assert with_app(handler_app(echo, origins=["https://a"]), program) == 403
+
+
+def test_subprotocols(with_app):
+    def program(site):
+        with WebClient(site.address, subprotocols=["two", "one"]) as client:
+            return client.hear()
+
+    app = handler_app(lambda socket: socket.send(socket.subprotocol), subprotocols=["one"])
+    assert with_app(app, program) == b"one"
+
+
+def test_frames_sent_with_the_handshake_are_not_lost(with_app):
+    def program(site):
+        with Client(site.address) as client:
+            client.send(
+                b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+                + Frame(Opcode.TEXT, b"early").serialize(mask=True)
+            )
+            client.read_until(b"\r\n\r\n")
+            return client.read_until(b"early")
+
+    assert with_app(handler_app(echo), program).endswith(b"early")
+
+
+def test_receive_has_a_timeout_and_loses_nothing(with_app):
+    def handler(socket):
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                socket.receive(timeout=1)
+        socket.send("ask")
+        socket.send(socket.receive(timeout=1))
+
+    def program(site):
+        with WebClient(site.address) as client:
+            assert client.hear() == b"ask"
+            client.say("late")
+            return client.hear(), client.end()
+
+    assert with_app(handler_app(handler), program) == (b"late", 1000)
+
+
+def test_the_deadline_of_the_request_ends_with_the_upgrade(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            vthreads.sleep(1000)
+            client.more()
+            client.flush()
+            client.say("still there")
+            while (frame := client.frame()).opcode == Opcode.PING:
+                pass
+            return frame.data
+
+    app = handler_app(echo, ping_seconds=900, pong_seconds=None)
+    assert with_app(app, program, limits=serve.Limits(request_seconds=5)) == b"still there"
+
+
+def test_a_silent_client_is_pinged_and_lost(with_app):
+    ended = []
+
+    def handler(socket):
+        began = vthreads.now()
+        with pytest.raises(serve.WebSocketClosed) as caught:
+            socket.receive()
+        ended.append((vthreads.now() - began, caught.value.code))
+
+    def program(site):
+        with WebClient(site.address) as client:
+            vthreads.sleep(60)
+            while client.more():
+                pass
+
+    with_app(handler_app(handler, ping_seconds=20, pong_seconds=10), program)
+    assert ended == [(30, 1006)]
+
+
+def test_pongs_keep_a_client(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            for _ in range(10):
+                assert client.frame().opcode == Opcode.PING
+            client.say("here")
+            return client.hear()
+
+    assert with_app(handler_app(echo, ping_seconds=20, pong_seconds=10), program) == b"here"
+
+
+@pytest.mark.parametrize("waits_in", ["receive", "sleep"])
+def test_the_stop_closes_with_1001(with_app, waits_in):
+    def handler(socket):
+        if waits_in == "receive":
+            echo(socket)
+        else:
+            while not vthreads.stopping():
+                vthreads.sleep(0.1)
+
+    def program(site):
+        with WebClient(site.address) as client:
+            site.server.stop()
+            return client.end()
+
+    assert with_app(handler_app(handler), program) == 1001
+
+
+def test_a_client_that_does_not_close_cannot_delay_the_stop(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            began = vthreads.now()
+            site.server.stop()
+            while client.sock.recv(100):
+                pass
+            return vthreads.now() - began
+
+    assert with_app(handler_app(echo, close_seconds=3), program) == pytest.approx(3, abs=0.1)
+
+
+def test_a_reset_ends_receive(with_app):
+    codes = []
+
+    def handler(socket):
+        try:
+            socket.receive()
+        except serve.WebSocketClosed as closed:
+            codes.append(closed.code)
+
+    def program(site):
+        client = WebClient(site.address)
+        settle()
+        client.reset()
+        settle()
+
+    with_app(handler_app(handler), program)
+    assert codes == [1006]
+
+
+def test_a_handler_that_only_sends_is_cancelled_when_the_client_is_gone(with_app):
+    ends = []
+
+    def handler(socket):
+        try:
+            vthreads.sleep(10_000)
+        finally:
+            ends.append(vthreads.now())
+
+    def program(site):
+        client = WebClient(site.address)
+        settle()
+        client.reset()
+        settle()
+        return vthreads.now()
+
+    assert with_app(handler_app(handler), program) == ends[0]
+
+
+def test_a_client_that_reads_nothing_ends_a_send(with_app):
+    failures = []
+
+    def handler(socket):
+        try:
+            while True:
+                socket.send(b"x" * 100_000)
+        except serve.WebSocketClosed as closed:
+            failures.append(closed.code)
+        with pytest.raises(serve.WebSocketClosed):
+            socket.send("again")
+
+    def program(site):
+        with WebClient(site.address):
+            vthreads.sleep(200)
+
+    with_app(handler_app(handler), program, limits=serve.Limits(write_seconds=10))
+    assert failures == [1006]
+
+
+def test_threads_may_send_at_once(with_app):
+    def handler(socket):
+        with vthreads.ThreadGroup() as group:
+            for letter in b"abcdefgh":
+                group.spawn(socket.send, bytes([letter]) * 200_000)
+
+    def program(site):
+        with WebClient(site.address, max_size=None) as client:
+            messages = [client.hear() for _ in range(8)]
+            return sorted(messages), client.end()
+
+    messages, code = with_app(handler_app(handler), program)
+    assert messages == [bytes([letter]) * 200_000 for letter in b"abcdefgh"]
+    assert code == 1000
+
+
+def test_it_refuses_other_environments_and_second_upgrades(with_app):
+    with pytest.raises(RuntimeError, match=r"serve\.wsgi"):
+        serve.websocket({})
+
+    def app(environ, start_response):
+        serve.websocket(environ)
+        with pytest.raises(RuntimeError, match="upgraded or answered"):
+            serve.websocket(environ)
+        start_response("200 OK", [])
+        return []
+
+    def program(site):
+        with WebClient(site.address) as client:
+            return client.end()
+
+    assert with_app(app, program) == 1000
+
+
+@pytest.mark.parametrize("options", [{}, {"ping_interval": 1}], ids=["plain", "with pings"])
+@pytest.mark.parametrize("virtual", [True, False], ids=["virtual", "os thread"])
+def test_flask_sock_runs_unmodified(options, virtual):
+    app = flask.Flask("echo")
+    app.config["SOCK_SERVER_OPTIONS"] = options
+    sock = flask_sock.Sock(app)
+
+    @sock.route("/echo/<name>")
+    def echo(ws, name):
+        ws.send(name)
+        while (data := ws.receive()) != "end":
+            ws.send(data)
+
+    def program(site):
+        with WebClient(site.address, "/echo/me") as client:
+            client.say("one")
+            client.say("two")
+            heard = [client.hear() for _ in range(3)]
+            client.say("end")
+            return heard, client.end()
+
+    if virtual:
+        vthreads.patch(threads=True)
+    try:
+        assert run_with(partial(serve.wsgi, app, "127.0.0.1", 0), program, clock=None) == (
+            [b"me", b"one", b"two"],
+            1000,
+        )
+    finally:
+        if virtual:
+            vthreads.unpatch()
+            vthreads.patch()
+    assert threading.active_count() < 5
+
+
+# --- a WebSocket of another library, at the stop of the server
+
+UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
+GOING_AWAY = b"\x88\x02\x03\xe9"
+CLOSE_OF_CLIENT = b"\x88\x82\0\0\0\0\x03\xe9"
+
+
+@pytest.mark.parametrize(
+    ("parts", "protocol", "closed"),
+    [
+        ([SWITCHED], b"websocket", True),
+        ([SWITCHED[:20], SWITCHED[20:-2], SWITCHED[-2:] + b"\x81\x02", b"hi"], b"WebSocket", True),
+        ([SWITCHED, b"\x82\x7e\x01", b"\x00" + bytes(255), b"\0"], b"websocket", True),
+        ([SWITCHED, b"\x82\x7f" + (70_000).to_bytes(8) + bytes(70_000)], b"websocket", True),
+        ([SWITCHED[:-1]], b"websocket", False),
+        ([SWITCHED + b"\x81\x04ab"], b"websocket", False),
+        ([SWITCHED, b"\x82\x7e\x01"], b"websocket", False),
+        ([SWITCHED, GOING_AWAY], b"websocket", False),
+        ([SWITCHED], b"chat", False),
+    ],
+    ids=[
+        "head",
+        "pieces",
+        "length of 2 bytes",
+        "of 8 bytes",
+        "half a head",
+        "half a frame",
+        "half a header",
+        "closed",
+        "other",
+    ],
+)
+@pytest.mark.parametrize("method", ["sendall", "send"])
+def test_a_foreign_websocket_is_closed_between_two_frames(with_app, parts, protocol, closed, method):
+    received = []
+
+    def app(environ, start_response):
+        raw = environ["gunicorn.socket"]
+        for part in parts:
+            sent = getattr(raw, method)(part)
+            assert sent in (None, len(part))
+        received.append(raw.recv(100))
+        start_response("200 OK", [])
+        return []
+
+    def program(site):
+        with site.client() as client:
+            client.send(UPGRADE % protocol)
+            before = b"".join(parts)
+            data = b""
+            while len(data) < len(before):
+                data += client.read()
+            assert before == data
+            site.server.stop()
+            settle()
+            if not closed:
+                # The connection ends after the time for a close frame, or after that of the drain.
+                return client.rest()
+            assert GOING_AWAY == client.read()
+            client.send(CLOSE_OF_CLIENT)
+            return client.rest()
+
+    assert b"" == with_app(app, program)
+    assert ([CLOSE_OF_CLIENT] if closed else [b""]) == received or (protocol == b"chat" and [] == received)
+
+
+# --- a handler that waits elsewhere
+
+
+def wait_for_pong(client, data):
+    """Send a ping, and read to its pong; the messages before it."""
+    client.raw(Opcode.PING, data)
+    messages = []
+    while (frame := client.frame()).opcode != Opcode.PONG:
+        messages.append(frame.data)
+    assert frame.data == data
+    return messages
+
+
+# RFC 6455, 5.5.2: a ping is answered as soon as is practical, whatever the handler does.
+def test_a_ping_is_answered_while_the_handler_waits_elsewhere(with_app):
+    def handler(socket):
+        assert vthreads.now() == began
+        vthreads.sleep(1000)
+        socket.send("after " + "".join(socket.receive() for _ in range(3)))
+
+    def program(site):
+        nonlocal began
+        began = vthreads.now()
+        with WebClient(site.address) as client:
+            for number in range(3):
+                # The messages around the pings wait for the handler.
+                client.say(str(number))
+                wait_for_pong(client, b"%d" % number)
+            assert vthreads.now() - began < 1
+            return client.hear()
+
+    began = 0.0
+    assert with_app(handler_app(handler), program) == b"after 012"
+
+
+def test_a_ping_is_answered_while_the_handler_sends(with_app):
+    def handler(socket):
+        while True:
+            socket.send("x" * 10_000)
+
+    def program(site):
+        with WebClient(site.address) as client:
+            for _ in range(3):
+                wait_for_pong(client, b"ping")
+
+    with_app(handler_app(handler), program)
+
+
+# RFC 6455, 5.5.1: a close frame is answered as soon as is practical.
+def test_a_close_frame_is_answered_while_the_handler_waits_elsewhere(with_app):
+    ends = []
+
+    def handler(socket):
+        vthreads.sleep(0.5)
+        with pytest.raises(serve.WebSocketClosed) as caught:
+            socket.receive()
+        ends.append(caught.value.code)
+
+    def program(site):
+        with WebClient(site.address) as client:
+            client.protocol.send_close(3000)
+            client.flush()
+            return client.end()
+
+    assert with_app(handler_app(handler), program) == 3000
+    assert ends == [3000]
+
+
+def test_messages_for_a_handler_that_does_not_receive_are_bounded(with_app):
+    taken = []
+
+    def handler(socket):
+        vthreads.sleep(100)
+        taken.append(sum(map(len, socket._messages)))
+        for message in socket:
+            taken.append(len(message))
+
+    def program(site):
+        with WebClient(site.address) as client:
+            for _ in range(200):
+                client.say(b"x" * 10_000)
+            client.protocol.send_close(1000)
+            client.flush()
+            return client.end()
+
+    assert with_app(handler_app(handler), program) == 1000
+    kept, *lengths = taken
+    # One read more than what is kept.
+    assert 0 < kept <= 3 * (64 << 10)
+    assert lengths == [10_000] * 200
+
+
+def test_receive_with_a_timeout_of_0_takes_what_has_arrived(with_app):
+    def handler(socket):
+        with pytest.raises(TimeoutError):
+            socket.receive(timeout=0)
+        socket.send("ask")
+        vthreads.sleep(1)
+        socket.send(socket.receive(timeout=0))
+
+    def program(site):
+        with WebClient(site.address) as client:
+            assert client.hear() == b"ask"
+            client.say("there")
+            return client.hear()
+
+    assert with_app(handler_app(handler), program) == b"there"

@@ -1,0 +1,537 @@
+"""Timeouts and counts of blocking calls: checked the same way in all calls, before anything is queued."""
+
+import functools
+import queue
+import select
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import Future
+from decimal import Decimal
+from fractions import Fraction
+from math import inf, nan
+
+import pytest
+
+import vthreads
+from vthreads.testing import VirtualClock, explore, inject_cancel
+
+# More than a float can hold, and more than Python is willing to write out.
+HUGE = 10**5000
+
+
+class Door:
+    """A call that takes a timeout, made where it would have to wait, and the object whose queue it would stand in."""
+
+    def __init__(self, call, of=None):
+        self.call = call
+        self.of = of
+
+
+def semaphore():
+    full = vthreads.Semaphore(0)
+    return Door(lambda timeout: full.acquire(timeout=timeout), full)
+
+
+def lock():
+    taken = vthreads.Lock()
+    taken.acquire()
+    return Door(lambda timeout: taken.acquire(timeout=timeout), taken)
+
+
+def recursive_lock():
+    taken = vthreads.RLock()
+    vthreads.spawn(taken.acquire).result()
+    return Door(lambda timeout: taken.acquire(timeout=timeout), taken)
+
+
+def event():
+    unset = vthreads.Event()
+    return Door(unset.wait, unset)
+
+
+def condition():
+    quiet = vthreads.Condition()
+    quiet.acquire()
+    return Door(quiet.wait, quiet)
+
+
+def condition_for():
+    quiet = vthreads.Condition()
+    quiet.acquire()
+    return Door(lambda timeout: quiet.wait_for(lambda: False, timeout), quiet)
+
+
+def barrier():
+    lonely = vthreads.Barrier(2)
+    return Door(lonely.wait, lonely)
+
+
+def queue_get():
+    empty = vthreads.Queue()
+    return Door(lambda timeout: empty.get(timeout=timeout), empty)
+
+
+def queue_put():
+    full = vthreads.Queue(1)
+    full.put("old")
+    return Door(lambda timeout: full.put("new", timeout=timeout), full)
+
+
+def simple_queue():
+    empty = vthreads.SimpleQueue()
+    return Door(lambda timeout: empty.get(timeout=timeout), empty)
+
+
+def channel_send():
+    unheard = vthreads.Channel()
+    return Door(lambda timeout: unheard.send("item", timeout), unheard)
+
+
+def channel_receive():
+    silent = vthreads.Channel()
+    return Door(silent.receive, silent)
+
+
+def receive_any():
+    silent = vthreads.Channel()
+    return Door(lambda timeout: vthreads.receive_any(silent, timeout=timeout), silent)
+
+
+def mutex():
+    taken = vthreads.Mutex([])
+    taken.try_lock().__enter__()
+    return Door(taken.lock, taken)
+
+
+def mutex_guard():
+    taken = vthreads.Mutex([])
+    taken.try_lock().__enter__()
+    return Door(taken.guard, taken)
+
+
+def rwlock_read():
+    taken = vthreads.RwLock([])
+    taken.write().__enter__()
+    return Door(taken.read, taken)
+
+
+def rwlock_write():
+    taken = vthreads.RwLock([])
+    taken.write().__enter__()
+    return Door(taken.write, taken)
+
+
+def sleeping_thread():
+    return vthreads.ThreadGroup.current.spawn(vthreads.sleep, 0.5)
+
+
+def future_result():
+    return Door(sleeping_thread().result)
+
+
+def future_exception():
+    return Door(sleeping_thread().exception)
+
+
+def join():
+    return Door(sleeping_thread().thread.join)
+
+
+def wait():
+    future = sleeping_thread()
+    return Door(lambda timeout: vthreads.wait(future, timeout))
+
+
+def as_completed():
+    future = sleeping_thread()
+    return Door(lambda timeout: vthreads.as_completed(future, timeout))
+
+
+OURS = [
+    semaphore, lock, recursive_lock, event, condition, condition_for, barrier, queue_get, queue_put, simple_queue,
+    channel_send, channel_receive, receive_any, mutex, mutex_guard, rwlock_read, rwlock_write, future_result,
+    future_exception, join, wait, as_completed,
+]  # fmt: skip
+
+
+def shut_down(seconds):
+    vthreads.ThreadGroup.current.shutdown(seconds)
+
+
+# Scopes and sleeps, where None or a number below 0 means something else.
+SPANS = {
+    "sleep": vthreads.sleep,
+    "fail_after": vthreads.fail_after,
+    "move_on_after": vthreads.move_on_after,
+    "fail_at": vthreads.fail_at,
+    "move_on_at": vthreads.move_on_at,
+    "shield": vthreads.shield,
+    "CancelScope": vthreads.CancelScope,
+    "cleanup_grace": lambda seconds: vthreads.CancelScope(cleanup_grace=seconds),
+    "cleanup_grace of a group": lambda seconds: vthreads.ThreadGroup(cleanup_grace=seconds),
+    "shutdown": shut_down,
+    "Barrier": lambda seconds: vthreads.Barrier(2, timeout=seconds),
+}
+
+# Times that no call accepts, and the error.
+REFUSED = [
+    (nan, ValueError, r"nan is not a time"),
+    (Decimal("nan"), ValueError, r"is not a time"),
+    (HUGE, OverflowError, r"too large"),
+    (-HUGE, OverflowError, r"too large"),
+    ("1", TypeError, r"is a str; give seconds"),
+    (1j, TypeError, r"is a complex; give seconds"),
+]
+NAMES_OF_REFUSED = ["nan", "Decimal nan", "huge", "-huge", "str", "complex"]
+
+
+@pytest.mark.parametrize("make", OURS)
+@pytest.mark.parametrize(("timeout", "error", "text"), REFUSED, ids=NAMES_OF_REFUSED)
+def test_a_timeout_that_is_no_time_is_refused_before_anything_is_queued(make, timeout, error, text):
+    def root():
+        with vthreads.ThreadGroup():
+            door = make()
+            with pytest.raises(error, match=text):
+                door.call(timeout)
+            assert door.of is None or 0 == door.of.statistics().waiting
+            # No wake-up is on its way, nor is a timer left that would be one.
+            started = vthreads.now()
+            vthreads.sleep(1)
+            return vthreads.now() - started
+
+    assert 1 == vthreads.run(root, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("make", [*OURS[:-6], future_result, future_exception])
+def test_any_kind_of_number_is_a_timeout(make):
+    def root():
+        with vthreads.ThreadGroup():
+            for timeout in (Fraction(1, 8), Decimal("0.125"), 0.125, True):
+                door = make()
+                started = vthreads.now()
+                try:
+                    entered = door.call(timeout)
+                    if hasattr(entered, "__enter__"):
+                        entered.__enter__()
+                except (TimeoutError, vthreads.errors.Empty, vthreads.errors.Full, threading.BrokenBarrierError):
+                    pass
+                waited.append(vthreads.now() - started)
+
+    waited = []
+    vthreads.run(root, clock=VirtualClock())
+    assert [0.125, 0.125, 0.125, 0.5 if "future" in make.__name__ else 1] == waited
+
+
+@pytest.mark.parametrize("make", [semaphore, event, queue_get, channel_receive, mutex, rwlock_read, future_result])
+def test_an_infinite_timeout_is_no_limit(make):
+    def root():
+        with vthreads.ThreadGroup() as group:
+            entered = make().call(inf) if make is future_result else None
+            if entered is None and make is not future_result:
+                with vthreads.move_on_after(3600):
+                    answer = make().call(inf)
+                    if hasattr(answer, "__enter__"):
+                        answer.__enter__()
+            group.cancel()
+        return vthreads.now()
+
+    assert (0.5 if make is future_result else 3600) == vthreads.run(root, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("call", SPANS.values(), ids=SPANS)
+@pytest.mark.parametrize(("seconds", "error", "text"), REFUSED, ids=NAMES_OF_REFUSED)
+def test_a_span_that_is_no_time_is_refused_at_the_call(call, seconds, error, text):
+    def root():
+        with vthreads.ThreadGroup(), pytest.raises(error, match=text):
+            call(seconds)
+
+    vthreads.run(root, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.5, -(10**30)])
+def test_a_sleep_of_less_than_nothing_is_refused(seconds):
+    with pytest.raises(ValueError, match="give 0 or more seconds"):
+        vthreads.run(vthreads.sleep, seconds, clock=VirtualClock())
+
+
+def test_a_sleep_without_seconds_is_refused():
+    with pytest.raises(TypeError, match="give 0 or more seconds"):
+        vthreads.run(vthreads.sleep, None, clock=VirtualClock())
+
+
+# --- the standard library's calls, which refuse a timeout in the same words as on an OS thread
+
+
+def select_for(timeout):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        select.select([ours], [], [], timeout)
+
+
+def epoll_for(timeout):
+    with select.epoll() as epoll:
+        epoll.poll(timeout)
+
+
+def poll_for(timeout):
+    select.poll().poll(timeout)
+
+
+def join_for(timeout):
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    try:
+        thread.join(timeout)
+    finally:
+        end.set()
+        # Not by join: before 3.13 CPython marks a thread as ended when it refuses the timeout.
+        while thread in threading.enumerate():
+            time.sleep(0.001)
+
+
+def wait_for_a_signal(timeout):
+    signal.sigtimedwait([signal.SIGUSR2], timeout)
+
+
+def error_of(call, timeout):
+    try:
+        call(timeout)
+    except Exception as error:
+        return type(error), str(error)
+    return None
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("call", [time.sleep, select_for, epoll_for, poll_for, join_for, wait_for_a_signal])
+@pytest.mark.parametrize("timeout", [nan, 10**400, 1e300, inf, "1", 1j, Fraction(1)], ids=lambda value: str(value)[:9])
+def test_a_call_of_the_standard_library_refuses_what_it_refuses_on_an_os_thread(call, timeout):
+    def root():
+        return vthreads.offload(error_of, call, timeout), error_of(call, timeout)
+
+    on_an_os_thread, on_a_virtual_thread = vthreads.run(root)
+    assert on_an_os_thread == on_a_virtual_thread
+    assert on_an_os_thread is not None
+
+
+def condition_wait_for(timeout):
+    condition = threading.Condition()
+    with condition:
+        condition.wait_for(lambda: False, timeout)
+
+
+def put_in_full(timeout):
+    full = queue.Queue(1)
+    full.put(1)
+    full.put(2, timeout=timeout)
+
+
+# Made where they would have to wait. All of them wait with `threading.Condition.wait`.
+STANDARD = {
+    "event": lambda timeout: threading.Event().wait(timeout),
+    "condition": condition_wait_for,
+    "semaphore": lambda timeout: threading.Semaphore(0).acquire(timeout=timeout),
+    "barrier": lambda timeout: threading.Barrier(2).wait(timeout),
+    "get": lambda timeout: queue.Queue().get(timeout=timeout),
+    "put": put_in_full,
+    "future": lambda timeout: Future().result(timeout),
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", STANDARD)
+def test_a_class_of_the_standard_library_refuses_nan_and_what_it_refuses_on_an_os_thread(name):
+    def root():
+        vthreads.sleep(0)
+        return [
+            (error_of(STANDARD[name], value), vthreads.offload(error_of, STANDARD[name], value)) for value in (nan, inf)
+        ]
+
+    of_nan, of_infinity = vthreads.run(root)
+    assert (
+        of_nan[0]
+        == of_nan[1]
+        == (ValueError, "timeout=nan is not a time; give seconds as a number, or None for no limit")
+    )
+    assert of_infinity[0] == of_infinity[1]
+    assert of_infinity[0][0] is OverflowError
+
+
+# --- counts
+
+COUNTS = {
+    "Semaphore": (vthreads.Semaphore, "value"),
+    "BoundedSemaphore": (vthreads.BoundedSemaphore, "value"),
+    "release": (lambda count: vthreads.Semaphore().release(count), "n"),
+    "Barrier": (vthreads.Barrier, "parties"),
+    "Channel": (vthreads.Channel, "capacity"),
+    "max_concurrency": (lambda count: vthreads.ThreadGroup(max_concurrency=count), "max_concurrency"),
+    "max_pending": (lambda count: vthreads.ThreadGroup(max_pending=count), "max_pending"),
+    "map": (lambda count: vthreads.map(len, ["item"], max_concurrency=count), "max_concurrency"),
+}
+# Where None is the default.
+OPTIONAL = ["max_concurrency", "max_pending", "map"]
+
+
+@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("count", [1.5, 2.0, nan, "8", None, 1j])
+def test_what_is_counted_is_a_whole_number(name, count):
+    call, argument = COUNTS[name]
+    if count is None and name in OPTIONAL:
+        return
+    with pytest.raises(TypeError, match=f"{argument}=.* is not a whole number; give an int"):
+        call(count)
+
+
+@pytest.mark.parametrize(("call", "name"), COUNTS.values(), ids=COUNTS)
+def test_a_count_below_the_least_is_refused(call, name):
+    with pytest.raises(ValueError, match=rf"{name}=-1 is too small; give \d or more"):
+        call(-1)
+
+
+@pytest.mark.parametrize("maxsize", [nan, "8", None, 1j])
+@pytest.mark.parametrize("kind", [vthreads.Queue, vthreads.LifoQueue, vthreads.PriorityQueue])
+def test_a_queue_refuses_a_size_that_is_no_number(kind, maxsize):
+    with pytest.raises(TypeError, match="is not a number of items; give an int"):
+        kind(maxsize)
+
+
+# --- functions
+
+
+async def coroutine_function():
+    pass
+
+
+def generator_function():
+    yield
+
+
+async def asynchronous_generator_function():
+    yield
+
+
+class Works:
+    def method(self):
+        return "done"
+
+    def __call__(self):
+        return "done"
+
+
+class Suspends:
+    async def method(self):
+        pass
+
+    async def __call__(self):
+        pass
+
+
+IDLE = {
+    "a coroutine function": (coroutine_function, "coroutine function .*; give a function that calls asyncio.run"),
+    "a generator function": (generator_function, "generator function .*; give a function that iterates over it"),
+    "an asynchronous generator function": (asynchronous_generator_function, "asynchronous generator function"),
+    "a partial": (functools.partial(functools.partial(coroutine_function)), "coroutine function"),
+    "a method": (Suspends().method, "coroutine function"),
+    "an object": (Suspends(), "coroutine function"),
+    "nothing": (None, "None, which is not callable: give the function itself, not what a call of it returned"),
+    "a number": (3, "3, which is not callable"),
+    "a list": ([len, len], r"one by one, \w+\(\*functions\)"),
+}
+
+
+def spawn_in_a_group(fn):
+    with vthreads.ThreadGroup() as group:
+        group.spawn(fn)
+
+
+def spawn_in_a_full_group(fn):
+    with vthreads.ThreadGroup(max_concurrency=1) as group:
+        group.spawn(vthreads.sleep, 1)
+        group.spawn(fn)
+
+
+def try_to_spawn(fn):
+    with vthreads.ThreadGroup() as group:
+        group.try_spawn(fn)
+
+
+def call_beside_another(combine):
+    def call(fn):
+        combine(lambda: called.append(True), fn)
+
+    called = []
+    return call
+
+
+CALLERS = {
+    "ThreadGroup.spawn": spawn_in_a_group,
+    "ThreadGroup.spawn, full": spawn_in_a_full_group,
+    "ThreadGroup.try_spawn": try_to_spawn,
+    "spawn": vthreads.spawn,
+    "offload": vthreads.offload,
+    "gather": call_beside_another(vthreads.gather),
+    "race": call_beside_another(vthreads.race),
+    "first_completed": call_beside_another(vthreads.first_completed),
+    "map": lambda fn: vthreads.map(fn, ["item"]),
+    "inject_cancel": inject_cancel,
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+@pytest.mark.parametrize("kind", IDLE)
+def test_a_function_that_would_do_nothing_is_refused_at_the_call(caller, kind):
+    fn, text = IDLE[kind]
+
+    def root():
+        try:
+            CALLERS[caller](fn)
+        except ExceptionGroup as failures:
+            # A failure of the body leaves the group in one of these.
+            raise failures.exceptions[0] from None
+
+    with pytest.raises(TypeError, match=rf"^{caller.split('.')[-1].split(',')[0]}\(\) got .*{text}"):
+        vthreads.run(root, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("call", [vthreads.run, explore])
+@pytest.mark.parametrize("kind", IDLE)
+def test_a_root_that_would_do_nothing_is_refused(call, kind):
+    fn, text = IDLE[kind]
+    with pytest.raises(TypeError, match=rf"{call.__name__}\(\) got .*{text}"):
+        call(fn)
+
+
+def test_none_of_several_functions_is_called_if_one_is_refused():
+    called = []
+    for combine in (vthreads.gather, vthreads.race, vthreads.first_completed):
+        with pytest.raises(TypeError, match="not callable"):
+            combine(lambda: called.append(True), None)
+    assert [] == called
+
+
+def test_a_coroutine_is_refused_with_a_word_on_who_runs_it():
+    coroutine = coroutine_function()
+    with pytest.raises(TypeError, match=r"spawn\(\) got <coroutine .*: give a function that calls asyncio.run"):
+        vthreads.run(lambda: vthreads.spawn(coroutine))
+    coroutine.close()
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [lambda: "done", Works().method, Works(), functools.partial(Works().method), functools.partial(str, "done")],
+    ids=["function", "method", "object", "partial", "type"],
+)
+def test_whatever_does_its_work_when_called_is_spawned(fn):
+    def root():
+        with vthreads.ThreadGroup() as group, vthreads.ThreadGroup(max_concurrency=1) as narrow:
+            return group.spawn(fn).result(), narrow.spawn(fn).result()
+
+    assert ("done", "done") == vthreads.run(root, clock=VirtualClock())
+
+
+def test_a_group_takes_its_name_first():
+    with pytest.raises(TypeError, match=r"ThreadGroup\(8\): the first argument is a name; was max_concurrency=8 meant"):
+        vthreads.ThreadGroup(8)
