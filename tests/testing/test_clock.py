@@ -1,7 +1,9 @@
 """The virtual clock, and the standard library's clocks on it."""
 
 import datetime
+import hashlib
 import queue
+import sys
 import threading
 import time
 from time import monotonic as captured
@@ -9,6 +11,7 @@ from time import monotonic as captured
 import pytest
 
 import vthreads
+from vthreads._core.engine import states
 from vthreads.testing import VirtualClock
 
 pytestmark = pytest.mark.unpatched
@@ -145,3 +148,77 @@ def test_a_class_that_keeps_a_clock_does_not_make_a_method_of_it():
         return Timer().now()
 
     assert 0.0 == on_virtual_time(root)
+
+
+# --- what happens outside before a jump
+
+
+def compute(seconds):
+    """Run C code without the GIL for some seconds of real time."""
+    until = captured() + seconds
+    while captured() < until:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 20_000)
+
+
+def ended_in_time(call, patience):
+    """Whether an offloaded call wins against a timeout of virtual time."""
+
+    def root():
+        with vthreads.move_on_after(10, cleanup_grace=3600) as scope:
+            vthreads.offload(call)
+        return not scope.cancel_called
+
+    return vthreads.run(root, clock=VirtualClock(outside_patience=patience))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says which OS threads run")
+def test_an_os_thread_that_runs_is_waited_for():
+    assert ended_in_time(lambda: compute(0.3), patience=0.001)
+
+
+def test_an_os_thread_that_waits_is_not_waited_for():
+    released = threading.Event()
+
+    def root():
+        try:
+            with vthreads.move_on_after(10) as scope:
+                vthreads.offload(released.wait, on_cancel="abandon")
+        finally:
+            released.set()
+        return scope.cancel_called, vthreads.now()
+
+    assert (True, 10) == vthreads.run(root, clock=VirtualClock(outside_patience=0.001))
+
+
+@pytest.mark.thorough
+def test_an_os_thread_that_never_waits_does_not_stop_the_time():
+    ended = threading.Event()
+
+    def compute_on():
+        while not ended.is_set():
+            compute(0.01)
+
+    def root():
+        try:
+            vthreads.spawn(vthreads.offload, compute_on)
+            vthreads.sleep(3600)
+        finally:
+            ended.set()
+        return vthreads.now()
+
+    assert 3600 == vthreads.run(root, clock=VirtualClock(outside_patience=0.001))
+
+
+def test_the_end_of_spare_greenlets_does_not_shorten_the_patience(monkeypatch):
+    monkeypatch.setattr(states, "POOL_SIZE", 10)
+    monkeypatch.setattr(states, "SHRINK_EVERY", 0.01)
+
+    def root():
+        with vthreads.ThreadGroup() as group:
+            for _ in range(100):
+                group.spawn(vthreads.sleep, 1)
+        with vthreads.move_on_after(10, cleanup_grace=3600) as scope:
+            vthreads.offload(threading.Event().wait, 0.2)
+        return scope.cancel_called
+
+    assert not vthreads.run(root, clock=VirtualClock(outside_patience=60))

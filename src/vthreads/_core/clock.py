@@ -2,19 +2,30 @@
 
 A clock defines `now()`, `patience(due, outside)` and `jump(due)`. `patience` returns how many real seconds the
 scheduler may wait for outside events when every thread is parked and the next timer is due at `due`. `jump` is called
-when that wait has ended without an event. This module does not depend on threads.
+when that wait has ended without an event. A clock that does not jump then is asked for its patience again. This module
+does not depend on virtual threads.
 """
 
 from __future__ import annotations
 
-import time
+from _thread import get_native_id
+from io import FileIO
 from math import inf
+from os import listdir
+from time import monotonic as real_time
 from typing import Protocol
 
 __all__ = ["Clock", "MonotonicClock", "VirtualClock"]
 
 # Midnight UTC of 2000-01-01, as in Go's `testing/synctest`: the same in every run of a test.
 DEFAULT_EPOCH = 946_684_800.0
+
+# Seconds of real time to wait for OS threads that run; limits the wait for one that never waits.
+BUSY_PATIENCE = 5.0
+
+TASKS = "/proc/self/task"
+# States in which an OS thread needs nothing but a processor or a disk: running or runnable, and uninterruptible.
+BUSY = (b"R", b"D")
 
 
 class Clock(Protocol):
@@ -30,10 +41,10 @@ class Clock(Protocol):
 class MonotonicClock:
     """Real time: `time.monotonic`."""
 
-    now = staticmethod(time.monotonic)
+    now = staticmethod(real_time)
 
     def patience(self, due: float, outside: bool) -> float | None:
-        return None if due == inf else max(0.0, due - time.monotonic())
+        return None if due == inf else max(0.0, due - real_time())
 
     def jump(self, due: float) -> None:
         """Do nothing: real time passes without help."""
@@ -47,6 +58,7 @@ class VirtualClock:
     Args:
         start: the first value of `now()`, in seconds.
         outside_patience: real seconds to wait for sockets and OS threads, if any thread waits for one, before a jump.
+            On Linux it goes on, up to 5 seconds, while another OS thread of this process runs or is about to run.
         patch_time: make `time.monotonic`, `time.time` and similar functions return this time, on the carrier that has
             this clock, while it runs. Other OS threads keep the real time. See `vthreads.testing._standard_time`.
         epoch: value of `time.time()` when `now()` is 0, in seconds since 1970; midnight UTC of 2000-01-01.
@@ -62,6 +74,8 @@ class VirtualClock:
     ) -> None:
         self._now = start
         self._outside_patience = outside_patience
+        self._waits_outside = False
+        self._jumps_at_latest = inf  # in real time; finite while it declines to jump
         self.patch_time = patch_time
         self.epoch = epoch
 
@@ -72,11 +86,38 @@ class VirtualClock:
     def patience(self, due: float, outside: bool) -> float | None:
         if due == inf:
             return None
-        return self._outside_patience if outside and due > self._now else 0.0
+        self._waits_outside = outside and due > self._now
+        return self._outside_patience if self._waits_outside else 0.0
 
     def jump(self, due: float) -> None:
+        # An OS thread that a busy machine keeps from running would lose against a timeout that takes no time.
+        if self._waits_outside and _another_os_thread_runs():
+            self._jumps_at_latest = min(self._jumps_at_latest, real_time() + BUSY_PATIENCE)
+            if real_time() < self._jumps_at_latest:
+                return
+        self._jumps_at_latest = inf
         self._now = max(self._now, due)
 
     def advance(self, seconds: float) -> None:
         """Advance the time by `seconds`; timers that become due run at the next checkpoint."""
         self._now += seconds
+
+
+def _another_os_thread_runs() -> bool:
+    """Whether the kernel says so of any OS thread of this process but the caller; False where it does not say."""
+    try:
+        others = set(listdir(TASKS)) - {str(get_native_id())}
+    except OSError:
+        return False
+    return any(_state_of(other) in BUSY for other in others)
+
+
+def _state_of(os_thread: str) -> bytes:
+    """Return the letter of its state (proc_pid_stat(5)); empty if it has ended."""
+    try:
+        # Not `open`, which would offload its calls.
+        with FileIO(f"{TASKS}/{os_thread}/stat") as file:
+            # The name, in parentheses, may contain anything.
+            return file.read().rpartition(b") ")[2][:1]
+    except OSError:
+        return b""

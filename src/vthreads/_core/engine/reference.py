@@ -464,22 +464,18 @@ class Scheduler:
             if not self._look_outside(DEADLOCK_AGAIN_AFTER) and not self._ready and self._is_deadlocked():
                 self._when_deadlocked()
             return
-        patience = self.clock.patience(due, outside)
+        patience = wait = self.clock.patience(due, outside)
         if len(self._pool) > states.POOL_SIZE:
             # May wake up early to shrink the greenlet pool.
-            until_then = max(0.0, self._shrink_at - monotonic())
-            patience = until_then if patience is None else min(patience, until_then)
+            wait = _sooner(wait, self._shrink_at)
         if contended and self.when_contended is not None:
-            until_then = max(0.0, self._contended_at - monotonic())
-            if patience is None or until_then < patience:
-                # This is shorter than the clock allows for outside events, so the clock must not jump after it.
-                self._look_outside(until_then)
-                return
-        heard = self._look_outside(patience)
-        # Without a timer the wait may still end without an event: a late byte in the wakeup pipe, a signal.
-        if not heard and not self._ready and due < inf:
+            wait = _sooner(wait, self._contended_at)
+        began = monotonic()
+        heard = self._look_outside(wait)
+        # The wait may also end early without an event: by these limits, a late byte in the wakeup pipe, or a signal.
+        if not heard and patience is not None and monotonic() - began >= patience and not self._ready:
+            # The next poll expires the timers, after what came from outside before the jump.
             self.clock.jump(due)
-            self.timers.expire(self._now())
 
     def _look_outside(self, seconds: float | None) -> bool:
         """Poll for up to `seconds` (None: until an event), then handle messages and timers."""
@@ -515,6 +511,12 @@ class Scheduler:
         for _ in range(len(inbox)):
             function, args = inbox.popleft()
             function(*args)
+
+
+def _sooner(wait: float | None, moment: float) -> float:
+    """Limit a wait of so many seconds (None: forever) to the real time `moment`."""
+    until_then = max(0.0, moment - monotonic())
+    return until_then if wait is None else min(wait, until_then)
 
 
 # --- the current carrier and fiber

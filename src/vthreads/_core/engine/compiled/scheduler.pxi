@@ -417,7 +417,7 @@ cdef class Scheduler:
 
     cdef int _idle(self) except -1:
         """Wait for a timer, a descriptor or a message, because no fiber is ready."""
-        cdef double due, patience, until_then
+        cdef double due, patience, wait, began
         cdef bint outside, heard
         if self._ended is not None:
             # No fiber may land for long. Code that runs here cannot wait, but may have made a fiber ready.
@@ -431,21 +431,18 @@ cdef class Scheduler:
             if not self._look_outside(DEADLOCK_AGAIN_AFTER) and self._nobody_is_ready() and self._is_deadlocked():
                 self._when_deadlocked()
             return 0
-        patience = self._patience(due, outside)
+        patience = wait = self._patience(due, outside)
         if len(self._pool) > self._pool_size or vt_many_warm():
             # May wake up early to shrink the pool of greenlets.
-            patience = min(patience, max(0.0, self._shrink_at - vt_monotonic()))
+            wait = min(wait, max(0.0, self._shrink_at - vt_monotonic()))
         if contended and self.when_contended is not None:
-            until_then = max(0.0, self._contended_at - vt_monotonic())
-            if until_then < patience:
-                # This wait is shorter than the clock allowed, so the clock must not jump after it.
-                self._look_outside(until_then)
-                return 0
-        heard = self._look_outside(-1.0 if patience == INF else patience)
-        # Without a timer the wait may still end without an event: a late byte in the wakeup pipe, or a signal.
-        if not heard and self._nobody_is_ready() and due < INF:
+            wait = min(wait, max(0.0, self._contended_at - vt_monotonic()))
+        began = vt_monotonic()
+        heard = self._look_outside(-1.0 if wait == INF else wait)
+        # The wait may also end early without an event: by these limits, a late byte in the wakeup pipe, or a signal.
+        if not heard and due < INF and vt_monotonic() - began >= patience and self._nobody_is_ready():
+            # The next poll expires the timers, after what came from outside before the jump.
             self.clock.jump(due)
-            self.timers.expire(self.now())
         return 0
 
     cdef double _patience(self, double due, bint outside) except -1:
