@@ -24,7 +24,7 @@ from ..errors import Empty
 from ..integrations._imports import call_at_end, watch_imports
 from .captures import replace_everywhere
 from .classes import adopt_classes
-from .holders import Survey
+from .holders import Survey, without_collections
 from .instances import exchange_instances
 from .leftovers import CLASS_OF_C, Leftover, place_of_caller, warn_of_leftovers
 from .references import Undo, replace_references, set_attribute
@@ -92,14 +92,29 @@ def patch(*, threads: bool = False, preempt: float | None = None) -> None:
 
 def _patch(threads: bool) -> None:
     state.refused = False
-    if not state.active:
-        from .table import functions, importable, in_use, methods
+    leftovers = [] if state.active else _replace_all()
+    if threads and not state.threads:
+        from .table import thread_functions
 
-        state.active = True
-        watch = watch_imports(importable(), _imported_later)
-        state.undo.append(watch.end)
-        imported = in_use() | {module.__name__ for module in watch.present}
-        changed = _replace_methods(methods(imported=imported), state.undo)
+        state.threads = True
+        _replace_functions(thread_functions(), None, state.undo_threads)
+    leftovers = [leftover for leftover in leftovers if leftover.thing is not state.lock]
+    if leftovers:
+        # Last, since the program may have made an error of the warning.
+        warn_of_leftovers(leftovers)
+
+
+def _replace_all() -> list[Leftover]:
+    """Replace what the table lists, and the objects that were made before; return those that stay."""
+    from .table import functions, importable, in_use, methods
+
+    state.active = True
+    watch = watch_imports(importable(), _imported_later)
+    state.undo.append(watch.end)
+    imported = in_use() | {module.__name__ for module in watch.present}
+    changed = _replace_methods(methods(imported=imported), state.undo)
+    # Each collection would read the lists of the survey, which have all objects.
+    with without_collections():
         survey = Survey()
         in_modules = list(functions(imported))
         changed.update(id(each.holder) for each in in_modules)
@@ -111,18 +126,8 @@ def _patch(threads: bool) -> None:
         refused = [Leftover(cls, CLASS_OF_C) for cls in adopt_classes()]
         leftovers = refused + exchange_instances(survey)
         del survey
-        state.undo += integrations.activate()
-    else:
-        leftovers = []
-    if threads and not state.threads:
-        from .table import thread_functions
-
-        state.threads = True
-        _replace_functions(thread_functions(), None, state.undo_threads)
-    leftovers = [leftover for leftover in leftovers if leftover.thing is not state.lock]
-    if leftovers:
-        # Last, since the program may have made an error of the warning.
-        warn_of_leftovers(leftovers)
+    state.undo += integrations.activate()
+    return leftovers
 
 
 def _exchange_standard_input(survey: Survey) -> None:

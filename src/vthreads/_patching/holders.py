@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 from .._core.engine import compiled
 from .below import attributes_of, class_dict, classes_of, is_a, module_of, mro_of
 
-__all__ = ["Place", "Survey", "Wanted", "has_frozen", "is_own_class", "places_in", "thawed"]
+__all__ = ["Place", "Survey", "Wanted", "has_frozen", "is_own_class", "places_in", "thawed", "without_collections"]
 
 PACKAGE = __name__.partition(".")[0]
 PATCHING = __name__.rpartition(".")[0]
@@ -66,6 +66,9 @@ UNTRACKABLE = frozenset(map(id, (tuple, dict)))
 CHUNKS = (256, 16, 1)
 
 
+# Types of objects to which functions refer and that can refer to what is wanted.
+PARTS_OF_FUNCTIONS = (dict, tuple)
+
 # Objects by id.
 Wanted = Mapping[int, Any]
 
@@ -89,11 +92,12 @@ class Survey:
         self._frames = [(frame, frame.f_locals) for frame in _frames()]
         with thawed():
             # Not as a local variable: the frame of this call may be kept, and its variables are references.
-            self._by_type = _by_type(gc.get_objects())
+            self._by_type = sorted_by_type(gc.get_objects())
         # Leave out modules: a C module may show the collector objects that it has freed and keeps for reuse, as
         # `_asyncio` of Python 3.12 does. `gc.get_referents` would create references to them and free them twice.
         self._modules: list[ModuleType] = self._by_type.pop(id(ModuleType), [])
         self._own: set[int] | None = None
+        self._own_functions: list[FunctionType] = []
         self._classes: dict[int, type] | None = None
 
     def instances(self, kinds: Iterable[type]) -> list[Any]:
@@ -146,6 +150,7 @@ class Survey:
     def holders(self, wanted: Wanted) -> list[Any]:
         """Return the objects that refer to one of `wanted`."""
         found = referrers(list(chain.from_iterable(self._by_type.values())), wanted.keys()) if wanted else []
+        self._find_own_parts(found)
         # Not for objects of this package: they stay as they are, and shall go on referring to their values.
         for holder in found:
             for attributes in () if self.is_own(holder) else _new_attributes(holder):
@@ -179,6 +184,7 @@ class Survey:
         """Stop keeping the objects alive; results that were found stay."""
         self._by_type.clear()
         self._modules.clear()
+        self._own_functions.clear()
 
     def class_with(self, holder: Any) -> type | None:
         """Return the class whose attribute dict `holder` is, or None."""
@@ -192,13 +198,28 @@ class Survey:
         return self._classes.get(id(holder))
 
     def is_own(self, holder: Any) -> bool:
-        """Return whether `holder` belongs to this package."""
-        if self._own is None:
-            self._own = self._own_ids()
-        return id(holder) in self._own
+        """Return whether `holder`, which refers to what was wanted, belongs to this package."""
+        return id(holder) in self._own_ids()
+
+    def _find_own_parts(self, holders: list[Any]) -> None:
+        """Add those of `holders` that are parts of this package's functions, for example their defaults.
+
+        There are very many such parts, so only those are added that can be asked for.
+        """
+        own = self._own_ids()
+        parts = {id(holder) for holder in holders if type(holder) in PARTS_OF_FUNCTIONS} - own
+        # Each function also refers to the dict of builtins, which is not ours.
+        parts.discard(id(vars(builtins)))
+        owners = referrers(self._own_functions, parts) if parts else []
+        own.update(parts.intersection(_ids_of_referents(owners)))
 
     def _own_ids(self) -> set[int]:
         """The ids of this package's data: dicts of its modules and classes, its objects, functions and their cells."""
+        if self._own is None:
+            self._own = self._find_own()
+        return self._own
+
+    def _find_own(self) -> set[int]:
         # By the module that contains them: some have the module name of what they replace.
         modules = [module for name, module in list(sys.modules.items()) if _is_ours(name) and is_a(module, ModuleType)]
         names = [attributes_of(module) for module in modules]
@@ -208,10 +229,12 @@ class Survey:
         bases = {id(base): base for cls in types.values() for base in mro_of(cls)}
         own_bases = {key for key, base in bases.items() if is_own_class(base)}
         own_types = {key: cls for key, cls in types.items() if not own_bases.isdisjoint(map(id, mro_of(cls)))}
-        functions = [thing for thing in self._of_kind(FunctionType) if id(thing.__globals__) in own_globals]
+        everybodys = self._of_kind(FunctionType)
+        functions = [function for function in everybodys if id(function.__globals__) in own_globals]
+        self._own_functions = functions
         instances = [thing for key in own_types for thing in self._by_type.get(key, ())]
         own = set(values)
-        own.update(own_globals, own_types, map(id, functions), map(id, gc.get_referents(*functions)))
+        own.update(own_globals, own_types, map(id, functions))
         own.update(id(cell) for function in functions for cell in function.__closure__ or ())
         own.update(map(id, instances))
         # An instance without a dict refers to its values itself. Creating the dict here would hide them: the dict is
@@ -219,7 +242,7 @@ class Survey:
         own.update(id(attributes_of(thing)) for thing in instances if _has_dict(thing))
         for cls in own_types.values():
             own.update(map(id, gc.get_referents(class_dict(cls))), map(id, class_dict(cls).values()))
-        # Each module and each function also refers to the dict of builtins, which is not ours.
+        # Each module also refers to the dict of builtins, which is not ours.
         own.discard(id(vars(builtins)))
         return own
 
@@ -244,7 +267,8 @@ def referents_of_kinds(holders: list[Any], kinds: AbstractSet[int]) -> list[Any]
     return found
 
 
-def _by_type(objects: list[Any]) -> dict[int, list[Any]]:
+@compiled
+def sorted_by_type(objects: list[Any]) -> dict[int, list[Any]]:
     """Sort objects by the id of their type, because a metaclass may have made its classes unhashable."""
     groups: dict[int, list[Any]] = defaultdict(list)
     for key, thing in zip(map(id, map(type, objects)), objects, strict=True):
@@ -280,15 +304,24 @@ def has_frozen() -> bool:
 def thawed() -> Iterator[None]:
     """Make frozen objects visible to the collector in the block; afterwards freeze all objects again."""
     freezes = has_frozen()
-    # Disable collections: one would write to all pages of memory, and programs freeze objects to avoid just that.
+    # A collection would write to all pages of memory, and programs freeze objects to avoid just that.
+    with without_collections():
+        gc.unfreeze()
+        try:
+            yield
+        finally:
+            if freezes:
+                gc.freeze()
+
+
+@contextmanager
+def without_collections() -> Iterator[None]:
+    """Disable automatic collections in the block."""
     collects = gc.isenabled()
     gc.disable()
-    gc.unfreeze()
     try:
         yield
     finally:
-        if freezes:
-            gc.freeze()
         if collects:
             gc.enable()
 

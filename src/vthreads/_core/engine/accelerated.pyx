@@ -85,6 +85,7 @@ PARTS.update(
         "vthreads._calls.standard_locks.ConditionWaiterLock": ConditionWaiterLock,
         "vthreads._patching.holders.referents_of_kinds": referents_of_kinds,
         "vthreads._patching.holders.referrers": referrers,
+        "vthreads._patching.holders.sorted_by_type": sorted_by_type,
         "vthreads._timeouts.sleep": sleep,
         "vthreads._timeouts.sleep_here": sleep_here,
     }
