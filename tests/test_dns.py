@@ -15,7 +15,7 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup
-from vthreads._calls.net import dns
+from vthreads._calls.net import dns, hosts
 from vthreads._os_threads.calls import calls_under_way
 from vthreads.testing import VirtualClock
 
@@ -319,6 +319,115 @@ def test_what_may_block_is_not_asked_in_place(name, arguments, monkeypatch):
     assert [threading.get_ident()] != idents
 
 
+HOSTS = "127.0.0.1 localhost # loopback.test\n10.0.0.1\tName.test alias\n::1 six.test\nnonsense broken.test\n"
+
+
+class HostsFiles:
+    """The two files that decide whether a name is found without the network."""
+
+    def __init__(self, folder, monkeypatch):
+        self.hosts, self.sources = folder / "hosts", folder / "nsswitch.conf"
+        self.hosts.write_text(HOSTS)
+        self.sources.write_text("# hosts: dns\npasswd: files\nhosts: files dns\n")
+        monkeypatch.setattr(hosts, "HOSTS", str(self.hosts))
+        monkeypatch.setattr(hosts, "SOURCES", str(self.sources))
+        monkeypatch.setattr(hosts, "CACHE_DAEMON", str(folder / "socket"))
+        monkeypatch.setattr(hosts, "SECONDS", 0)
+        monkeypatch.setattr(hosts, "_is_gnu", lambda: True)
+        monkeypatch.setattr(hosts, "_table", hosts._Table())
+
+
+@pytest.fixture
+def hosts_files(tmp_path, monkeypatch):
+    return HostsFiles(tmp_path, monkeypatch)
+
+
+def looks_up_in_place(monkeypatch, name, *arguments):
+    idents = []
+    monkeypatch.setattr(dns, f"original_{name}", lambda *_: idents.append(threading.get_ident()))
+    run(lambda: getattr(dns, name)(*arguments))
+    assert 1 == len(idents)
+    return [threading.get_ident()] == idents
+
+
+@pytest.mark.parametrize(
+    ("in_place", "name", "arguments"),
+    [
+        (True, "getaddrinfo", ("localhost", 80)),
+        (True, "getaddrinfo", ("LOCALHOST", b"80", socket.AF_INET, 0, 0, socket.AI_PASSIVE)),
+        (True, "getaddrinfo", ("name.test", 80)),
+        (True, "getaddrinfo", ("alias", None, 0)),
+        (True, "getaddrinfo", ("six.test", 80, socket.AF_INET6)),
+        (True, "gethostbyname", ("alias",)),
+        (True, "gethostbyname_ex", ("alias",)),
+        # There may be another address elsewhere.
+        (False, "getaddrinfo", ("six.test", 80)),
+        (False, "getaddrinfo", ("localhost", 80, socket.AF_INET6)),
+        (False, "gethostbyname", ("six.test",)),
+        # The name may be looked up elsewhere with these arguments.
+        (False, "getaddrinfo", ("localhost", "http")),
+        (False, "getaddrinfo", ("localhost", 80, 0, 0, 0, socket.AI_ADDRCONFIG)),
+        (False, "getaddrinfo", ("localhost", 80, 77)),
+        (False, "getaddrinfo", ("localhost", 80, "no family")),
+        (False, "getaddrinfo", (b"localhost", 80)),
+        (False, "getaddrinfo", ("localhost.", 80)),
+        (False, "getaddrinfo", ("loopback.test", 80)),
+        (False, "getaddrinfo", ("broken.test", 80)),
+        (False, "getaddrinfo", ("other.test", 80)),
+    ],
+)
+def test_a_name_in_the_file_of_hosts_is_asked_in_place(in_place, name, arguments, monkeypatch, hosts_files):
+    assert in_place == looks_up_in_place(monkeypatch, name, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("in_place", "sources"),
+    [
+        (True, "hosts: files"),
+        (True, "hosts:files mdns4_minimal [NOTFOUND=return] dns # comment"),
+        (False, "hosts: dns files"),
+        (False, "hosts: files [SUCCESS=continue] dns"),
+        (False, "hosts:"),
+        (False, "passwd: files"),
+        (False, ""),
+    ],
+)
+def test_the_file_of_hosts_counts_if_it_is_the_first_source(in_place, sources, monkeypatch, hosts_files):
+    hosts_files.sources.write_text(sources)
+    assert in_place == looks_up_in_place(monkeypatch, "getaddrinfo", "localhost", 80)
+
+
+def test_a_changed_file_of_hosts_is_read_again(monkeypatch, hosts_files):
+    def replace(text):
+        new = hosts_files.hosts.with_name("new")
+        new.write_text(text)
+        new.replace(hosts_files.hosts)
+
+    assert looks_up_in_place(monkeypatch, "getaddrinfo", "name.test", 80)
+    replace("127.0.0.1 localhost\n")
+    assert not looks_up_in_place(monkeypatch, "getaddrinfo", "name.test", 80)
+    hosts_files.hosts.unlink()
+    assert not looks_up_in_place(monkeypatch, "getaddrinfo", "localhost", 80)
+    replace("127.0.0.1 localhost\n")
+    assert looks_up_in_place(monkeypatch, "getaddrinfo", "localhost", 80)
+
+
+def test_a_large_file_of_hosts_is_left_to_an_os_thread(monkeypatch, hosts_files):
+    hosts_files.hosts.write_text(HOSTS + "#" * hosts.LARGEST)
+    assert not looks_up_in_place(monkeypatch, "getaddrinfo", "localhost", 80)
+
+
+def test_a_daemon_that_keeps_names_is_asked_on_an_os_thread(monkeypatch, hosts_files):
+    (hosts_files.hosts.parent / "socket").touch()
+    assert not looks_up_in_place(monkeypatch, "getaddrinfo", "localhost", 80)
+
+
+def test_a_c_library_that_is_not_known_is_asked_on_an_os_thread(monkeypatch, hosts_files):
+    monkeypatch.setattr(hosts, "_is_gnu", lambda: False)
+    monkeypatch.setattr(hosts, "_table", hosts._Table())
+    assert not looks_up_in_place(monkeypatch, "getaddrinfo", "localhost", 80)
+
+
 def test_in_place_is_a_checkpoint():
     def root():
         with vthreads.CancelScope() as scope:
@@ -349,7 +458,7 @@ def test_names_are_looked_up_from_several_carriers(resolver):
 def test_a_process_ends_with_a_stuck_look_up():
     script = """
 import socket, threading, vthreads
-from vthreads._calls.net import dns
+from vthreads._calls.net import dns, hosts
 dns.original_getaddrinfo = lambda *_: threading.Event().wait()
 try:
     with vthreads.fail_after(0.05):

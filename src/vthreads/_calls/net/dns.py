@@ -2,7 +2,8 @@
 
 The resolver of the C library blocks and cannot be interrupted. So a look-up runs on an OS thread, and is abandoned when
 no thread waits for it any more. Equal look-ups at the same time share one call. Calls that need no look-up (a numeric
-address, no host, a wrong argument) cannot block and run in place. `socket.getfqdn` is Python code on top of these.
+address, no host, a wrong argument) or find the name in `/etc/hosts` do not wait for the network, and run in place.
+`socket.getfqdn` is Python code on top of these.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..._core.participants import Participant, participate
 from ..._core.thread import VirtualThread
 from ..._os_threads.calls import Call, Limiter
 from ..._os_threads.offload import wait_or_leave
+from .hosts import in_hosts
 
 __all__ = ["getaddrinfo", "gethostbyaddr", "gethostbyname", "gethostbyname_ex", "getnameinfo"]
 
@@ -43,20 +45,20 @@ def getaddrinfo(
 ) -> list[tuple[Any, ...]]:
     """`socket.getaddrinfo`. A checkpoint on a virtual thread; thread-safe."""
     arguments = (host, port, family, type, proto, flags)
-    if _needs_no_look_up(host) and _is_port_number(port):
+    if _is_port_number(port) and (_needs_no_look_up(host) or in_hosts(host, family, flags)):
         return _in_place(original_getaddrinfo, arguments)
     return _look_up(original_getaddrinfo, arguments)
 
 
 def gethostbyname(hostname: str, /) -> str:
     """`socket.gethostbyname`. A checkpoint on a virtual thread; thread-safe."""
-    look_up = _in_place if _needs_no_look_up(hostname) else _look_up
+    look_up = _in_place if _needs_no_look_up(hostname) or in_hosts(hostname) else _look_up
     return look_up(original_gethostbyname, (hostname,))
 
 
 def gethostbyname_ex(hostname: str, /) -> tuple[str, list[str], list[str]]:
     """`socket.gethostbyname_ex`. A checkpoint on a virtual thread; thread-safe."""
-    look_up = _in_place if _needs_no_look_up(hostname) else _look_up
+    look_up = _in_place if _needs_no_look_up(hostname) or in_hosts(hostname) else _look_up
     return look_up(original_gethostbyname_ex, (hostname,))
 
 
@@ -93,7 +95,8 @@ def _needs_no_look_up(host: object) -> bool:
             return False
     if not isinstance(host, str):
         return True
-    return _is_ipv4(host) or _is_ipv6(host)
+    # Names are the common case: exclude them before a call that fails.
+    return host[:1].isdigit() and _is_ipv4(host) or ":" in host and _is_ipv6(host)
 
 
 def _is_ipv4(host: str) -> bool:
