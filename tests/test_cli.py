@@ -70,6 +70,20 @@ def test_the_demo_has_help_of_its_own():
     assert ended.stdout.startswith("usage: python -m vthreads demo ")
 
 
+@pytest.mark.parametrize(("name", "extra", "argument"), [("top", "cli", "1"), ("demo", "demo", "--urls=1")])
+def test_a_command_without_its_libraries_has_help_and_says_what_to_install(name, extra, argument):
+    program = "import sys; sys.modules['rich'] = None; from vthreads._cli import main; sys.exit(main(sys.argv[1:]))"
+    help_text, ended = (
+        subprocess.run([sys.executable, "-c", program, name, last], check=False, capture_output=True, text=True)
+        for last in ("--help", argument)
+    )
+
+    assert (0, "") == (help_text.returncode, help_text.stderr)
+    assert help_text.stdout.startswith(f"usage: python -m vthreads {name} ")
+    assert 1 == ended.returncode
+    assert f"pip install 'vthreads[{extra}]'" in ended.stderr
+
+
 @pytest.mark.parametrize("arguments", [["no-such-command"], ["run"]])
 def test_a_command_line_that_says_too_little_is_refused(arguments, capsys):
     assert 2 == parsed(capsys, *arguments)[0]

@@ -149,6 +149,8 @@ class Commands(Generated):
         with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
             main([*arguments, "--help"])
         text = printed.getvalue().rstrip()
+        if not text.startswith("usage:"):
+            logging.getLogger(__name__).warning("%s --help prints no help: %r", title, text)
         section = nodes.section(ids=[nodes.make_id(title)])
         self.state.document.note_explicit_target(section, section)
         section += [nodes.title("", "", nodes.literal("", title)), nodes.literal_block(text, text, language="text")]

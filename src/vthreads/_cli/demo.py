@@ -28,7 +28,10 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 except ImportError as missing:
-    sys.exit(f"the demo uses libraries that are not installed ({missing}); install them: pip install 'vthreads[demo]'")
+    # Not an exit here: `--help` needs no library.
+    ABSENT = f"the demo uses libraries that are not installed ({missing}); install them: pip install 'vthreads[demo]'"
+else:
+    ABSENT = ""
 
 from .._core.deadlock import threads_of_run
 from .._core.future import Future
@@ -258,6 +261,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo; return 0 if every check held."""
     options = parse(arguments)
+    if ABSENT:
+        sys.exit(ABSENT)
     console = Console()
     checks = Checks(console)
     with TemporaryDirectory() if options.tls else nullcontext() as directory:

@@ -20,7 +20,10 @@ try:
     from rich.table import Table
     from rich.text import Text
 except ImportError as missing:
-    sys.exit(f"top uses a library that is not installed ({missing}); install it: pip install 'vthreads[cli]'")
+    # Not an exit here: `--help` needs no library.
+    ABSENT = f"top uses a library that is not installed ({missing}); install it: pip install 'vthreads[cli]'"
+else:
+    ABSENT = ""
 
 from ..debug._client import NotServing, ask_process
 from ..debug._text import describe_wait, duration
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--slowest", metavar="N", type=int, default=10, help="number of longest waits to show (10)")
     parser.add_argument("--once", action="store_true", help="print once, after one interval, and exit")
     options = parser.parse_args(arguments)
+    if ABSENT:
+        sys.exit(ABSENT)
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH_ELSEWHERE)
     before = answer_of(options.pid, "load", slowest=options.slowest)
     try:
