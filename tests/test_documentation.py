@@ -132,6 +132,25 @@ def test_the_python_of_the_page_runs(page, tmp_path):
     assert (0, "") == outcome_of(page, tmp_path, engine_name)
 
 
+# Distributions whose name, or whose extra of another one, is not that of the module.
+INSTALLED_AS = {"psycopg_pool": "pool", "websockets": "serve", "asgiref": "django"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_a_page_says_how_to_install_what_its_examples_import(page):
+    code = blocks(page)
+    imported = set(re.findall(r"^ *(?:import|from) (\w+)", code, re.M))
+    needed = {INSTALLED_AS.get(name, name) for name in imported - sys.stdlib_module_names - {"vthreads", "shop"}}
+    if re.search(r"\bserve\.(wsgi|WSGI|websocket)\b", code):
+        needed.add("serve")
+    commands = " ".join(re.findall(r"\bpip install ([^`\n]+)", page.read_text()))
+    assert set() == needed - set(re.findall(r"\w+", commands)), "name it in a command `pip install` on the page"
+
+
 # --- the examples in docstrings
 
 # Names that the text around an example does not define; the program of each begins with these lines.

@@ -13,8 +13,10 @@ pytestmark = pytest.mark.real
 
 README = Path(__file__).parents[1] / "README.md"
 
-# Runs in a separate process: every block in turn, as parts of one main program that keeps its line numbers.
+# Runs in a separate process: the blocks of a section in turn, as one module that keeps its line numbers. A section is a
+# program of its own for readers, so it does not see the names of the others.
 PROGRAM = """
+import requests
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,19 +24,22 @@ class Site(BaseHTTPRequestHandler):
     def do_GET(self):
         self.wfile.write(f"HTTP/1.0 200 OK\\r\\n\\r\\npage {self.path}".encode())
 
-for line, block in BLOCKS:
-    exec(compile("\\n" * line + block, README, "exec"))
+modules = {}
+for section, line, block in BLOCKS:
+    module = modules.setdefault(section, {"__name__": "readme"})
+    exec(compile("\\n" * line + block, README, "exec"), module)
+sizes, app = modules["Twenty lines"]["sizes"], modules["A server in ten lines"]["app"]
 
 # So many may connect at once; 5 is the default, and a client that comes then tries again after a second.
 ThreadingHTTPServer.request_queue_size = 100
+
+from vthreads import Queue, ThreadGroup, serve
 
 with ThreadingHTTPServer(("127.0.0.1", 0), Site) as server, ThreadGroup() as site:
     site.spawn(server.serve_forever, 0.05)
     pages = sizes([f"http://127.0.0.1:{server.server_port}/{number}" for number in range(20)])
     print(*pages.values())
     server.shutdown()
-
-from vthreads import Queue
 
 with ThreadGroup() as group:
     started = Queue()
@@ -46,10 +51,10 @@ with ThreadGroup() as group:
 
 
 def blocks():
-    """Each Python block with the number of lines before it."""
+    """Each Python block: the heading above it, the number of lines before it, its code."""
     text = README.read_text()
     found = [
-        (text.count("\n", 0, match.start(1)), match[1])
+        (re.findall("^## (.*)$", text[: match.start()], re.M)[-1], text.count("\n", 0, match.start(1)), match[1])
         for match in re.finditer("^```python\n(.*?)^```$", text, re.M | re.S)
     ]
     assert text.count("```python") == len(found)
