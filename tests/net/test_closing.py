@@ -30,6 +30,100 @@ def test_closing_a_socket_ends_the_wait_in_it(virtual, pair, close, error_of):
     assert errno.EBADF == error.errno
 
 
+def leave(sock):
+    sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def leave_detached(sock):
+    sock.shutdown(socket.SHUT_RDWR)
+    os.close(sock.detach())
+
+
+RECEIVING = {
+    "recv": (lambda sock: sock.recv(10), b""),
+    "recv_into": (lambda sock: sock.recv_into(bytearray(10)), 0),
+    "recvfrom": (lambda sock: sock.recvfrom(10), (b"", None)),
+    "recvfrom_into": (lambda sock: sock.recvfrom_into(bytearray(10)), (0, None)),
+    "recvmsg": (lambda sock: sock.recvmsg(10), (b"", [], 0, None)),
+    "recvmsg_into": (lambda sock: sock.recvmsg_into([bytearray(10)]), (0, [], 0, None)),
+    "file": (lambda sock: sock.makefile("rb").readline(), b""),
+}
+
+
+@pytest.mark.parametrize("name", RECEIVING)
+@pytest.mark.parametrize("end", [leave, leave_detached])
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_a_reader_of_a_socket_that_is_shut_down_and_closed_gets_the_end_of_data(virtual, pair, name, end, timeout):
+    one, _ = pair
+    one.settimeout(timeout)
+    call, nothing = RECEIVING[name]
+
+    def root():
+        reader = vthreads.spawn(call, one)
+        wait_all_parked()
+        end(one)
+        return reader.result()
+
+    assert nothing == virtual(root)
+
+
+def test_a_reader_gets_the_end_of_data_if_an_os_thread_shuts_down_and_closes(virtual, pair):
+    one, _ = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        wait_all_parked()
+        closer = threading.Thread(target=leave, args=(one,))
+        closer.start()
+        received = reader.result()
+        closer.join()
+        return received
+
+    assert b"" == virtual(root)
+
+
+@pytest.mark.parametrize("end", [lambda sock: sock.shutdown(socket.SHUT_WR), leave])
+@pytest.mark.parametrize("call", ["send", "sendall"])
+def test_a_writer_of_a_socket_that_is_shut_down_finds_a_broken_pipe(virtual, pair, error_of, end, call):
+    one, _ = pair
+
+    def root():
+        with vthreads.move_on_after(1):
+            one.sendall(bytes(10_000_000))
+        writer = vthreads.spawn(error_of, getattr(one, call), b"more")
+        wait_all_parked()
+        end(one)
+        return writer.result()
+
+    assert isinstance(virtual(root), BrokenPipeError)
+
+
+def test_a_select_of_a_socket_that_is_shut_down_ends(virtual, pair):
+    one, _ = pair
+
+    def root():
+        waiting = vthreads.spawn(select.select, [one], [], [])
+        wait_all_parked()
+        one.shutdown(socket.SHUT_RDWR)
+        return waiting.result()
+
+    assert ([one], [], []) == virtual(root)
+
+
+def test_data_that_came_before_the_shutdown_are_read(virtual, pair):
+    one, two = pair
+
+    def root():
+        reader = vthreads.spawn(one.recv, 10)
+        wait_all_parked()
+        two.send(b"data")
+        one.shutdown(socket.SHUT_RDWR)
+        return reader.result(), one.recv(10)
+
+    assert (b"data", b"") == virtual(root)
+
+
 def test_closing_from_an_os_thread_ends_the_wait(virtual, pair, error_of):
     one, _ = pair
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -10,6 +11,7 @@ import pytest
 import trustme
 
 import vthreads
+from vthreads.testing import wait_all_parked
 
 authority = trustme.CA()
 server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -126,3 +128,96 @@ def test_a_bad_certificate_is_refused_and_nothing_leaks(virtual):
         assert (-1, -1) == (one.fileno(), two.fileno())
 
     virtual(root)
+
+
+def shut_down(sock):
+    sock.shutdown(socket.SHUT_RDWR)
+
+
+def leave(sock):
+    sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def leave_detached(sock):
+    sock.shutdown(socket.SHUT_RDWR)
+    os.close(sock.detach())
+
+
+READING = {
+    "recv": (lambda sock: sock.recv(10), b""),
+    "recv_into": (lambda sock: sock.recv_into(bytearray(10)), 0),
+    "read": (lambda sock: sock.read(10), b""),
+    "file": (lambda sock: sock.makefile("rb").readline(), b""),
+}
+
+
+@pytest.mark.parametrize("name", READING)
+@pytest.mark.parametrize("end", [shut_down, leave, leave_detached])
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_a_reader_of_tls_that_is_shut_down_gets_the_end_of_data(virtual, name, end, timeout):
+    call, nothing = READING[name]
+
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.settimeout(timeout)
+            reader = vthreads.spawn(call, client)
+            wait_all_parked()
+            end(client)
+            return reader.result()
+
+    assert nothing == virtual(root)
+
+
+@pytest.mark.parametrize("end", [shut_down, leave, leave_detached])
+def test_an_end_of_tls_without_its_farewell_is_an_error_if_asked_for(virtual, end, error_of):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.suppress_ragged_eofs = False
+            reader = vthreads.spawn(error_of, client.recv, 10)
+            wait_all_parked()
+            end(client)
+            return reader.result()
+
+    assert isinstance(virtual(root), ssl.SSLEOFError)
+
+
+@pytest.mark.parametrize("end", [shut_down, leave])
+def test_a_writer_of_tls_that_is_shut_down_fails(virtual, end, error_of):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            writer = vthreads.spawn(error_of, client.sendall, bytes(10_000_000))
+            wait_all_parked()
+            end(client)
+            return writer.result()
+
+    assert isinstance(virtual(root), ssl.SSLEOFError)
+
+
+@pytest.mark.parametrize(
+    ("call", "end", "expected"),
+    [
+        ("unwrap", shut_down, ssl.SSL_ERROR_EOF),
+        ("unwrap", leave, ssl.SSL_ERROR_EOF),
+        ("do_handshake", shut_down, ssl.SSL_ERROR_EOF),
+        # At its end the original sets the timeout of the closed socket.
+        ("do_handshake", leave, errno.EBADF),
+    ],
+)
+def test_a_handshake_or_farewell_on_tls_that_is_shut_down_fails(virtual, call, end, expected, error_of):
+    def root():
+        if call == "unwrap":
+            server, client = tls_pair()
+        else:
+            server, plain = socket.socketpair()
+            client = client_context.wrap_socket(plain, server_hostname="localhost", do_handshake_on_connect=False)
+        with server, client:
+            waiting = vthreads.spawn(error_of, getattr(client, call))
+            wait_all_parked()
+            end(client)
+            return waiting.result()
+
+    assert expected == virtual(root).errno

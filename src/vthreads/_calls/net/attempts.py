@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -11,16 +12,16 @@ from math import inf
 from typing import Any
 
 from ..._core.current import on_carrier, running
-from ..._core.engine import WRITE
+from ..._core.engine import WRITE, Descriptor
 from ..._core.originals import sleep
 from ..._core.repeated import repeated_in
 from ..._core.thread import VirtualThread
 from ..._core.wait_queue import refuse_to_wait_inside_scheduler, waiter_here
-from .managed import Socket, managed, timeout_of
+from .managed import C, Socket, managed, timeout_of
 from .modes import refusal
 from .readiness import park_for_owned, wait_blocking
 
-__all__ = ["AF_UNIX", "DONTWAIT", "attempts_on", "call_with_flags"]
+__all__ = ["AF_UNIX", "DONTWAIT", "attempts_on", "call_with_flags", "nothing_for"]
 
 DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
 AF_UNIX = getattr(socket, "AF_UNIX", None)
@@ -43,8 +44,12 @@ class _Attempts:
     def _now(self) -> float:
         return time.monotonic() if self.thread is None else self.thread._scheduler.clock.now()
 
-    def wait(self, direction: int, what: str = "timed out") -> None:
-        """Wait until the socket is ready, after an attempt that would block. A checkpoint."""
+    def wait(self, direction: int, what: str = "timed out") -> bool:
+        """Wait until the socket is ready, after an attempt that would block. A checkpoint.
+
+        Returns:
+            False if the data have ended: the socket was shut down and then closed, so another attempt is impossible.
+        """
         timeout = None if self._deadline == inf else self._deadline - self._now()
         if timeout is not None and timeout <= 0:
             raise TimeoutError(what)
@@ -61,11 +66,19 @@ class _Attempts:
                 if id(sock) not in managed and not os.get_blocking(entry.fd):
                     raise refusal()
                 entry.waits()
-            ready = park_for_owned(thread, entry.fd, direction, owner, timeout)
+            try:
+                ready = park_for_owned(thread, entry.fd, direction, owner, timeout)
+            except OSError:
+                if entry.ended & direction:
+                    return _after_close(entry, direction)
+                raise
         if not ready:
             raise TimeoutError(what)
         if thread is not None:
             thread._check()
+            if sock.fileno() != entry.fd:
+                return _after_close(entry, direction)
+        return True
 
     def found_nothing(self) -> None:
         """Record that a read has found the buffer of the kernel empty."""
@@ -86,6 +99,20 @@ class _Attempts:
         else:
             waiter_here()._park(None, seconds)
             self.thread._check()
+
+
+@repeated_in("_calls/net/compiled/socket.pxi")
+def _after_close(entry: Descriptor, direction: int) -> bool:
+    """Return False, the end of data, or raise: what a call gets whose socket was closed during its wait.
+
+    A thread of the OS that waits in the kernel gets the end of data at the `shutdown`, whatever comes after it.
+    Here it runs later, when the socket may have been closed as well.
+    """
+    if not entry.ended & direction:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    if direction == WRITE:
+        raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
+    return False
 
 
 @repeated_in("_calls/net/compiled/socket.pxi")
@@ -121,5 +148,16 @@ def call_with_flags(
             pass
         if by_pauses:
             attempts.pause()
-        else:
-            attempts.wait(direction)
+        elif not attempts.wait(direction):
+            return nothing_for(call)
+
+
+def nothing_for(call: Callable[..., Any]) -> Any:
+    """Return what the original `call`, one that receives, returns at the end of data."""
+    with_messages: dict[Callable[..., Any], tuple[Any, ...]] = {
+        C.recvfrom: (b"", None),
+        C.recvfrom_into: (0, None),
+        C.recvmsg: (b"", [], 0, None),
+        C.recvmsg_into: (0, [], 0, None),
+    }
+    return with_messages.get(call, b"" if call is C.recv else 0)

@@ -28,6 +28,7 @@ __all__ = [
     "READ",
     "WRITE",
     "at_once",
+    "end_waits",
     "expect_urgent",
     "forget_fd",
     "nonblocking",
@@ -172,6 +173,21 @@ def forget_fd(fd: int) -> None:
             entry = scheduler.descriptors.get(fd)
             if entry is not None:
                 scheduler.post(scheduler.descriptors.forget_entry, entry)
+
+
+def end_waits(fd: int, directions: int) -> None:
+    """Unpark the waiters for `directions` (READ, WRITE or their sum) of `fd`, which its owner has shut down."""
+    here = get_ident()
+    for ident, scheduler in list(carriers.items()):
+        entry = scheduler.descriptors.get(fd)
+        if entry is None or entry.idle:
+            continue
+        # Noted at once: the other carrier may learn of the shutdown from its poller before it runs what is posted.
+        entry.ended |= directions
+        if ident == here:
+            entry.end(directions)
+        else:
+            scheduler.post(entry.end, directions)
 
 
 def expect_urgent(fd: int) -> None:

@@ -10,7 +10,7 @@ from ..._core.current import running
 from ..._core.engine import READ
 from ..._core.repeated import repeated_in
 from ...errors import Cancelled
-from .attempts import DONTWAIT, attempts_on, call_with_flags
+from .attempts import DONTWAIT, attempts_on, call_with_flags, nothing_for
 from .managed import C, Socket, family_of, gettimeout
 from .readiness import expect_urgent
 
@@ -61,7 +61,8 @@ def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[An
                 if entry is not None and 0 < count < wanted and entry.short_read_drains:
                     entry.drained()
                 return answer
-        attempts.wait(READ)
+        if not attempts.wait(READ):
+            return nothing_for(call)
 
 
 @repeated_in("_calls/net/compiled/socket.pxi")

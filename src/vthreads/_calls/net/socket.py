@@ -9,12 +9,13 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from ..._core.engine import quick_socket_calls
+from ..._core.engine import READ, WRITE, quick_socket_calls
 from ..._core.exceptions import traceback_of
+from .attempts import DONTWAIT
 from .closing import forget, refuse_own
 from .connecting import _accept, bind, connect, connect_ex
 from .managed import C, Socket, getblocking, gettimeout, managed, setblocking, settimeout
-from .readiness import forget_fd
+from .readiness import end_waits, forget_fd
 from .receiving import recv, recv_into, recvfrom, recvfrom_into, recvmsg, recvmsg_into
 from .sending import send, sendall, sendmsg, sendto
 
@@ -31,6 +32,26 @@ def _real_close(self: Socket, *args: Any) -> None:
         forget_fd(fd)
     managed.pop(id(self), None)
     original_real_close(self, *args)
+
+
+def shutdown(self: Socket, *how: Any) -> None:
+    """`socket.shutdown`, which ends the waits for what it shuts down. Not a checkpoint."""
+    C.shutdown(self, *how)
+    # A thread that waits in the kernel learns of it at once; a virtual thread runs later, when the program may have
+    # closed the socket as well. The poller of a Unix socket reports nothing to those who wait for room.
+    directions = WRITE if how[0] != socket.SHUT_RD and self.type == socket.SOCK_STREAM else 0
+    if how[0] != socket.SHUT_WR and _has_no_data(self):
+        directions |= READ
+    end_waits(self.fileno(), directions)
+
+
+def _has_no_data(sock: Socket) -> bool:
+    """Return whether a read of `sock`, which was shut down, finds the end of data."""
+    try:
+        return not C.recv(sock, 1, socket.MSG_PEEK | DONTWAIT)
+    except OSError:
+        # A listener, for example.
+        return False
 
 
 def detach(self: Socket, /) -> int:
@@ -98,6 +119,7 @@ METHODS: dict[str, Any] = {
     "sendto": sendto,
     "setblocking": setblocking,
     "settimeout": settimeout,
+    "shutdown": shutdown,
     "timeout": property(gettimeout, doc="the socket timeout"),
 }
 METHODS |= quick_socket_calls(METHODS.copy(), managed)

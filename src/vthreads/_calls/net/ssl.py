@@ -42,16 +42,49 @@ def _repeat(sock: ssl.SSLSocket, what: str, call: Callable[..., Any], *args: Any
     attempts = attempts_on(sock)
     if attempts is None:
         return call(sock, *args)
+    tls = sock._sslobj  # type: ignore[attr-defined]  # see above
     while True:
         try:
-            return call(sock, *args)
+            return _with_tls(sock, tls, call, *args)
         except ssl.SSLWantReadError:
             direction = READ
             # OpenSSL reads until the kernel has no more.
             attempts.found_nothing()
         except ssl.SSLWantWriteError:
             direction = WRITE
-        attempts.wait(direction, f"The {what} operation timed out")
+        try:
+            ended = not attempts.wait(direction, f"The {what} operation timed out")
+        except BrokenPipeError:
+            ended = True
+        if ended:
+            tls = AT_END
+
+
+class _AtEnd:
+    """Takes the place of the TLS object of a socket that was shut down and closed: every call finds the end of data."""
+
+    def _fail(self, *_: Any) -> Any:
+        raise ssl.SSLEOFError(ssl.SSL_ERROR_EOF, "EOF occurred in violation of protocol")
+
+    read = write = do_handshake = shutdown = _fail
+
+
+AT_END = _AtEnd()
+
+
+def _with_tls(sock: ssl.SSLSocket, tls: Any, call: Callable[..., Any], *args: Any) -> Any:
+    """Call the original with the TLS object that its first attempt had.
+
+    `shutdown`, `unwrap` and `close` take it away from the socket. An OS thread that waits inside OpenSSL
+    keeps it.
+    """
+    if sock._sslobj is not None:  # type: ignore[attr-defined]  # see above
+        return call(sock, *args)
+    sock._sslobj = tls  # type: ignore[attr-defined]  # see above
+    try:
+        return call(sock, *args)
+    finally:
+        sock._sslobj = None  # type: ignore[attr-defined]  # see above
 
 
 def _refuse_if_broken(sock: ssl.SSLSocket) -> None:

@@ -70,6 +70,7 @@ class Descriptor:
         "_readers",
         "_writers",
         "always_ready",
+        "ended",
         "fd",
         "hung_up",
         "owner",
@@ -86,6 +87,8 @@ class Descriptor:
         # After a hangup no further edge may come, so readiness is kept from then on.
         self.hung_up: bool = False
         self.always_ready: bool = False
+        # Directions that the owner has shut down: who waited for them then is at the end, even if it is closed next.
+        self.ended: int = 0
         self._mode = 0
         # Whether a short read proves that the kernel's buffer is empty. Other kinds of sockets may stop a read early,
         # at the end of a message with descriptors or credentials. The rest of the data would cause no further edge.
@@ -136,6 +139,14 @@ class Descriptor:
         # A hangup concerns reading only. If writing has ended too, the poller reports WRITE.
         if events & WRITE:
             self.writable = True
+            _unpark_all(self._writers, True)
+
+    def end(self, directions: int) -> None:
+        """Unpark those who wait for `directions`, which the owner has shut down."""
+        if directions & READ:
+            self.readable = True
+            _unpark_all(self._readers, True)
+        if directions & WRITE:
             _unpark_all(self._writers, True)
 
     def close(self) -> None:

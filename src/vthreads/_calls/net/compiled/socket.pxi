@@ -2,7 +2,7 @@
 
 import os
 import _socket
-from errno import EAGAIN, EBADF
+from errno import EAGAIN, EBADF, EPIPE
 from weakref import ref
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -104,7 +104,10 @@ cdef inline double _deadline(Fiber fiber, double timeout) except? -1:
 
 # Repeats `_Attempts`, `park_for_owned` and `_park`.
 cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name):
-    """Park until `sock` is ready, after an attempt that would block; return its entry. A checkpoint."""
+    """Park until `sock` is ready, after an attempt that would block; return its entry. A checkpoint.
+
+    None: the data have ended, since it was shut down and then closed.
+    """
     cdef Scheduler scheduler = fiber._scheduler
     cdef Descriptors descriptors = scheduler.descriptors
     cdef Descriptor entry
@@ -124,13 +127,24 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
     fiber._waits_in, fiber._waits_on = name, sock
     answer = fiber._stay(None, deadline)
     descriptors.withdraw(entry, direction, fiber)
+    if answer is CLOSED:
+        return _after_close(entry, direction)
     if answer is not True:
         _raise_for(fiber, answer)
     fiber._check()
     # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
     if fileno(sock) != fd:
-        raise OSError(EBADF, os.strerror(EBADF))
+        return _after_close(entry, direction)
     return entry
+
+
+cdef Descriptor _after_close(Descriptor entry, int direction):
+    """Return or raise what a call gets whose socket was closed during its wait; see the Python version."""
+    if not entry.ended & direction:
+        raise OSError(EBADF, os.strerror(EBADF))
+    if direction == WRITE:
+        raise OSError(EPIPE, os.strerror(EPIPE))
+    return None
 
 
 cdef int _raise_for(Fiber fiber, answer) except -1:
@@ -173,6 +187,8 @@ cdef Py_ssize_t _receive(sock, Fiber fiber, int fd, double timeout, char *buffer
             if entry is not None:
                 entry.drained()
         entry = _wait(fiber, sock, fd, READ, deadline, name)
+        if entry is None:
+            return 0
 
 
 @cython.binding(True)
@@ -250,8 +266,8 @@ def recvfrom(self, bufsize, flags=0, /):
         if count >= 0:
             data = PyBytes_FromStringAndSize(fiber._scheduler._scratch, count)
             return data, vt_tell(&sender)
-        if _would_block(errno):
-            _wait(fiber, self, fd, READ, deadline, "socket.recvfrom")
+        if _would_block(errno) and _wait(fiber, self, fd, READ, deadline, "socket.recvfrom") is None:
+            return b"", None
 
 
 @cython.binding(True)

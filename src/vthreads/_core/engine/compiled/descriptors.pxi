@@ -45,6 +45,7 @@ cdef class Descriptor:
     cdef readonly int fd
     cdef readonly object owner
     cdef public bint readable, writable, hung_up, always_ready, short_read_drains
+    cdef public int ended
     cdef long _mode
     cdef list _readers, _writers
 
@@ -56,6 +57,7 @@ cdef class Descriptor:
         # After a hangup no further edge may come, so readiness is never forgotten again.
         self.hung_up = False
         self.always_ready = False
+        self.ended = 0
         # The Python version has the reasons.
         self.short_read_drains = owner is not None and vt_is_plain_tcp(fd)
         self._readers = []
@@ -105,6 +107,14 @@ cdef class Descriptor:
             self.writable = True
             if self._writers:
                 _unpark_all(self._writers, True)
+
+    def end(self, int directions):
+        """Unpark those who wait for `directions`, which the owner has shut down."""
+        if directions & READ:
+            self.readable = True
+            _unpark_all(self._readers, True)
+        if directions & WRITE:
+            _unpark_all(self._writers, True)
 
     def close(self):
         _unpark_all(self._readers, CLOSED)
