@@ -180,7 +180,15 @@ COMPILED := src/vthreads/_core/engine/accelerated.pyx $(shell find src/vthreads 
 COMPILED += $(addprefix src/vthreads/debug/_event_log.,py pxd)
 COMPILED += $(foreach types,$(wildcard src/vthreads/serve/*.pxd src/vthreads/serve/_http/*.pxd),$(types) $(types:.pxd=.py))
 
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+# Further extras use the compiled modules that are in the source tree: compiling them again takes a minute or more.
+BUILT := $(VENV)/.built
+
 $(INSTALLED)-%: $(MADE) pyproject.toml setup.py $(COMPILED)
 	@echo 'Installing vthreads[$*] into $(VENV) ...'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@if test -e $(BUILT) && test -z "$$(find pyproject.toml setup.py $(COMPILED) -newer $(BUILT))"; then \
+		VTHREADS_PURE=1 $(INSTALL) '.[$*]'; \
+	else \
+		echo 'It compiles the engine, which takes a minute or more.' && $(INSTALL) '.[$*]' && touch $(BUILT); \
+	fi
 	@touch $(addprefix $(INSTALLED)-,$(subst $(comma), ,$*) $(if $(filter $(WITH_TEST),$(subst $(comma), ,$*)),test))
