@@ -35,6 +35,7 @@ __all__ = [
     "park_for_fd",
     "park_for_fds",
     "park_for_library",
+    "park_for_new",
     "park_for_owned",
     "ready_now",
     "refuse_inside_scheduler",
@@ -66,6 +67,19 @@ def park_for_fd(thread: VirtualThread, fd: int, direction: int, timeout: float |
     earlier may belong to a file that is gone, and its edge may already have been reported.
     """
     return park_for_fds(thread, [(fd, direction)], timeout)
+
+
+def park_for_new(thread: VirtualThread, fd: int, direction: int, timeout: float | None) -> bool:
+    """Park until `fd` is ready, which the caller has just opened and closes afterwards; return False after `timeout`.
+
+    It is registered once: that reports readiness that exists already.
+    """
+    descriptors = thread._scheduler.descriptors
+    entry = descriptors.claim(fd, this_wait)
+    try:
+        return entry.always_ready or _park(thread, [(entry, direction)], timeout, by_number=False)
+    finally:
+        descriptors.forget_entry(entry)
 
 
 @repeated_in("_calls/net/compiled/select.pxi")
@@ -101,6 +115,11 @@ def park_for_library(thread: VirtualThread, fd: int, directions: int, timeout: f
     entry = descriptors.get(fd) or descriptors.claim(fd, some_library)
     wanted = [(entry, direction) for direction in (READ, WRITE) if directions & direction]
     return _park(thread, wanted, timeout, by_number=True)
+
+
+def this_wait() -> Any:
+    """Owner of descriptors that are registered for one wait."""
+    return this_wait
 
 
 def some_library() -> Any:

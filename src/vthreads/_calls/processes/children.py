@@ -19,7 +19,7 @@ from ..._core.originals import close_fd
 from ..._core.participants import Participant, participate
 from ..._core.thread import VirtualThread
 from ..._os_threads.calls import Call, Limiter
-from ..net.readiness import READ, park_for_fd
+from ..net.readiness import READ, park_for_new
 from ..pauses import Pauses
 
 __all__ = ["Changes", "ChildWait", "has_changed"]
@@ -52,25 +52,25 @@ class ChildWait:
         self._changes = changes
         self._now = thread._scheduler.clock.now
         self._until = inf if timeout is None else self._now() + timeout
-        self._pauses = Pauses(thread, LONGEST_PAUSE, timeout)
+        self._pidfd_has_reported = False
+        self._pauses: Pauses | None = None
 
     def park(self) -> bool:
         """Park until there may be a change, or nothing to wait for; return False if the time has expired.
 
         The caller has just checked and found no change. Raises a pending cancellation; nothing is lost then.
         """
-        pidfd = self._open_pidfd()
+        # If the pidfd has reported the end and the caller sees none, a tracer (a debugger) sees it first.
+        pidfd = None if self._pidfd_has_reported else self._open_pidfd()
         if pidfd is not None:
             try:
-                if not park_for_fd(self._thread, pidfd, READ, self._left()):
-                    return False
+                self._pidfd_has_reported = park_for_new(self._thread, pidfd, READ, self._left())
+                return self._pidfd_has_reported
             finally:
                 close_fd(pidfd)
-            if has_changed(self._changes):
-                return True
-            # The child has ended, but its tracer (a debugger) sees that first, and the pidfd is readable before us.
         if original_waitid is None or self._changes.idtype == P_PIDFD:
             # Calls for a pidfd cannot be shared: its number may mean another process by the next call.
+            self._pauses = self._pauses or Pauses(self._thread, LONGEST_PAUSE, self._left())
             return self._pauses.park()
         return self._look()
 

@@ -51,17 +51,27 @@ def wait(self: Popen[Any], timeout: float | None) -> int | None:
 
 def _wait(thread: VirtualThread, process: Popen[Any], timeout: float | None) -> int | None:
     thread._check()
-    end = Changes(os.P_PID, process.pid, os.WEXITED)
-    wait_for_end = ChildWait(thread, end, timeout)
-    # Without `Popen._waitpid_lock`: threads that only check the child would have to wait for it.
-    while not _has_come(end, process):
-        if not wait_for_end.park() and not _has_come(end, process):
+    code = _take_status(process)
+    if code is None:
+        end = Changes(os.P_PID, process.pid, os.WEXITED)
+        wait_for_end = ChildWait(thread, end, timeout)
+    while code is None:
+        in_time = wait_for_end.park()
+        code = _take_status(process)
+        if code is None and _has_come(end, process):
+            # Another thread is about to take the status. Deferred delivery: nothing is waited for any more.
+            with deferred_delivery():
+                code = original_wait(process, None)
+        elif code is None and not in_time:
             assert timeout is not None
             raise TimeoutExpired(process.args, timeout)
-    # The child has ended, so its status is available at once. Deferred delivery: a cancellation must not lose it.
-    with deferred_delivery():
-        code: int | None = original_wait(process, None)
-        return code
+    return code
+
+
+def _take_status(process: Popen[Any]) -> int | None:
+    """Take the status if the child has ended. None also if another thread is waiting for it in the original."""
+    code: int | None = process._internal_poll()  # type: ignore[attr-defined]  # not in the type stubs
+    return code
 
 
 def _has_come(end: Changes, process: Popen[Any]) -> bool:

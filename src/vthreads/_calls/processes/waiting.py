@@ -52,6 +52,8 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
     """`os.waitpid`. A checkpoint unless `options` has WNOHANG; thread-safe."""
     # `index` refuses a value that is not an int, with the same message as the original.
     pid, options = index(pid), index(options)
+    if options & os.WNOHANG:
+        return original_waitpid(pid, options)
     return _wait(options, lambda options: original_waitpid(pid, options), lambda: _changes(pid, options))
 
 
