@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 ROOT = PACKAGE / "_core/engine/accelerated.pyx"
 # A row of the table `PARTS`: the readable name and the compiled one.
-REPLACED = re.compile(r'^ +"vthreads\.[\w.]+?\.(_*[A-Z]\w*(?:\.\w+)?|\w+)": (\w+),$', re.M)
+REPLACED = re.compile(r'^ +"vthreads\.([\w.]+)": (\w+),$', re.M)
 # The line that begins a class or function, and the comment that names what the next one repeats.
 COMPILED = re.compile(r"^( *)(cdef class(?=.*:$)|cdef(?! class)|cpdef|def)\b[^\n(=:]*?(\w+)[(:]", re.M)
 REPEATS = re.compile(r"^ *# Repeats (?:.*\n)(?: *#.*\n)*", re.M)
@@ -132,10 +132,11 @@ def places_in(text):
 
 def place_of(entry, part):
     """Where `part` repeats the readable `entry`; None if it does not say so."""
-    name = entry.split(": ")[1]
+    path, name = entry.split(": ")
     places = places_in((PACKAGE / part).read_text())
-    # `PARTS` has separate compiled names for methods, since several classes have a `put`.
-    compiled = dict(REPLACED.findall(ROOT.read_text())).get(name, name.rpartition(".")[2])
+    full_name = f"{path.removesuffix('.py').replace('/', '.')}.{name}"
+    # `PARTS` has separate compiled names where several modules or classes have the same, such as `put`.
+    compiled = dict(REPLACED.findall(ROOT.read_text())).get(full_name, name.rpartition(".")[2])
     found = places.get(f"repeated: {name}", []) or places.get(compiled, [])
     return " and ".join(found) or None
 

@@ -20,12 +20,14 @@ authority.configure_trust(client_context)
 
 
 def tls_pair():
-    one, two = socket.socketpair()
-    server, client = vthreads.gather(
+    return tls_ends(*socket.socketpair())
+
+
+def tls_ends(one, two):
+    return vthreads.gather(
         lambda: server_context.wrap_socket(one, server_side=True),
         lambda: client_context.wrap_socket(two, server_hostname="localhost"),
     )
-    return server, client
 
 
 @OPERATIONS.add
@@ -41,6 +43,21 @@ def tls_handshake():
 def tls_read():
     server, client = tls_pair()
     with server, client:
+        yield lambda: client.recv(10)
+        server.sendall(b"kept")
+        assert b"kept" == client.recv(10)
+
+
+@OPERATIONS.add
+def tls_read_over_tcp():
+    """A read that parks without an attempt, since the one before it has found the end of what had arrived."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        one = socket.create_connection(listener.getsockname())
+        two, _ = listener.accept()
+    server, client = tls_ends(one, two)
+    with server, client:
+        server.sendall(b"first")
+        assert b"first" == client.recv(10)
         yield lambda: client.recv(10)
         server.sendall(b"kept")
         assert b"kept" == client.recv(10)

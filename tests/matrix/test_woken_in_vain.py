@@ -17,7 +17,12 @@ from tests.matrix.test_tls import OPERATIONS as TLS
 from vthreads import ThreadGroup
 from vthreads.testing import VirtualClock
 
-OPERATIONS = {**READINESS, "makefile_read": SOCKETS["makefile_read"], "tls_read": TLS["tls_read"]}
+OPERATIONS = {
+    **READINESS,
+    "makefile_read": SOCKETS["makefile_read"],
+    "tls_read": TLS["tls_read"],
+    "tls_read_over_tcp": TLS["tls_read_over_tcp"],
+}
 
 
 def wake_in_vain(thread, times):

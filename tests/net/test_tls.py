@@ -28,6 +28,48 @@ def tls_pair():
     )
 
 
+def tcp_pair():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = socket.create_connection(listener.getsockname())
+        server, _ = listener.accept()
+    for end in client, server:
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client, server
+
+
+class Peer:
+    """The server of a TLS connection that decides which bytes are sent when."""
+
+    def __init__(self, sock):
+        self.sock = sock
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = server_context.wrap_bio(self.incoming, self.outgoing, server_side=True)
+
+    def shake_hands(self):
+        while True:
+            try:
+                return self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self.sock.sendall(self.outgoing.read())
+                self.incoming.write(self.sock.recv(65_536))
+            finally:
+                self.sock.sendall(self.outgoing.read())
+
+    def encrypted(self, message):
+        self.tls.write(message)
+        return self.outgoing.read()
+
+
+def tls_client_of_peer(**options):
+    """A TLS client over TCP, and its peer."""
+    one, two = tcp_pair()
+    peer = Peer(two)
+    client, _ = vthreads.gather(
+        lambda: client_context.wrap_socket(one, server_hostname="localhost", **options), peer.shake_hands
+    )
+    return client, peer
+
+
 def test_tls_carries_data_both_ways_and_ends_cleanly(virtual):
     data = os.urandom(500_000)
 
@@ -221,3 +263,103 @@ def test_a_handshake_or_farewell_on_tls_that_is_shut_down_fails(virtual, call, e
             return waiting.result()
 
     assert expected == virtual(root).errno
+
+
+def test_reads_of_tls_over_tcp_find_messages_that_came_together_before_or_later(virtual):
+    def root():
+        client, peer = tls_client_of_peer()
+        with client, peer.sock:
+            peer.sock.sendall(peer.encrypted(b"one") + peer.encrypted(b"two"))
+            assert [b"one", b"two"] == [client.recv(10), client.recv(10)]
+            peer.sock.sendall(peer.encrypted(b"longer than a read"))
+            assert [b"longer than", b" a read"] == [client.recv(11), client.recv(11)]
+            with vthreads.ThreadGroup() as group:
+                waiting = group.spawn(client.recv, 10)
+                vthreads.checkpoint()
+                peer.sock.sendall(peer.encrypted(b"later"))
+            assert b"later" == waiting.result()
+            buffer = bytearray(10)
+            peer.sock.sendall(peer.encrypted(b"into"))
+            assert (4, b"into") == (client.recv_into(buffer), buffer[:4])
+
+    virtual(root)
+
+
+def test_a_read_of_tls_over_tcp_waits_for_the_rest_of_a_record(virtual):
+    def root():
+        client, peer = tls_client_of_peer()
+        with client, peer.sock, vthreads.ThreadGroup() as group:
+            for cut in 3, 5, 20:
+                record = peer.encrypted(b"in two pieces")
+                waiting = group.spawn(client.recv, 100)
+                peer.sock.sendall(record[:cut])
+                vthreads.sleep(1)
+                assert not waiting.done()
+                peer.sock.sendall(record[cut:])
+                assert b"in two pieces" == waiting.result()
+
+    virtual(root)
+
+
+def test_the_end_of_a_tls_stream_over_tcp_is_found_after_its_last_message(virtual):
+    def root():
+        client, peer = tls_client_of_peer()
+        with client, peer.sock:
+            peer.sock.sendall(peer.encrypted(b"last"))
+            assert b"last" == client.recv(10)
+            with pytest.raises(ssl.SSLWantReadError):
+                peer.tls.unwrap()
+            peer.sock.sendall(peer.outgoing.read())
+            assert [b"", b"", 0] == [client.recv(10), client.recv(10), client.recv_into(bytearray(10))]
+
+    virtual(root)
+
+
+@pytest.mark.parametrize("suppressed", [True, False])
+def test_a_tls_stream_over_tcp_that_is_cut_off(virtual, suppressed):
+    def root():
+        client, peer = tls_client_of_peer(suppress_ragged_eofs=suppressed)
+        with client, peer.sock:
+            peer.sock.sendall(peer.encrypted(b"last"))
+            assert b"last" == client.recv(10)
+            peer.sock.close()
+            if suppressed:
+                assert [b"", 0] == [client.recv(10), client.recv_into(bytearray(10))]
+            else:
+                with pytest.raises(ssl.SSLEOFError):
+                    client.recv(10)
+
+    virtual(root)
+
+
+def test_text_is_refused_by_tls_and_leaves_the_stream_as_it_was(virtual):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            for call in client.send, client.write, client.sendall:
+                with pytest.raises(TypeError):
+                    call("text")
+            with pytest.raises(ValueError, match="non-zero flags"):
+                client.send(b"data", socket.MSG_OOB)
+            client.sendall(b"data")
+            assert b"data" == server.recv(10)
+
+    virtual(root)
+
+
+def test_a_send_of_a_subclass_or_of_a_patch_is_called_by_sendall(virtual, monkeypatch):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.sendall(b"one")
+            send, sent = ssl.SSLSocket.send, []
+
+            def recorded(sock, data, flags=0):
+                sent.append(bytes(data))
+                return send(sock, data, flags)
+
+            monkeypatch.setattr(ssl.SSLSocket, "send", recorded)
+            client.sendall(b"two")
+            assert ([b"two"], b"onetwo") == (sent, server.recv(3) + server.recv(3))
+
+    virtual(root)

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._core.current import on_carrier, running
-from ..._core.engine import READ, WRITE
+from ..._core.engine import READ, WRITE, compiled, supply
+from ..._core.repeated import repeated_in
 from ...errors import Cancelled
 from .attempts import attempts_on
 from .managed import manage, managed, timeout_of
@@ -31,6 +32,7 @@ original_do_handshake, original_unwrap = TLS.do_handshake, TLS.unwrap
 BROKEN = "_vthreads_broken"
 
 
+@repeated_in("_calls/net/compiled/ssl.pxi")
 def _repeat(sock: ssl.SSLSocket, what: str, call: Callable[..., Any], *args: Any) -> Any:
     """Repeat `call(sock, *args)` until OpenSSL needs neither to read nor to write first."""
     _refuse_if_broken(sock)
@@ -71,7 +73,19 @@ class _AtEnd:
 
 AT_END = _AtEnd()
 
+supply(
+    __name__,
+    socket_class=TLS,
+    wants_read=ssl.SSLWantReadError,
+    wants_write=ssl.SSLWantWriteError,
+    error=ssl.SSLError,
+    ragged_end=ssl.SSL_ERROR_EOF,
+    broken=BROKEN,
+    at_end=AT_END,
+)
 
+
+@repeated_in("_calls/net/compiled/ssl.pxi")
 def _with_tls(sock: ssl.SSLSocket, tls: Any, call: Callable[..., Any], *args: Any) -> Any:
     """Call the original with the TLS object that its first attempt had.
 
@@ -87,6 +101,7 @@ def _with_tls(sock: ssl.SSLSocket, tls: Any, call: Callable[..., Any], *args: An
         sock._sslobj = None  # type: ignore[attr-defined]  # see above
 
 
+@repeated_in("_calls/net/compiled/ssl.pxi")
 def _refuse_if_broken(sock: ssl.SSLSocket) -> None:
     if BROKEN in sock.__dict__:
         raise BrokenPipeError(
@@ -94,18 +109,22 @@ def _refuse_if_broken(sock: ssl.SSLSocket) -> None:
         )
 
 
+@compiled
 def read(self: ssl.SSLSocket, len: int = 1024, buffer: Any = None) -> Any:
     return _repeat(self, "read", original_read, len, buffer)
 
 
+@compiled
 def write(self: ssl.SSLSocket, data: Any) -> int:
     return _write(self, original_write, data)
 
 
+@compiled
 def send(self: ssl.SSLSocket, data: Any, flags: int = 0) -> int:
     return _write(self, original_send, data, flags)
 
 
+@repeated_in("_calls/net/compiled/ssl.pxi")
 def _write(sock: ssl.SSLSocket, call: Callable[..., Any], *args: Any) -> int:
     tries = 0
 
@@ -116,7 +135,8 @@ def _write(sock: ssl.SSLSocket, call: Callable[..., Any], *args: Any) -> int:
 
     try:
         return _repeat(sock, "write", counted, *args)
-    except OSError:
+    except (OSError, TypeError, ValueError):
+        # An error of the connection, or the data are no bytes.
         raise
     except BaseException:
         if tries:
@@ -127,6 +147,7 @@ def _write(sock: ssl.SSLSocket, call: Callable[..., Any], *args: Any) -> int:
         raise
 
 
+@compiled
 def sendall(self: ssl.SSLSocket, data: Any, flags: int = 0) -> None:
     if running() is None or self._sslobj is None:  # type: ignore[attr-defined]  # see above
         return original_sendall(self, data, flags)

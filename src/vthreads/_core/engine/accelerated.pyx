@@ -45,6 +45,7 @@ include "_calls/compiled/standard_locks.pxi"
 include "_calls/compiled/standard_conditions.pxi"
 include "_calls/compiled/standard_queues.pxi"
 include "_calls/net/compiled/socket.pxi"
+include "_calls/net/compiled/ssl.pxi"
 include "_calls/net/compiled/select.pxi"
 include "_calls/net/compiled/watches.pxi"
 include "_calls/files/compiled/reading.pxi"
@@ -78,6 +79,10 @@ PARTS.update(
         "vthreads._sync.queues.SimpleQueue.put": simple_put,
         "vthreads._sync.queues.SimpleQueue.get": simple_get,
         "vthreads._calls.net.select.select": select_files,
+        "vthreads._calls.net.ssl.read": tls_read,
+        "vthreads._calls.net.ssl.send": tls_send,
+        "vthreads._calls.net.ssl.sendall": tls_sendall,
+        "vthreads._calls.net.ssl.write": tls_write,
         "vthreads._calls.net.watches.Watch": Watch,
         "vthreads._calls.files.reading.read": os_read,
         "vthreads._calls.files.writing.write": os_write,
@@ -95,6 +100,7 @@ TAKERS.update(
         "vthreads._core.runtime": take_core_names,
         "vthreads._calls.files.reading": take_reading_names,
         "vthreads._calls.net.select": take_select_names,
+        "vthreads._calls.net.ssl": take_tls_names,
         "vthreads._calls.standard_conditions": take_condition_names,
         "vthreads._sync.locks": take_lock_names,
         "vthreads._sync.queues": take_queue_names,

@@ -103,7 +103,7 @@ cdef inline double _deadline(Fiber fiber, double timeout) except? -1:
 
 
 # Repeats `_Attempts`, `park_for_owned` and `_park`.
-cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name):
+cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name, str late="timed out"):
     """Park until `sock` is ready, after an attempt that would block; return its entry. A checkpoint.
 
     None: the data have ended, since it was shut down and then closed.
@@ -112,7 +112,7 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
     cdef Descriptors descriptors = scheduler.descriptors
     cdef Descriptor entry
     if deadline < INF and deadline <= scheduler.now():
-        raise TimeoutError("timed out")
+        raise TimeoutError(late)
     entry = descriptors.find(fd, sock)
     if entry is None:
         entry = descriptors.claim(fd, ref(sock))
@@ -129,6 +129,8 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
     descriptors.withdraw(entry, direction, fiber)
     if answer is CLOSED:
         return _after_close(entry, direction)
+    if answer is TIMED_OUT:
+        raise TimeoutError(late)
     if answer is not True:
         _raise_for(fiber, answer)
     fiber._check()
