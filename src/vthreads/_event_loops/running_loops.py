@@ -27,8 +27,9 @@ class _Loops:
     def __init__(self) -> None:
         # Imported here, because programs without asyncio import this module too. Not from `asyncio`, where the function
         # is replaced by one that calls this module.
-        from _asyncio import _set_running_loop
+        from _asyncio import _get_running_loop, _set_running_loop
 
+        self._get: Callable[[], Any] = _get_running_loop
         self._set: Callable[[Any], None] = _set_running_loop
         self._by_thread: dict[VirtualThread, Any] = {}
         # The loop that asyncio sees at present.
@@ -72,7 +73,8 @@ class _Loops:
             _swap_task(loop, self._tasks.pop(loop))
 
     def _put_task_away(self) -> None:
-        if self._shown is not None:
+        # A loop that has ended without saying so is no longer stored, and asyncio refuses to swap its task.
+        if self._shown is not None and self._get() is self._shown:
             task = _swap_task(self._shown, None)
             if task is not None:
                 self._tasks[self._shown] = task
