@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _io
 import errno
-import io
 import os
 import threading
 
@@ -106,7 +105,7 @@ def test_what_is_only_written_or_in_memory_is_the_original_s_own(path, monkeypat
     def root():
         with open(path.with_name("new"), "w") as file:
             assert _io.BufferedWriter is type(file.buffer)
-            assert io.FileIO is type(file.buffer.raw)
+            assert _io.FileIO is type(file.buffer.raw)
         monkeypatch.setattr("vthreads._calls.files.opening.is_in_memory", lambda _: True)
         with open(path) as file:
             assert _io.BufferedReader is type(file.buffer)

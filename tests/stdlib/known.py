@@ -46,6 +46,10 @@ KNOWN: tuple[Known, ...] = (
         since=(3, 12),
         sometimes=True,
     ),
+    Known(
+        "test.test_io.CBuffered*Test.test_repr",
+        "expects the module of the class in its text; the class is found in `io` by pickles, and the text stays `_io.`",
+    ),
     # --- with patch(threads=True)
     Known(
         "test.test_threading.ThreadJoinOnShutdown.test_clear_threads_states_after_fork",

@@ -29,7 +29,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from .._calls import file_locks, signal_waits, signals
-from .._calls.files import buffer_classes, opening, reading, standard_input, transfers, writing
+from .._calls.files import buffer_classes, opening, raw_class, reading, standard_input, transfers, writing
 from .._calls.guards import checking_first, checking_if_blocking, never_raising, refusing_nan
 from .._calls.net import closing, modes
 from .._calls.net import select as net_select
@@ -134,6 +134,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     # sockets and descriptors
     (os, "sendfile", transfers.sendfile),
     (io, "open", opening.open_file),
+    (io, "FileIO", raw_class.FileIO),
     (io, "BufferedReader", buffer_classes.BufferedReader),
     (io, "BufferedWriter", buffer_classes.BufferedWriter),
     (io, "BufferedRandom", buffer_classes.BufferedRandom),

@@ -28,7 +28,7 @@ from ..._core.participants import Participant, participate
 from ..standard_locks import StandardRLock
 from .buffers import Random, Reader, Writer
 from .kinds import Kind
-from .raw import File
+from .raw import File, OriginalFileIO
 
 __all__ = [
     "OVER_FILES",
@@ -39,6 +39,7 @@ __all__ = [
     "OriginalRandom",
     "OriginalReader",
     "OriginalWriter",
+    "Replacing",
     "never_parks",
 ]
 
@@ -57,7 +58,7 @@ def never_parks(raw: Any, original: type) -> bool:
     if type(raw) is File:
         # A write to a file on a disk only fills the page cache, so it does not wait.
         return raw.kind is Kind.MEMORY or raw.kind is Kind.DISK and original is OriginalWriter
-    return type(raw) is io.BytesIO or type(raw) is io.FileIO
+    return type(raw) is io.BytesIO or type(raw) is OriginalFileIO
 
 
 # The buffers that have a turn.
@@ -83,7 +84,7 @@ def _renew_turns() -> None:
 participate(__name__, Participant(forked=_renew_turns))
 
 
-class _Replacing(metaclass=ABCMeta):
+class Replacing(metaclass=ABCMeta):
     """Common part of the new classes. Subclasses that programs derive from them do not replace an original."""
 
     _original: Any
@@ -105,7 +106,7 @@ class _Replacing(metaclass=ABCMeta):
         return self._original.__new__(self._original).__reduce_ex__(protocol)
 
 
-class _Buffer(_Replacing):
+class _Buffer(Replacing):
     """A buffer over one raw file, used by one thread at a time."""
 
     raw: Any
@@ -177,7 +178,7 @@ class BufferedRandom(_Buffer, OriginalRandom):
 
 
 @_replacing
-class BufferedRWPair(_Replacing, OriginalPair):
+class BufferedRWPair(Replacing, OriginalPair):
     # The original would create its two buffers from the original classes.
 
     def __init__(self, reader: Any, writer: Any, buffer_size: int = io.DEFAULT_BUFFER_SIZE, /) -> None:

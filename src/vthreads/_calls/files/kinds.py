@@ -5,10 +5,10 @@ Called only after a call that does not wait gave no answer, so a normal read or 
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from enum import Enum
+from io import FileIO
 
 __all__ = ["Kind", "fstat", "is_in_memory", "kind_of", "status_of"]
 
@@ -68,7 +68,7 @@ def is_in_memory(device: int) -> bool:
 def _file_system_of(device: int) -> str | None:
     wanted = f"{os.major(device)}:{os.minor(device)}".encode()
     try:
-        with io.FileIO("/proc/self/mountinfo") as file:
+        with FileIO("/proc/self/mountinfo") as file:
             table = file.readall()
     except OSError:
         # This platform has no such table, so assume that nothing is in memory.

@@ -28,7 +28,7 @@ from .buffer_classes import OVER_FILES, OriginalRandom, OriginalReader, Original
 from .kinds import Kind, fstat, is_in_memory, status_of
 from .raw import File
 
-__all__ = ["open_fd", "open_file"]
+__all__ = ["open_fd", "open_file", "opener_for", "status_if_it_waits"]
 
 original_open, original_os_open, original_fcntl = io.open, os.open, fcntl.fcntl
 
@@ -66,15 +66,14 @@ def open_file(
         rest = (buffering, io.text_encoding(None, 2), *rest[2:])
     if type(mode) is not str or mode not in MODES or type(buffering) is not int or _is_odd(mode, *rest):
         return original_open(file, mode, *rest)
-    is_fifo = False
     if opener is None:
-        status = _status_if_there(file)
-        if status is None or _never_waits(status, mode):
+        status = status_if_it_waits(file, mode)
+        if status is None:
             return original_open(file, mode, *rest)
-        is_fifo = stat.S_ISFIFO(status.st_mode) and not isinstance(file, int)
+        opener = opener_for(file, status)
     if hasattr(file, "__fspath__"):
         file = os.fspath(file)
-    raw = File(file, MODES[mode], closefd, open_fd if is_fifo else opener)
+    raw = File(file, MODES[mode], closefd, opener)
     try:
         return _layers_over(raw, mode, *rest[:4])
     except BaseException:
@@ -89,10 +88,21 @@ def _is_odd(mode: str, buffering: int, encoding: Any, errors: Any, newline: Any,
     return buffering == 0
 
 
+def status_if_it_waits(file: Any, mode: str) -> os.stat_result | None:
+    """Return the status of `file`, a path or descriptor; None if it never waits or cannot be opened."""
+    status = _status_if_there(file)
+    return None if status is None or _never_waits(status, mode) else status
+
+
+def opener_for(file: Any, status: os.stat_result) -> Any:
+    """Return the opener for a file with this status: one that parks for a FIFO, else None."""
+    return open_fd if stat.S_ISFIFO(status.st_mode) and not isinstance(file, int) else None
+
+
 def _status_if_there(file: Any) -> os.stat_result | None:
     try:
         return status_of(file)
-    except (OSError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError, OverflowError):
         # It does not exist (yet), or the argument is wrong: the original creates it or raises the error.
         return None
 

@@ -14,6 +14,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Iterator
+from io import FileIO as OriginalFileIO
 from types import CodeType
 from typing import Any
 
@@ -28,7 +29,7 @@ from .kinds import Kind, fstat, kind_of
 from .reading import HERE, read_at, read_now
 from .writing import write_some, write_whole
 
-__all__ = ["ON_A_DISK", "File", "as_original", "buffer_method", "named_as_original"]
+__all__ = ["ON_A_DISK", "File", "OriginalFileIO", "as_original", "buffer_method", "named_as_original"]
 
 ON_A_DISK = (Kind.DISK, Kind.MEMORY)
 # Bytes that a single wait should make available.
@@ -46,7 +47,9 @@ def buffer_method(function: Any) -> Any:
 
 def _called_by_a_buffer() -> bool:
     # C code has no frame. So the frame above this function and the calling method is the Python code that called C.
-    return sys._getframe(2).f_code in _buffer_methods
+    # There is none if the method itself was spawned.
+    caller = sys._getframe(1).f_back
+    return caller is not None and caller.f_code in _buffer_methods
 
 
 def as_original(file: Any, text: str) -> str:
@@ -75,7 +78,7 @@ participate(__name__, Participant(forked=_forget_who_waits))
 
 
 @named_as_original
-class File(io.FileIO):
+class File(OriginalFileIO):
     """The object that `open(…, buffering=0)` returns, and the raw file below a buffer otherwise.
 
     Attributes:

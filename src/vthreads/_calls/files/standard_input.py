@@ -21,7 +21,7 @@ from ..._core.originals import close_fd
 from .buffer_classes import OriginalReader
 from .buffers import Reader
 from .kinds import Kind, kind_of
-from .raw import File, named_as_original
+from .raw import File, OriginalFileIO, named_as_original
 
 __all__ = ["input_here", "successor_of"]
 
@@ -53,7 +53,7 @@ def successor_of(stdin: Any) -> io.TextIOWrapper | None:
         return None
     old = stdin.buffer.raw
     # The interpreter's own file does not close its descriptor; a file that a program opened does.
-    if type(old) is not io.FileIO or old.fileno() != 0 or old.closefd or kind_of(0) in (Kind.DISK, Kind.MEMORY):
+    if type(old) is not OriginalFileIO or old.fileno() != 0 or old.closefd or kind_of(0) in (Kind.DISK, Kind.MEMORY):
         return None
     raw = _Successor(0, "r", closefd=False)
     raw.predecessor = stdin

@@ -13,10 +13,10 @@ non-blocking mode, and on a plain OS thread, each call is exactly the original.
 
 from __future__ import annotations
 
-import io
 import os
 import select
 from collections.abc import Sequence
+from io import FileIO
 from math import inf
 from typing import Any
 
@@ -93,7 +93,7 @@ def eventfd_write(fd: int, value: int) -> None:
 def _room_in_counter(fd: int) -> float:
     """Return how much can be added to the eventfd `fd` now; infinity if it is not an eventfd or cannot be read."""
     try:
-        with io.FileIO(f"/proc/self/fdinfo/{fd}") as file:
+        with FileIO(f"/proc/self/fdinfo/{fd}") as file:
             table = file.readall()
     except OSError:
         return inf
