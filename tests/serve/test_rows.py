@@ -99,7 +99,7 @@ def test_pipelined_requests_are_read_ahead_up_to_64_kib(with_app):
                     client.sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 10_000)
             settle()
             (connection,) = site.server._connections
-            return len(connection.input)
+            return len(connection.stream.input)
 
     assert 0 < with_app(app, program) <= 64 << 10
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import secrets
-from collections.abc import Callable
 from contextvars import ContextVar
 
-__all__ = ["RequestIdFilter", "current_id", "request_id", "request_ids"]
+__all__ = ["RequestIdFilter", "RequestIds", "current_id", "request_id"]
 
 current_id: ContextVar[str] = ContextVar("vthreads.serve.request_id", default="")
 
@@ -22,11 +20,19 @@ def request_id() -> str:
     return current_id.get()
 
 
-def request_ids() -> Callable[[], str]:
-    """Return a function that makes a new identification at each call, unique among all processes."""
-    prefix = secrets.token_hex(6)
-    numbers = itertools.count(1)
-    return lambda: f"{prefix}-{next(numbers):x}"
+class RequestIds:
+    """Makes identifications of requests, unique among all processes. For the threads of one carrier."""
+
+    __slots__ = ("_number", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = secrets.token_hex(6)
+        self._number = 0
+
+    def new(self) -> str:
+        """Return a new identification."""
+        self._number += 1
+        return f"{self._prefix}-{self._number:x}"
 
 
 class RequestIdFilter(logging.Filter):

@@ -8,4 +8,4 @@ cdef class Sight:
     cdef readonly Py_ssize_t ended_requests
 
     cpdef refused(self, status, reason)
-    cpdef ended(self, client, request_id, head, status, seconds, sent)
+    cpdef ended(self, client, request_id, head, Py_ssize_t status, double seconds, Py_ssize_t sent)

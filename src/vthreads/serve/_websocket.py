@@ -231,7 +231,7 @@ class WebSocket:
         with move_on_after(self._close_seconds):
             self._exchange.ended.wait()
         if not self._has_ended:
-            self._exchange.connection.shut_down()
+            self._exchange.stream.shut_down()
 
     # --- the protocol
 
@@ -264,7 +264,7 @@ class WebSocket:
                 raise TimeoutError("no message came in time")
             return
         exchange = self._exchange
-        source = exchange.connection.input
+        source = exchange.stream.input
         if not len(source):
             try:
                 exchange.receive(self._patience(until))
@@ -297,11 +297,11 @@ class WebSocket:
 
     def _take_in_all(self) -> bool:
         """Read until nothing is left; return whether further data are reported."""
-        connection = self._exchange.connection
-        source = connection.input
+        connection, stream = self._exchange.connection, self._exchange.stream
+        source = stream.input
         while not self._has_ended and self._may_keep:
             try:
-                source.receive(0.0)
+                stream.receive(0.0)
             except TimeoutError:
                 if connection.watch_for_data():
                     return True
@@ -329,7 +329,7 @@ class WebSocket:
         if self._pinged_at < inf:
             if now() >= self._pinged_at + self._pong_seconds:
                 self._has_ended = True
-                self._exchange.connection.reset_at_close()
+                self._exchange.stream.reset_at_close()
             return
         with self._sending:
             if self._is_open:
@@ -399,7 +399,7 @@ class WebSocket:
         # Half a frame may have been sent if this fails.
         self._is_broken = True
         try:
-            self._exchange.connection.send(data)
+            self._exchange.stream.send(data)
         except OSError as error:
             raise WebSocketClosed(ABNORMAL, str(error)) from error
         self._is_broken = False
@@ -477,7 +477,7 @@ class UpgradedSocket:
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         """Return data of the client, at first those that were received with the request."""
-        source = self._exchange.connection.input
+        source = self._exchange.stream.input
         if len(source) and not flags:
             return source.take(size)
         return self._sock.recv(size, flags)  # type: ignore[no-any-return]  # a method of a socket
@@ -508,7 +508,7 @@ class UpgradedSocket:
             exchange.response.set_upgraded(101)
             if exchange.head.upgrade.lower() == b"websocket":
                 exchange.hurry_upgraded = self._hurry
-        return exchange.connection.sock
+        return exchange.stream.sock
 
     def _hurry(self) -> None:
         """Handle that the server stops: close with 1001, and end the connection if the client does not. A checkpoint.
@@ -517,9 +517,9 @@ class UpgradedSocket:
         """
         with self._sending, contextlib.suppress(OSError):
             if self._frames.are_complete and not self._frames.is_closed:
-                self._exchange.connection.sock.sendall(CLOSE_GOING_AWAY)
+                self._exchange.stream.sock.sendall(CLOSE_GOING_AWAY)
                 self._frames.add(CLOSE_GOING_AWAY)
         with move_on_after(HURRY_SECONDS):
             self._exchange.ended.wait()
             return
-        self._exchange.connection.shut_down()
+        self._exchange.stream.shut_down()

@@ -15,6 +15,14 @@ __all__ = ["Adapter"]
 
 # Fields that CGI names without HTTP_.
 UNPREFIXED = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+OF_EACH_REQUEST = (
+    "wsgi.input",
+    "wsgi.errors",
+    "wsgi.early_hints",
+    "HTTP_X_REQUEST_ID",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+)
 
 
 class Adapter:
@@ -28,7 +36,7 @@ class Adapter:
         key: the key of the environment under which the exchange is found.
     """
 
-    __slots__ = ("_app", "_base", "_file_wrapper", "_key", "_upgraded_socket")
+    __slots__ = ("_app", "_base", "_file_wrapper", "_key", "_places", "_upgraded_socket")
 
     def __init__(
         self,
@@ -43,6 +51,9 @@ class Adapter:
         self._file_wrapper = file_wrapper
         self._upgraded_socket = upgraded_socket
         self._key = key
+        # The keys that each request sets. The kept part of the environment has them already, so that its copy need
+        # not grow.
+        self._places = dict.fromkeys((key, *OF_EACH_REQUEST))
 
     def handle(self, exchange: Exchange) -> None:
         """Handle `exchange`. The `close` of what the application returns is called however the request ends.
@@ -74,7 +85,7 @@ class Adapter:
         if type(parts) is self._file_wrapper and not response.is_sent_or_sending:
             found = parts.regular_file()
             if found is not None:
-                exchange.connection.send_file(found[0], response.announce(found[1]))
+                exchange.stream.send_file(found[0], response.announce(found[1]))
                 return
         for part in parts:
             # An empty part may come before `start_response`, and sends no head (PEP 3333).
@@ -94,6 +105,8 @@ class Adapter:
         environ["REMOTE_ADDR"] = client.host
         if client.port:
             environ["REMOTE_PORT"] = str(client.port)
+        else:
+            del environ["REMOTE_PORT"]
         if head.upgrade:
             environ["gunicorn.socket"] = self._upgraded_socket(exchange)
         if head.is_forwarded:
@@ -112,6 +125,7 @@ class Adapter:
         path, _, query = _origin_form(head).partition(b"?")
         environ = {
             **head.of_fields,
+            **self._places,
             "REQUEST_METHOD": head.method,
             "REQUEST_URI": head.target.decode("latin-1"),
             "PATH_INFO": self._below_root(unquote_to_bytes(path).decode("latin-1")),

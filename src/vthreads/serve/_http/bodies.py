@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 from ..._core.runtime import now
 from .._limits import Limits
 from .heads import Head
-from .inputs import Input
 from .refusals import Refusal
+from .streams import Stream
 
 __all__ = ["NO_BODY", "Body", "body_of"]
 
@@ -33,17 +32,8 @@ CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\0-\x08\x0a-\x1f\x7f]*
 TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0-\x08\x0a-\x1f\x7f]*")
 
 
-class Receiver(Protocol):
-    """A connection, as far as bodies need it."""
-
-    input: Input
-
-    def receive(self, seconds: float | None) -> None:
-        """Wait for more bytes in `input`; raise `TimeoutError` after `seconds`."""
-
-
 class _Nothing:
-    """The connection of a request without a body, from which nothing is received."""
+    """The stream of a request without a body, from which nothing is received."""
 
     input = None
 
@@ -52,7 +42,7 @@ class Body:
     """The body of one request; used by one thread at a time.
 
     Args:
-        connection: where its bytes arrive.
+        stream: where its bytes arrive.
         limits: the size and rate that it must keep to.
         proceed: sends "100 Continue"; None if the client does not wait for that.
 
@@ -61,20 +51,20 @@ class Body:
     """
 
     __slots__ = (
-        "_connection",
         "_data",
         "_limits",
         "_proceed",
         "_received",
         "_source",
+        "_stream",
         "_waited",
         "has_ended",
         "refusal",
     )
 
-    def __init__(self, connection: Receiver, limits: Limits, proceed: Callable[[], None] | None) -> None:
-        self._connection = connection
-        self._source = connection.input
+    def __init__(self, stream: Stream, limits: Limits, proceed: Callable[[], None] | None) -> None:
+        self._stream = stream
+        self._source = stream.input
         self._limits = limits
         self._proceed = proceed
         self._data = b""
@@ -186,7 +176,7 @@ class Body:
         try:
             if patience is not None and patience <= 0:
                 raise TimeoutError
-            self._connection.receive(patience)
+            self._stream.receive(patience)
         except TimeoutError:
             raise Refusal(408, f"the body comes slower than {rate:g} bytes a second") from None
         finally:
@@ -261,7 +251,7 @@ class _ChunkedBody(Body):
         return line
 
 
-def body_of(head: Head, connection: Receiver, limits: Limits, proceed: Callable[[], None]) -> Body:
+def body_of(head: Head, stream: Stream, limits: Limits, proceed: Callable[[], None]) -> Body:
     """Return the body of the request with `head`.
 
     Raises:
@@ -272,11 +262,11 @@ def body_of(head: Head, connection: Receiver, limits: Limits, proceed: Callable[
     if length == 0:
         return NO_BODY
     if length is None:
-        chunked = _ChunkedBody(connection, limits, expects)
+        chunked = _ChunkedBody(stream, limits, expects)
         chunked._left = 0
         return chunked
     if length > limits.body_bytes:
         raise Refusal(413, f"the body is larger than {limits.body_bytes:.0f} bytes")
-    sized = _SizedBody(connection, limits, expects)
+    sized = _SizedBody(stream, limits, expects)
     sized._left = length
     return sized

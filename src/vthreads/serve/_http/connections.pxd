@@ -2,18 +2,20 @@
 
 from .exchanges cimport Exchange
 from .heads cimport Head
-from .inputs cimport Input
 from .known_heads cimport KnownHeads
 from .options cimport HttpOptions
+from .streams cimport Stream
 
 cdef class HttpConnection:
-    cdef object _direct, _parser, _peer, _sock, _timer, _watch, _began, _written_before
+    cdef object _direct, _now, _parser, _peer, _timer, _watch
     cdef readonly Exchange _exchange
     cdef Head _head
-    cdef bint _is_closed, _is_counted, _is_idle, _is_recorded
-    cdef public object address, client, limits, request_id, server, written
+    cdef double _began
+    cdef Py_ssize_t _written_before
+    cdef bint _is_closed, _is_idle, _is_recorded
+    cdef public object address, client, limits, request_id, server
     cdef public HttpOptions options
-    cdef public Input input
+    cdef readonly Stream stream
 
     cpdef run(self)
     cdef bint _begin(self) except -1
@@ -27,10 +29,8 @@ cdef class HttpConnection:
     cdef _run_application(self, Exchange exchange)
     cdef _fail(self, Exchange exchange, error)
     cdef _end_cancelled(self, Exchange exchange)
-    cpdef send(self, data)
     cpdef close(self)
     cdef _refuse(self, refusal)
-    cdef _linger(self)
     cdef _await_event(self)
     cdef bint _become_idle(self) except -1
     cdef _examine_client(self)

@@ -12,32 +12,31 @@ moment when a client that has shut down its sending side counts as gone.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import logging
 import select
 import socket
-import ssl
+from contextvars import copy_context
 from math import inf
-from typing import Any, BinaryIO
+from typing import Any
 
-from ..._calls.net.managed import manage
 from ..._calls.net.watches import Watch
 from ..._core.engine.timers import Timer
 from ..._core.originals import poll
 from ..._core.runtime import current_thread, now
-from ..._timeouts import fail_after, move_on_after
+from ..._timeouts import fail_after
 from ...errors import GroupClosed
 from .._deadlines import RequestScope
 from .._proxies import Client, peer_of, read_proxy_header
 from .._server import Server
 from .._tcp import handshaken
+from .bodies import NO_BODY
 from .exchanges import Exchange
 from .heads import Head
-from .inputs import Input
 from .options import HttpOptions
 from .parser import HeadParser
 from .refusals import Disconnected, Refusal
 from .responses import Phase, error_response
+from .streams import LINGER_SECONDS, Stream
 
 __all__ = ["HttpConnection"]
 
@@ -49,12 +48,6 @@ CLIENT_GONE = "the client has gone"
 CLIENT_GONE_STATUS = 499
 # Seconds without a byte after which the thread of a connection ends.
 THREAD_WAITS = 1.0
-# Seconds for a client to read the last response, and for an idle connection to send a request when the server stops.
-LINGER_SECONDS = 2.0
-# Bytes of a refused request that are read, so that the client gets the response instead of a reset.
-LINGER_BYTES = 1 << 20
-# Bytes of a file that a client must read within the limit of a write.
-FILE_AT_ONCE = 256 << 10
 GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 HALF_CLOSED = getattr(select, "POLLRDHUP", 0)
 
@@ -68,23 +61,21 @@ class HttpConnection:
         "_exchange",
         "_head",
         "_is_closed",
-        "_is_counted",
         "_is_idle",
         "_is_recorded",
+        "_now",
         "_parser",
         "_peer",
-        "_sock",
         "_timer",
         "_watch",
         "_written_before",
         "address",
         "client",
-        "input",
         "limits",
         "options",
         "request_id",
         "server",
-        "written",
+        "stream",
     )
 
     def __init__(self, options: HttpOptions, server: Server, sock: socket.socket, address: Any) -> None:
@@ -92,32 +83,23 @@ class HttpConnection:
         self.limits = options.limits
         self.server = server
         self.address = address
-        self.input = Input(sock)
-        self._sock = sock
+        self.stream = Stream(sock, options)
         self._parser: HeadParser | None = None
         self._watch: Watch | None = None
         self._timer: Timer | None = None
         self._exchange: Exchange | None = None
         self._is_idle = False
         self._is_closed = False
-        # Whether a request is handled that counts as in flight while it does not wait for its client.
-        self._is_counted = False
         # The peer or, by the PROXY protocol, the client that it names. Its fields count only if the peer is trusted.
         self._peer = peer_of(address)
         # The current request, for its record.
         self._direct = self.client = Client(self._peer[0] or "", self._peer[1], "", "", "", "", [])
         self.request_id = ""
         self._head: Head | None = None
+        self._now = server.now
         self._is_recorded = True
         self._began = 0.0
         self._written_before = 0
-        # Bytes that were sent.
-        self.written = 0
-
-    @property
-    def sock(self) -> socket.socket:
-        """The socket."""
-        return self._sock
 
     # --- the thread
 
@@ -141,22 +123,22 @@ class HttpConnection:
         if self._watch is None:
             if self.options.proxy_protocol and self.options.proxies.trust(self._peer[0]):
                 with fail_after(self.limits.header_seconds):
-                    named = read_proxy_header(self._sock)
+                    named = read_proxy_header(self.stream.sock)
                 self._peer = named or self._peer
                 self._direct = self.client._replace(host=self._peer[0] or "", port=self._peer[1])
-            sock = handshaken(self._sock, self.options.tls, self.limits.handshake_seconds)
+            sock = handshaken(self.stream.sock, self.options.tls, self.limits.handshake_seconds)
             if sock is None:
                 return False
-            if sock is not self._sock:
-                self._sock = sock
-                self.input = Input(sock)
+            if sock is not self.stream.sock:
+                self.stream = Stream(sock, self.options)
             self._watch = Watch(sock, self.server._scheduler, self._on_event)
         return True
 
     def _next_head(self) -> Head | None:
         """Wait for a request; return None if the connection is idle. Raises `Refusal` and `OSError`."""
         assert self._watch is not None
-        source = self.input
+        stream = self.stream
+        source = stream.input
         deadline = inf
         self._head = None
         while (raw := source.take_head()) is None:
@@ -167,7 +149,7 @@ class HttpConnection:
                 patience = max(deadline - now(), 0.0)
             self._watch.arm(True)
             try:
-                source.receive(patience)
+                stream.receive(patience)
             except TimeoutError:
                 if has_begun:
                     raise Refusal(408, "the head did not arrive in time") from None
@@ -209,7 +191,7 @@ class HttpConnection:
             return self._end_request(exchange, refusal)
         except Refusal as wrong:
             if self._head is None:
-                self._is_recorded, self._began, self._written_before = False, inf, self.written
+                self._is_recorded, self._began, self._written_before = False, inf, self.stream.written
             self._refuse(wrong)
             return False
         finally:
@@ -218,10 +200,9 @@ class HttpConnection:
     def _begin_request(self, head: Head, scope: RequestScope) -> Exchange:
         """Find out the client and the identification of a request, and remove the fields that are not trusted."""
         self._head = head
-        self._began = began = self.server.now()
-        self._is_recorded, self._written_before = False, self.written
-        options = self.options
-        limits, watch = self.limits, self._watch
+        self._began = began = self._now()
+        self._is_recorded, self._written_before = False, self.stream.written
+        options, watch = self.options, self._watch
         assert watch is not None
         self.request_id = ""
         if head.is_forwarded:
@@ -230,33 +211,35 @@ class HttpConnection:
             self.request_id = client.request_id
         else:
             self.client = self._direct
-        self.request_id = self.request_id or options.new_id()
-        if options.in_flight >= limits.in_flight:
+        self.request_id = self.request_id or options.ids.new()
+        if options.in_flight >= options.most_in_flight:
             raise Refusal(503, "too many requests are handled at once", "in_flight")
-        if began - watch.arrived_at > limits.age_seconds:
+        if began - watch.arrived_at > options.oldest:
             raise Refusal(503, "the request has waited for too long", "age")
-        scope.begin(limits.request_seconds, began)
-        return Exchange(self, head, scope)
+        scope.begin(options.request_seconds, began)
+        exchange = Exchange(self, self.stream, self.client, self.request_id, head, scope)
+        if self.server.is_stopping:
+            exchange.response.keeps_alive = False
+        return exchange
 
     def _record(self, status: int) -> None:
         """Record the current request, unless it is recorded already."""
         if self._is_recorded:
             return
         self._is_recorded = True
-        seconds = max(self.server.now() - self._began, 0.0)
-        sent = self.written - self._written_before
+        seconds = max(self._now() - self._began, 0.0)
+        sent = self.stream.written - self._written_before
         self.options.sight.ended(self.client.host, self.request_id, self._head, status, seconds, sent)
 
     def _handle(self, exchange: Exchange) -> Refusal | None:
         """Run the application; return the answer for it if it fails."""
         self._exchange = exchange
-        self._is_counted = True
-        self.options.in_flight += 1
+        self.stream.enter_flight()
         try:
             self._await_event()
             return self._run_application(exchange)
         finally:
-            self.leave_flight()
+            self.stream.leave_flight()
             self._exchange = None
             if not exchange.scope.head_was_sent:
                 exchange.scope.end_deadline()
@@ -272,10 +255,14 @@ class HttpConnection:
             return False
         response = exchange.response
         self._record(response.status)
-        if response.is_sent_or_sending and response.keeps_alive and exchange.body.discard():
+        if (
+            response.is_sent_or_sending
+            and response.keeps_alive
+            and (exchange.body is NO_BODY or exchange.body.discard())
+        ):
             return True
         if response.phase is not Phase.BROKEN:
-            self._linger()
+            self.stream.linger()
         else:
             self._report_broken(exchange)
         return False
@@ -292,7 +279,7 @@ class HttpConnection:
     def _run_application(self, exchange: Exchange) -> Refusal | None:
         """Call the application in a context of the request; return the answer for it if it fails."""
         try:
-            contextvars.copy_context().run(self.options.application, exchange)
+            copy_context().run(self.options.application, exchange)
             if exchange.end_upgraded is not None:
                 exchange.end_upgraded(1000)
             return None
@@ -344,133 +331,19 @@ class HttpConnection:
             raise Disconnected("a response was broken off")
         return Refusal(504, "the request took too long")
 
-    # --- waits for the client
-    #
-    # A request in such a wait does not count as in flight. Otherwise slow clients could keep all places, and the others
-    # would be refused while the server has nothing to do.
-
-    def leave_flight(self) -> None:
-        """Stop counting the current request as in flight: it has ended, or was upgraded. Not a checkpoint."""
-        if self._is_counted:
-            self._is_counted = False
-            self.options.in_flight -= 1
-
-    def receive(self, seconds: float | None) -> None:
-        """Wait for more bytes of the body. A checkpoint; raises as `Input.receive`."""
-        is_counted = self._is_counted
-        self.options.in_flight -= is_counted
-        try:
-            self.input.receive(seconds)
-        finally:
-            self.options.in_flight += is_counted
-
-    def send(self, data: bytes) -> None:
-        """Send `data`. A checkpoint.
-
-        Raises:
-            Disconnected: the client has gone, or has read nothing for the time that the limits allow.
-        """
-        sock = self._sock
-        seconds = self.options.write_timeout
-        manage(sock, seconds)
-        is_counted = self._is_counted
-        self.options.in_flight -= is_counted
-        try:
-            sent = sock.send(data)
-            self.written += sent
-            if sent == len(data):
-                return
-            left = memoryview(data)[sent:]
-            while left:
-                # Another thread may have read meanwhile, with another limit.
-                manage(sock, seconds)
-                sent = sock.send(left)
-                self.written += sent
-                left = left[sent:]
-        except TimeoutError:
-            # A close would wait in the kernel for a client that reads nothing. A reset does not.
-            self.reset_at_close()
-            raise Disconnected("the client has read nothing for too long") from None
-        except OSError as error:
-            raise Disconnected(str(error)) from error
-        finally:
-            self.options.in_flight += is_counted
-
-    def send_file(self, file: BinaryIO, size: int) -> None:
-        """Send `size` bytes of `file`, from its position on. A checkpoint; raises as `send`.
-
-        Raises:
-            Disconnected: also if the file has become shorter.
-        """
-        is_counted = self._is_counted
-        self.options.in_flight -= is_counted
-        try:
-            self._send_file(file, size)
-        finally:
-            self.options.in_flight += is_counted
-
-    def _send_file(self, file: BinaryIO, size: int) -> None:
-        left = size
-        while left:
-            # sendfile(2) has no time limit for a client that reads nothing. The position of the file shows what was
-            # sent, also after an error.
-            position = file.tell()
-            manage(self._sock, None)
-            try:
-                with move_on_after(self.limits.write_seconds) as limit:
-                    self._sock.sendfile(file, position, min(left, FILE_AT_ONCE))
-            except OSError as error:
-                raise Disconnected(str(error)) from error
-            sent = file.tell() - position
-            if limit.cancelled_caught and not sent:
-                self.reset_at_close()
-                raise Disconnected("the client has read nothing for too long")
-            if not sent:
-                raise Disconnected("the file has become shorter while it was sent")
-            self.written += sent
-            left -= sent
-
     # --- closing
-
-    def shut_down(self) -> None:
-        """End both sides of the socket, which wakes up its readers and writers. Not a checkpoint."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-
-    def reset_at_close(self) -> None:
-        """Let `close` reset the connection. Not a checkpoint."""
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
     def _refuse(self, refusal: Refusal) -> None:
         log.info("refused a request of %s: %s", self.client.host, refusal, extra={"request_id": self.request_id})
         self.options.sight.refused(refusal.status, refusal.metric)
         try:
             try:
-                self.send(error_response(refusal.status, refusal.reason, is_head=self.input.last_is_head))
+                self.stream.send(error_response(refusal.status, refusal.reason, is_head=self.stream.input.last_is_head))
             finally:
                 self._record(refusal.status)
-            self._linger()
+            self.stream.linger()
         except OSError as error:
             log.debug("connection of %s ended: %s", self.address, error)
-
-    def _linger(self) -> None:
-        """End the sending side, and read until the client has closed.
-
-        A close with unread bytes resets the connection, and a reset removes the response from the buffer of the client
-        (RFC 9112, 9.6).
-        """
-        left = LINGER_BYTES
-        manage(self._sock, None)
-        with move_on_after(LINGER_SECONDS):
-            if isinstance(self._sock, ssl.SSLSocket):
-                # Send the end of TLS: without it, a client cannot distinguish a complete response from one that was cut
-                # off on its way (RFC 8446, 6.1). Data that arrive instead of the client's end are an error.
-                with contextlib.suppress(ssl.SSLError):
-                    self._sock.unwrap()
-            # It also ends TLS in Python, so the rest is read as it comes.
-            self._sock.shutdown(socket.SHUT_WR)
-            while left > 0 and (data := self._sock.recv(64 << 10)):
-                left -= len(data)
 
     def close(self) -> None:
         """Close the connection. Not a checkpoint; a second call does nothing."""
@@ -481,7 +354,7 @@ class HttpConnection:
         self._set_timer(None)
         if self._watch is not None:
             self._watch.disarm()
-        self._sock.close()
+        self.stream.sock.close()
         self.server._left(self)
 
     # --- the watch and the timer
@@ -542,7 +415,11 @@ class HttpConnection:
         """Let another protocol read what has arrived while its handler does not; return False if that is an end."""
         exchange = self._exchange
         assert exchange is not None
-        if exchange.take_in_upgraded is None or exchange.reads_itself or _state_of(self._sock) & (GONE | HALF_CLOSED):
+        if (
+            exchange.take_in_upgraded is None
+            or exchange.reads_itself
+            or _state_of(self.stream.sock) & (GONE | HALF_CLOSED)
+        ):
             return False
         self.server._spawn_soon(self, exchange.take_in_upgraded)
         return True
@@ -552,7 +429,7 @@ class HttpConnection:
         assert self._exchange is not None
         if not self.options.cancel_when_gone or self._exchange.reads_itself:
             return
-        if _state_of(self._sock) & GONE:
+        if _state_of(self.stream.sock) & GONE:
             self._lose_client()
         else:
             # Either an end, which counts after a moment, or data of the next request. After those the poller may not
@@ -563,14 +440,14 @@ class HttpConnection:
         """Handle the end of the timer (called by the scheduler)."""
         self._timer = None
         if self._is_idle:
-            if _state_of(self._sock) & select.POLLIN:
+            if _state_of(self.stream.sock) & select.POLLIN:
                 # A request has just arrived, which a close would answer with a reset. Or the client has closed.
                 self._on_event()
             else:
                 self.close()
         elif self._exchange is not None and not self._exchange.reads_itself:
             ends = GONE if self.options.half_close else GONE | HALF_CLOSED
-            if _state_of(self._sock) & ends:
+            if _state_of(self.stream.sock) & ends:
                 self._lose_client()
             elif not self._spawn_reader():
                 self._await_event()

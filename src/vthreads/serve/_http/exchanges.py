@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
-from ..._calls.net.managed import manage
 from ..._sync.events import Event
 from .._deadlines import RequestScope
 from .._limits import Limits
@@ -14,33 +12,17 @@ from .._proxies import Client
 from .._server import Server
 from .bodies import NO_BODY, Body, body_of
 from .heads import Head
-from .inputs import Input
-from .responses import Response, Sender, informational
+from .responses import Response, informational
+from .streams import Stream
 
 __all__ = ["Exchange"]
 
 
-class Connection(Sender, Protocol):
+class Connection(Protocol):
     """The connection of a request, as its exchange and another protocol use it."""
 
     server: Server
-    input: Input
-    client: Client
-    request_id: str
     limits: Limits
-
-    @property
-    def sock(self) -> socket.socket:
-        """The socket."""
-
-    def receive(self, seconds: float | None) -> None:
-        """Wait for more bytes of the body. A checkpoint."""
-
-    def leave_flight(self) -> None:
-        """Stop counting the request as in flight. Not a checkpoint."""
-
-    def send_file(self, file: BinaryIO, size: int) -> None:
-        """Send `size` bytes of `file`. A checkpoint."""
 
     def hurry(self) -> None:
         """Handle that the server stops."""
@@ -53,12 +35,6 @@ class Connection(Sender, Protocol):
 
     def examine_client(self) -> None:
         """Look again after a moment whether the client has gone. Not a checkpoint."""
-
-    def shut_down(self) -> None:
-        """End both sides of the socket. Not a checkpoint."""
-
-    def reset_at_close(self) -> None:
-        """Let the close reset the connection. Not a checkpoint."""
 
 
 class Exchange:
@@ -78,20 +54,23 @@ class Exchange:
         "request_id",
         "response",
         "scope",
+        "stream",
         "take_in_upgraded",
     )
 
-    def __init__(self, connection: Connection, head: Head, scope: RequestScope) -> None:
+    def __init__(
+        self, connection: Connection, stream: Stream, client: Client, request_id: str, head: Head, scope: RequestScope
+    ) -> None:
         self.connection = connection
+        self.stream = stream
         self.head = head
-        self.client = connection.client
-        self.request_id = connection.request_id
+        self.client = client
+        self.request_id = request_id
         self.scope = scope
         self.body: Body = NO_BODY
         if head.has_body:
-            self.body = body_of(head, connection, connection.limits, self._proceed)
-        may_keep = head.keeps_alive and not connection.server.is_stopping
-        self.response = Response(head, connection, scope, may_keep)
+            self.body = body_of(head, stream, connection.limits, self._proceed)
+        self.response = Response(head, stream, scope)
         # Of another protocol that has taken over the connection: its end with a close code, its answer to a stop of the
         # server, and the body of a thread for data that arrive while its handler does not receive.
         self.is_upgraded = False
@@ -116,15 +95,14 @@ class Exchange:
             raise RuntimeError(f"{self!r} cannot be upgraded: it was upgraded or answered before")
         self.is_upgraded = True
         # Its connection may be open for days, mostly without a message.
-        self.connection.leave_flight()
+        self.stream.share()
         self.ended = Event()
-        manage(self.connection.sock, None)
 
     def receive(self, seconds: float | None) -> None:
-        """Wait for data of the client in the other protocol. A checkpoint; raises as `Input.receive`."""
+        """Wait for data of the client in the other protocol. A checkpoint; raises as `Stream.receive`."""
         self._is_receiving = True
         try:
-            self.connection.input.receive(seconds)
+            self.stream.receive(seconds)
         except TimeoutError:
             raise
         except OSError:
@@ -144,7 +122,7 @@ class Exchange:
 
     def _proceed(self) -> None:
         if not self.response.is_sent_or_sending:
-            self.connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.stream.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def send_early_hints(self, fields: Iterable[tuple[str, str]]) -> None:
         """Send the fields with 103 (RFC 8297), before the response. A checkpoint. HTTP/1.0 has no such response.
@@ -154,4 +132,4 @@ class Exchange:
         """
         hints = informational("103 Early Hints", fields)
         if self.head.is_1_1 and not self.response.is_sent_or_sending:
-            self.connection.send(hints)
+            self.stream.send(hints)

@@ -46,6 +46,9 @@ MOST_KEPT = 1_000
 _names: dict[str, str] = {}
 # Accepted statuses, with their codes.
 _codes: dict[str, int] = {}
+# The lines of the server that say how long the body is.
+NO_FRAMING, BY_LENGTH, CHUNKED = 0, 1, 2
+FRAMINGS = ("", "\r\nContent-Length: %d", "\r\nTransfer-Encoding: chunked")
 # Together with the longest text, the bound of the memory.
 MOST_LINES, LONGEST_LINES = 128, 1 << 10
 
@@ -64,7 +67,7 @@ class Lines:
         ValueError: something cannot be sent as it is.
     """
 
-    __slots__ = ("code", "has_date", "length", "may_recur", "text")
+    __slots__ = ("_date", "_end", "_framing", "_head", "_size", "code", "has_date", "length", "may_recur", "text")
 
     def __init__(self, status: str, fields: Fields) -> None:
         self.code = code = _codes.get(status) or _code_of(status)
@@ -72,6 +75,10 @@ class Lines:
         self.has_date = False
         # Cookies belong to one client each.
         self.may_recur = True
+        # The last head that was made of them, and what it was made with.
+        self._head = b""
+        self._framing, self._size = NO_FRAMING, 0
+        self._date = self._end = ""
         lines = [f"HTTP/1.1 {status}"]
         for name, value in fields:
             known = _names.get(name)
@@ -86,6 +93,23 @@ class Lines:
         ends = len(lines) - 1
         if not text.isascii() or text.count("\n") != ends or text.count("\r") != ends or "\0" in text:
             check_fields(fields)
+
+    def head(self, framing: int, size: int, date: str, end: str) -> bytes:
+        """Return the whole head. Most responses of a second have the same one, so the last one is kept.
+
+        Args:
+            framing: NO_FRAMING, BY_LENGTH or CHUNKED.
+            size: the length of the body, for BY_LENGTH.
+            date: the line of the field Date, or nothing.
+            end: the lines that follow, with the empty one.
+        """
+        if not (framing == self._framing and size == self._size and date is self._date and end is self._end):
+            text = FRAMINGS[framing]
+            if framing == BY_LENGTH:
+                text = text % size
+            self._head = f"{self.text}{text}{date}{end}".encode("latin-1")
+            self._framing, self._size, self._date, self._end = framing, size, date, end
+        return self._head
 
     def _set_known(self, name: str, value: str) -> None:
         if name == "set-cookie":

@@ -1,42 +1,31 @@
-"""The receiving side of a connection: the bytes that have arrived and are unused. No syntax but that of lines.
-
-One call of `receive` is one recv(2). The time limit is that of the socket, which costs no system call to change: the
-socket is "managed", see `_calls.net.managed`.
-"""
+"""The bytes of a connection that have arrived and are unused. No syntax but that of lines, and no socket."""
 
 from __future__ import annotations
 
 import re
-import socket
 
-from ..._calls.net.managed import manage
-from .refusals import Disconnected, Refusal
+from .refusals import Refusal
 
 __all__ = ["Input"]
 
-# Most bytes of one read, so also the most that is read ahead of the request that is handled.
-AT_ONCE = 64 << 10
 END_OF_HEAD = b"\r\n\r\n"
 # A head that is longer than what the rules allow is complete enough to refuse it.
 LONGEST_HEAD = 48 << 10
 MOST_EMPTY_LINES = 2
-# The limit of a wait that only takes what has arrived.
-SHORTEST = 1e-9
 LINE_ENDS = (b"\r", b"\n")
 BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 
 class Input:
-    """The received bytes of `sock`.
+    """The received bytes of a connection.
 
     Attributes:
         last_is_head: whether the last request begins as one with the method HEAD, also if its head is refused.
     """
 
-    __slots__ = ("_data", "_empty_lines", "_sock", "_start", "last_is_head")
+    __slots__ = ("_data", "_empty_lines", "_start", "last_is_head")
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self) -> None:
         # The unused bytes are those of `_data` from `_start` on. A removal of the used ones at each step would copy the
         # rest for each line of a chunked body, so a client with chunks of one byte could keep the processor busy.
         self._data = b""
@@ -48,18 +37,8 @@ class Input:
     def __len__(self) -> int:
         return len(self._data) - self._start
 
-    def receive(self, seconds: float | None) -> None:
-        """Wait for more bytes. A checkpoint.
-
-        Raises:
-            TimeoutError: none came within `seconds` (None: no limit).
-            Disconnected: the client has ended its side.
-        """
-        # 0 would mean a call that does not wait, with another error.
-        manage(self._sock, seconds or (None if seconds is None else SHORTEST))
-        data = self._sock.recv(AT_ONCE)
-        if not data:
-            raise Disconnected("the client has closed the connection")
+    def add(self, data: bytes) -> None:
+        """Add bytes that have arrived."""
         self._data = self._data[self._start :] + data if self._start < len(self._data) else data
         self._start = 0
 

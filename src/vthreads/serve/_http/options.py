@@ -5,16 +5,13 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .._limits import Limits
 from .._proxies import TrustedProxies
-from .._request_ids import request_ids
+from .._request_ids import RequestIds
 from .._sight import Sight
 from .known_heads import KnownHeads
-
-if TYPE_CHECKING:
-    from .exchanges import Exchange
 
 __all__ = ["HttpOptions"]
 
@@ -23,7 +20,7 @@ class HttpOptions:
     """Options and counts that the connections of one server share.
 
     Args:
-        application: handles a request: `application(exchange)`.
+        application: handles a request: `application(exchange)` with its `Exchange`.
         limits: the limits.
         tls: a context for the server's side of TLS, or None.
         half_close: a client that has shut down its sending side is answered, however long that takes.
@@ -38,11 +35,14 @@ class HttpOptions:
         "cancel_when_gone",
         "half_close",
         "heads",
+        "ids",
         "in_flight",
         "limits",
-        "new_id",
+        "most_in_flight",
+        "oldest",
         "proxies",
         "proxy_protocol",
+        "request_seconds",
         "sight",
         "tls",
         "write_timeout",
@@ -50,7 +50,7 @@ class HttpOptions:
 
     def __init__(
         self,
-        application: Callable[[Exchange], None],
+        application: Callable[[Any], None],
         limits: Limits,
         tls: ssl.SSLContext | None,
         half_close: bool,
@@ -67,9 +67,13 @@ class HttpOptions:
         self.sight = sight
         self.proxies = proxies
         self.proxy_protocol = proxy_protocol
-        self.new_id = request_ids()
+        self.ids = RequestIds()
         # Requests that are handled now.
         self.in_flight = 0
         self.heads = KnownHeads()
+        # The limits that each request asks for.
+        self.most_in_flight = limits.in_flight
+        self.oldest = limits.age_seconds
+        self.request_seconds = limits.request_seconds
         # As the timeout of a socket.
         self.write_timeout = limits.write_seconds if limits.write_seconds < inf else None

@@ -1,12 +1,22 @@
 # Types for `responses.py`, where it is compiled.
 
 from .field_lines cimport Lines
+from .heads cimport Head
+from .streams cimport Stream
+
+cdef object BROKEN, NEW, SENDING, SENT, STARTED, UPGRADED
+cdef str CLOSES, STAYS, STAYS_1_0
 
 cdef class Response:
-    cdef object _request, _sender, _scope, _head_at, _left
+    cdef object _scope, _left
+    cdef double _head_at
+    cdef Head _request
+    cdef Stream _stream
     cdef Lines _lines
     cdef bint _is_chunked
-    cdef public object phase, status
+    cdef readonly object phase
+    cdef readonly object status
+    cdef readonly bint is_sent_or_sending
     cdef public bint has_body, keeps_alive
 
     cpdef write(self, data)

@@ -17,11 +17,12 @@ from enum import Enum
 from http import HTTPStatus
 from math import inf
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from .._deadlines import RequestScope
-from .field_lines import Fields, Lines, check_fields, lines_of, serialized
+from .field_lines import BY_LENGTH, CHUNKED, NO_FRAMING, Fields, Lines, check_fields, lines_of, serialized
 from .heads import Head
+from .streams import Stream
 
 __all__ = ["Phase", "Response", "error_response", "informational"]
 
@@ -29,6 +30,8 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 
 # RFC 9110, 6.4.1: they never have a body.
 WITHOUT_BODY = frozenset([204, 304])
+# The ends of a head: what becomes of the connection.
+CLOSES, STAYS, STAYS_1_0 = "\r\nConnection: close\r\n\r\n", "\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n"
 
 
 class Phase(Enum):
@@ -45,15 +48,7 @@ class Phase(Enum):
 
 # As names of the module, because each response asks several times.
 NEW, STARTED, SENDING, SENT = Phase.NEW, Phase.STARTED, Phase.SENDING, Phase.SENT
-
-
-class Sender(Protocol):
-    """Sends bytes to the client, and counts them."""
-
-    written: int
-
-    def send(self, data: bytes) -> None:
-        """Send `data`. A checkpoint."""
+BROKEN, UPGRADED = Phase.BROKEN, Phase.UPGRADED
 
 
 class Response:
@@ -61,12 +56,12 @@ class Response:
 
     Args:
         head: the request.
-        sender: sends bytes.
+        stream: the connection.
         scope: the scope of the request, whose deadline ends with the head of the response.
-        may_keep: whether the connection may serve another request.
 
     Attributes:
         phase: what has happened.
+        is_sent_or_sending: whether its head was decided, so that status and fields cannot change any more.
         keeps_alive: whether the connection may be used again after this response.
         status: the status code; 0 before `start`.
         has_body: whether the body of the application is sent.
@@ -79,8 +74,9 @@ class Response:
         "_lines",
         "_request",
         "_scope",
-        "_sender",
+        "_stream",
         "has_body",
+        "is_sent_or_sending",
         "keeps_alive",
         "phase",
         "status",
@@ -88,30 +84,26 @@ class Response:
 
     # It refers to no bound methods: those of its owner would make a cycle for each request, which only the garbage
     # collector frees.
-    def __init__(self, head: Head, sender: Sender, scope: RequestScope, may_keep: bool) -> None:
+    def __init__(self, head: Head, stream: Stream, scope: RequestScope) -> None:
         self._request = head
-        self._sender = sender
+        self._stream = stream
         self._scope = scope
-        # How much the sender had sent before the head.
+        # How much was sent before the head.
         self._head_at: float = inf
         self._lines: Lines | None = None
         # Bytes of the body that may still come; None if its length is not known.
         self._left: int | None = None
         self._is_chunked = False
         self.phase = NEW
-        self.keeps_alive = may_keep
+        self.is_sent_or_sending = False
+        self.keeps_alive = head.keeps_alive
         self.status = 0
         self.has_body = head.method != "HEAD"
 
     @property
-    def is_sent_or_sending(self) -> bool:
-        """Whether its head was decided, so that status and fields cannot change any more."""
-        return self.phase is not NEW and self.phase is not STARTED
-
-    @property
     def was_seen(self) -> bool:
         """Whether a byte of it was sent, so that the client would mix another response up with it."""
-        return self._sender.written > self._head_at
+        return self._stream.written > self._head_at
 
     # --- the application
 
@@ -129,10 +121,10 @@ class Response:
             finally:
                 # Break the cycle of the traceback and this frame.
                 exc_info = None
-        elif self.phase is not NEW and self.phase is not Phase.UPGRADED:
+        elif self.phase is not NEW and self.phase is not UPGRADED:
             raise RuntimeError(f"start_response({status!r}, …) was called before, with {self.status}; call it once")
         lines = lines_of(status, fields)
-        if self.phase is not Phase.UPGRADED:
+        if self.phase is not UPGRADED:
             self._lines = lines
             self.status = code = lines.code
             self.has_body = self._request.method != "HEAD" and code not in WITHOUT_BODY
@@ -149,7 +141,7 @@ class Response:
         if self.phase is STARTED or self.phase is NEW:
             self._send_with_head(data, None)
         elif data and self.phase is SENDING and self.has_body:
-            self._sender.send(self._framed(data))
+            self._stream.send(self._framed(data))
 
     def write_all(self, parts: list[bytes] | tuple[bytes, ...]) -> None:
         """Send a body that is complete, in one call. A checkpoint; raises as `write`."""
@@ -174,15 +166,16 @@ class Response:
             self._send_with_head(b"", 0)
         if self.phase is SENDING:
             if self._is_chunked and self.has_body:
-                self._sender.send(b"0\r\n\r\n")
-            self.phase = Phase.BROKEN if self._left else SENT
-        if self.phase is Phase.BROKEN:
+                self._stream.send(b"0\r\n\r\n")
+            self.phase = BROKEN if self._left else SENT
+        if self.phase is BROKEN:
             self.keeps_alive = False
 
     def set_upgraded(self, status: int) -> None:
         """Handle that the head of the response, with `status`, and all that follows is sent by another protocol."""
         self.status, self._head_at = status, -1
-        self.phase = Phase.UPGRADED
+        self.phase = UPGRADED
+        self.is_sent_or_sending = True
         self.keeps_alive = False
         self._scope.end_deadline()
 
@@ -195,44 +188,46 @@ class Response:
         head = self._head(length)
         first = head + self._framed(data) if data and self.has_body else head
         self._scope.end_deadline()
-        self._head_at = self._sender.written
-        self.phase = Phase.BROKEN if self.phase is Phase.BROKEN else SENDING
-        self._sender.send(first)
+        self._head_at = self._stream.written
+        self.is_sent_or_sending = True
+        if self.phase is not BROKEN:
+            self.phase = SENDING
+        self._stream.send(first)
 
     def _head(self, length: int | None) -> bytes:
         # An attempt before this one may have decided otherwise, and have failed before it sent anything.
         self._left, self._is_chunked = None, False
         lines = self._lines
         assert lines is not None
-        framing = ""
+        framing = NO_FRAMING
         if lines.length is not None:
             self._left = lines.length if self.has_body else None
         elif self.has_body or (self._request.method == "HEAD" and length and self.status not in WITHOUT_BODY):
             # A HEAD of a body of 0 bytes says nothing: many applications leave out the body themselves.
             if length is not None:
-                framing = f"\r\nContent-Length: {length}"
+                framing = BY_LENGTH
                 self._left = length if self.has_body else None
             elif self._request.is_1_1:
-                framing = "\r\nTransfer-Encoding: chunked"
+                framing = CHUNKED
                 self._is_chunked = True
             else:
                 # The end of the connection is the end of the body.
                 self.keeps_alive = False
         date = "" if lines.has_date else _date_line()
         if not self.keeps_alive:
-            end = "\r\nConnection: close\r\n\r\n"
+            end = CLOSES
         elif self._request.is_1_1:
-            end = "\r\n\r\n"
+            end = STAYS
         else:
-            end = "\r\nConnection: keep-alive\r\n\r\n"
-        return f"{lines.text}{framing}{date}{end}".encode("latin-1")
+            end = STAYS_1_0
+        return lines.head(framing, length or 0, date, end)
 
     def _framed(self, data: bytes) -> bytes:
         if self._is_chunked:
             return b"%x\r\n%b\r\n" % (len(data), data)
         if self._left is not None:
             if len(data) > self._left:
-                self.phase = Phase.BROKEN
+                self.phase = BROKEN
                 data = data[: self._left]
             self._left -= len(data)
         return data

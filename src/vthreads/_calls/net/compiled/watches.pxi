@@ -1,7 +1,7 @@
 # The watch of a socket: servers arm it twice for each request.
 
 
-cdef class Watch:
+cdef class Watch(Waiter):
     cdef object _sock, _call
     cdef Scheduler _scheduler
     cdef Descriptor _entry
@@ -30,7 +30,10 @@ cdef class Watch:
                 entry = descriptors.claim(fd, ref(self._sock))
             if entry.hung_up:
                 return False
-            descriptors.enlist(entry, READ, self, by_number=False)
+            if descriptors._epoll < 0:
+                descriptors._poller.arm(fd, READ)
+            entry._readers.append(self)
+            descriptors.waiting += 1
             self._entry = entry
         return True
 
@@ -40,13 +43,17 @@ cdef class Watch:
 
     @cython.binding(True)
     def disarm(self):
+        self._disarm()
+
+    cdef int _disarm(self) except -1:
         cdef Descriptor entry = self._entry
         self._entry = None
         if entry is not None:
-            Descriptors.withdraw(self._scheduler.descriptors, entry, READ, self)
+            self._scheduler.descriptors.withdraw(entry, READ, self)
+        return 0
 
-    def _unpark(self, value):
-        Watch.disarm(self)
+    cpdef _unpark(self, value):
+        self._disarm()
         if value is not CLOSED:
             self.arrived_at = self._scheduler.now()
             if not self._is_quiet:

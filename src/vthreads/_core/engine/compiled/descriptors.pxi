@@ -39,6 +39,14 @@ def modes_changed():
     mode_version += 1
 
 
+cdef class Waiter:
+    """A waiter in compiled code that is no fiber."""
+
+    cpdef _unpark(self, value):
+        """Handle that it is ready or closed; see `Fiber._unpark`."""
+        raise NotImplementedError(f"{type(self).__name__} has no _unpark()")
+
+
 cdef class Descriptor:
     """One descriptor: its number, its owner, its known readiness, and its waiters."""
 
@@ -135,6 +143,8 @@ cdef int _unpark_all(list waiting, value) except -1:
     for waiter in woken:
         if isinstance(waiter, Fiber):
             Fiber._unpark(<Fiber>waiter, value)
+        elif isinstance(waiter, Waiter):
+            (<Waiter>waiter)._unpark(value)
         else:
             waiter._unpark(value)
     return 0

@@ -1,0 +1,1 @@
+# Compiled without types: the scope of a request derives from a Python class.
