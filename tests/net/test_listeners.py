@@ -147,6 +147,7 @@ LOOPBACK_6 = ("::1", 0)
 
 NAMES = [
     pytest.param(socket.AF_INET, LOOPBACK, LOOPBACK, id="IPv4"),
+    pytest.param(socket.AF_INET, LOOPBACK, ("127.10.200.199", 0), id="IPv4, numbers of each length"),
     pytest.param(socket.AF_INET6, LOOPBACK_6, LOOPBACK_6, id="IPv6", marks=pytest.mark.ipv6),
     pytest.param(socket.AF_UNIX, "receiver", "", id="Unix, unnamed"),
     pytest.param(socket.AF_UNIX, "receiver", "päer", id="Unix"),
@@ -210,19 +211,27 @@ def test_a_datagram_is_received_with_the_address_of_its_sender(virtual, bound, f
 
 
 @pytest.mark.parametrize(
-    "address",
+    ("family", "address"),
     [
-        ("::1", 9, 0, 0, 0),
-        ("::1", 9, 1 << 20),
-        ("::1", -1),
-        ("::1", 1 << 16),
-        ("::1",),
-        "::1",
-        (1, 9),
+        (socket.AF_INET6, ("::1", 9, 0, 0, 0)),
+        (socket.AF_INET6, ("::1", 9, 1 << 20)),
+        (socket.AF_INET6, ("::1", -1)),
+        (socket.AF_INET6, ("::1", 1 << 16)),
+        (socket.AF_INET6, ("::1",)),
+        (socket.AF_INET6, "::1"),
+        (socket.AF_INET6, (1, 9)),
+        (socket.AF_INET, ("127.0.0.1", 9, 0)),
+        (socket.AF_INET, ("127.0.0.1", -1)),
+        (socket.AF_INET, ("127.0.0.1", 1 << 16)),
+        (socket.AF_INET, ("127.0.0.1", 1 << 70)),
+        (socket.AF_INET, ("127.0.0.1", "9")),
+        (socket.AF_INET, ("127.0.0.1",)),
+        (socket.AF_INET, "127.0.0.1"),
+        (socket.AF_INET, (1, 9)),
     ],
 )
-def test_an_address_of_ipv6_that_is_none_gets_the_error_of_the_original(virtual, bound, address):
-    sock = bound(socket.AF_INET6, socket.SOCK_DGRAM, None)
+def test_an_address_that_is_none_gets_the_error_of_the_original(virtual, bound, family, address):
+    sock = bound(family, socket.SOCK_DGRAM, None)
 
     def failure(call, *args):
         with pytest.raises((TypeError, OverflowError)) as caught:

@@ -41,7 +41,7 @@ cdef object sleep_here = vt_time_sleep(_sleep_here)
 
 
 cdef object _sleep(Fiber fiber, double span):
-    fiber._check()
+    Fiber._check(fiber)
     if fiber._has_begun_to_wait:
         _waiter_here()._park(None, span)
         return

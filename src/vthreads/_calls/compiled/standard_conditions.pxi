@@ -183,7 +183,7 @@ def condition_wait(self, timeout=None):
     cdef double span = INF if timeout is None else _span(timeout)
     if fiber is None or fiber._has_begun_to_wait or not 0 < span or timeout is not None and span > LONGEST_TIMEOUT:
         return readable_methods["Condition.wait"](self, timeout)
-    fiber._check()
+    Fiber._check(fiber)
     lock = _plain_lock(self)
     if lock is not None and not _waits_plainly(self):
         lock = None
@@ -257,7 +257,7 @@ def semaphore_acquire(self, blocking=True, timeout=None):
             lock = _plain_lock(condition)
     if lock is None:
         return readable_methods["Semaphore.acquire"](self, blocking, timeout)
-    fiber._check()
+    Fiber._check(fiber)
     if not lock._take():
         return readable_methods["Semaphore.acquire"](self, blocking, timeout)
     while not _take_permit(self, lock):
@@ -376,7 +376,7 @@ def event_wait(self, timeout=None):
         lock = _plain_lock(condition)
     if lock is None:
         return readable_methods["Event.wait"](self, timeout)
-    fiber._check()
+    Fiber._check(fiber)
     # Before the lock is held: the clock may be Python code, which may raise.
     deadline = _deadline(fiber, span)
     if not lock._take():
@@ -450,7 +450,7 @@ def standard_result(self, timeout=None):
     cdef Fiber fiber = _here()
     if fiber is None or not _is_alone(self):
         return readable_methods["Future.result"](self, timeout)
-    fiber._check()
+    Fiber._check(fiber)
     if self._state != "FINISHED" or self._exception is not None:
         return readable_methods["Future.result"](self, timeout)
     return self._result

@@ -18,7 +18,7 @@ def standard_put(self, item, block=True, timeout=None):
         return readable_methods["Queue.put"](self, item, block, timeout)
     is_bounded = self.maxsize > 0
     if is_bounded:
-        fiber._check()
+        Fiber._check(fiber)
     else:
         Fiber._give_way(fiber)
     # Read it again: another thread may have run.
@@ -71,7 +71,7 @@ def standard_get(self, block=True, timeout=None):
         lock = _plain_lock(not_empty)
     if lock is None:
         return readable_methods["Queue.get"](self, block, timeout)
-    fiber._check()
+    Fiber._check(fiber)
     if not lock._take():
         return readable_methods["Queue.get"](self)
     while True:

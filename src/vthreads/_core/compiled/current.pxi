@@ -8,7 +8,7 @@ cdef extern from "_core/compiled/places.h":
 cdef inline int _check() except -1:
     cdef Fiber fiber = _here()
     if fiber is not None:
-        fiber._check()
+        Fiber._check(fiber)
     return 0
 
 

@@ -90,7 +90,7 @@ cdef class Lock:
         if self._checks:
             fiber = _here()
             if fiber is not None:
-                fiber._check()
+                Fiber._check(fiber)
         if not self._taken:
             self._taken = True
             self._holder = _holder_here()

@@ -138,7 +138,7 @@ cdef class _Exchange:
             fiber = _here()
             if fiber is not None:
                 if self._limit > 0:
-                    fiber._check()
+                    Fiber._check(fiber)
                 else:
                     # An unbounded queue always has room, so a cancelled thread can return its items to it.
                     Fiber._give_way(fiber)
@@ -187,7 +187,7 @@ cdef class _Exchange:
         cdef bint waits = seconds is None or <double>seconds > 0, missed
         cdef Fiber fiber = _here()
         if waits and fiber is not None:
-            fiber._check()
+            Fiber._check(fiber)
         self._changing._enter()
         try:
             if self._items:

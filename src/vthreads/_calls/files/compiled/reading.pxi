@@ -34,7 +34,7 @@ def os_read(fd, length, /):
         number = _pipe(fd)
     if number < 0:
         return readable_parts["vthreads._calls.files.reading.read"](fd, length)
-    fiber._check()
+    Fiber._check(fiber)
     room = length
     descriptors = fiber._scheduler.descriptors
     while True:
@@ -54,4 +54,4 @@ def os_read(fd, length, /):
         descriptors.withdraw(entry, READ, fiber)
         if answer is not True:
             _raise_for(fiber, answer)
-        fiber._check()
+        Fiber._check(fiber)

@@ -40,7 +40,7 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
         or timeout is not None and not 0 < seconds < LONGEST_LIMIT
     ):
         return readable_parts["vthreads._calls.net.select.select"](rlist, wlist, xlist, timeout)
-    fiber._check()
+    Fiber._check(fiber)
     descriptors = fiber._scheduler.descriptors
     if timeout is not None:
         deadline = fiber._scheduler.now() + seconds
@@ -61,11 +61,11 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
         answer = fiber._stay(None, deadline)
         descriptors.withdraw(entry, READ, fiber)
         if answer is TIMED_OUT:
-            fiber._check()
+            Fiber._check(fiber)
             return [], [], []
         if answer is not True:
             _raise_for(fiber, answer)
-        fiber._check()
+        Fiber._check(fiber)
         # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
         if fileno(sock) != fd:
             raise OSError(EBADF, os.strerror(EBADF))

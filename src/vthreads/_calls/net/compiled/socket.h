@@ -58,15 +58,30 @@ static int vt_is_stream(int fd) {
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
 }
 
+/* Without `inet_ntop` and the formats of Python, which together take longer than a system call. */
+static PyObject *vt_tell_ipv4(struct sockaddr_in *address) {
+    const unsigned char *bytes = (const unsigned char *)&address->sin_addr;
+    char text[INET_ADDRSTRLEN], *end = text;
+    PyObject *host, *port, *pair;
+    int i;
+    for (i = 0; i < 4; i++) {
+        if (i > 0) *end++ = '.';
+        if (bytes[i] >= 100) *end++ = (char)('0' + bytes[i] / 100);
+        if (bytes[i] >= 10) *end++ = (char)('0' + bytes[i] / 10 % 10);
+        *end++ = (char)('0' + bytes[i] % 10);
+    }
+    host = PyUnicode_DecodeASCII(text, end - text, NULL);
+    port = PyLong_FromLong(ntohs(address->sin_port));
+    pair = host != NULL && port != NULL ? PyTuple_Pack(2, host, port) : NULL;
+    Py_XDECREF(host);
+    Py_XDECREF(port);
+    return pair;
+}
 /* The address of a peer in CPython's form (IPv4, IPv6 or Unix socket); None if there is none. */
 static PyObject *vt_tell(vt_address *address) {
     char text[INET6_ADDRSTRLEN] = "";
     if (address->size == 0) Py_RETURN_NONE;
-    if (address->is.ss_family == AF_INET) {
-        struct sockaddr_in *ipv4 = (struct sockaddr_in *)&address->is;
-        inet_ntop(AF_INET, &ipv4->sin_addr, text, sizeof text);
-        return Py_BuildValue("(si)", text, (int)ntohs(ipv4->sin_port));
-    }
+    if (address->is.ss_family == AF_INET) return vt_tell_ipv4((struct sockaddr_in *)&address->is);
     if (address->is.ss_family == AF_INET6) {
         struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address->is;
         inet_ntop(AF_INET6, &ipv6->sin6_addr, text, sizeof text);
@@ -104,6 +119,20 @@ static int vt_read(vt_address *address, int family, const char *text, int port, 
         address->size = sizeof *ipv6;
         return inet_pton(AF_INET6, text, &ipv6->sin6_addr) == 1;
     }
+}
+/* Whether `pair` is a numeric IPv4 address and a port; if so, `address` is set. */
+static int vt_read_pair(vt_address *address, PyObject *pair) {
+    PyObject *host, *number;
+    long port;
+    int overflow;
+    if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2) return 0;
+    host = PyTuple_GET_ITEM(pair, 0);
+    number = PyTuple_GET_ITEM(pair, 1);
+    if (!PyUnicode_CheckExact(host) || !PyUnicode_IS_COMPACT_ASCII(host) || !PyLong_CheckExact(number)) return 0;
+    if (strlen((char *)PyUnicode_1BYTE_DATA(host)) != (size_t)PyUnicode_GET_LENGTH(host)) return 0;
+    port = PyLong_AsLongAndOverflow(number, &overflow);
+    if (overflow || port < 0 || port > 0xFFFF) return 0;
+    return vt_read(address, AF_INET, (char *)PyUnicode_1BYTE_DATA(host), (int)port, 0, 0);
 }
 /* Returns 0 or the error. Sets O_NONBLOCK for a moment: no other call can read or write an unconnected socket. */
 static int vt_connect(int fd, vt_address *to, int *was_blocking) {
@@ -146,6 +175,7 @@ static PyObject *vt_tell(vt_address *address) { Py_RETURN_NONE; }
 static int vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope) {
     return 0;
 }
+static int vt_read_pair(vt_address *address, PyObject *pair) { return 0; }
 #endif
 #if EAGAIN == EWOULDBLOCK
 #define VT_WOULD_BLOCK(error) ((error) == EAGAIN)

@@ -30,6 +30,7 @@ cdef extern from "_calls/net/compiled/socket.h":
     int vt_close(int fd)
     bint vt_is_stream(int fd)
     object vt_tell(vt_address *address)
+    bint vt_read_pair(vt_address *address, object pair)
     bint vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope)
     bint VT_WOULD_BLOCK(int error)
 
@@ -43,10 +44,10 @@ cdef object family = Original.family.__get__
 cdef object original_recv = Original.recv, original_recv_into = Original.recv_into
 cdef object original_send = Original.send, original_sendall = Original.sendall
 cdef int AF_INET = _socket.AF_INET
+cdef int AF_INET6 = _socket.AF_INET6
 cdef int MSG_OOB = _socket.MSG_OOB
-# Address families that `vt_read` can read, and those that `vt_tell` can return.
-cdef frozenset NUMERIC = frozenset([_socket.AF_INET, _socket.AF_INET6])
-cdef frozenset TOLD = NUMERIC | {getattr(_socket, "AF_UNIX", _socket.AF_INET)}
+# Address families that `vt_tell` can return.
+cdef frozenset TOLD = frozenset([AF_INET, AF_INET6, getattr(_socket, "AF_UNIX", AF_INET)])
 
 # The same calls in Python, and the timeouts of managed sockets, by id of the socket.
 cdef dict readable_calls = {}
@@ -93,7 +94,7 @@ cdef Fiber _caller(sock, int *fd, double *timeout):
         if seconds is not None and not seconds:
             return None
     timeout[0] = INF if seconds is None else <double>seconds
-    fiber._check()
+    Fiber._check(fiber)
     fd[0] = fileno(sock)
     return None if fd[0] < 0 else fiber
 
@@ -133,7 +134,7 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
         raise TimeoutError(late)
     if answer is not True:
         _raise_for(fiber, answer)
-    fiber._check()
+    Fiber._check(fiber)
     # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
     if fileno(sock) != fd:
         return _after_close(entry, direction)
@@ -378,11 +379,13 @@ def sendto(self, data, *flags_and_address):
 cdef bint _read_address(sock, address, vt_address *read) except -1:
     """Return whether `address` is a numeric IPv4 or IPv6 address of the family of `sock`, and so needs no look-up."""
     cdef unsigned flow = 0, scope = 0
-    if type(address) is not tuple:
+    cdef int kind = family(sock)
+    if kind == AF_INET:
+        return vt_read_pair(read, address)
+    if kind != AF_INET6 or type(address) is not tuple:
         return False
-    kind = family(sock)
     count = len(<tuple>address)
-    if kind not in NUMERIC or count != 2 and (kind == AF_INET or count != 4):
+    if count != 2 and count != 4:
         return False
     for number in (<tuple>address)[1:]:
         if type(number) is not int or number < 0:

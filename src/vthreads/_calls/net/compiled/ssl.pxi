@@ -177,7 +177,7 @@ cdef object _write_all_tls(sock, bytes data, Fiber fiber, int fd, double timeout
             if sent >= len(data):
                 return None
             left = memoryview(data)[sent:]
-            fiber._check()
+            Fiber._check(fiber)
     except OSError:
         raise
     except BaseException as error:
