@@ -429,3 +429,32 @@ def test_a_signal_to_a_virtual_thread_is_sent_to_its_carrier():
         vthreads.run(root)
     """
     assert (0, "handled\nhandled\nTrue\nover\n", "") == outcome(script)
+
+
+def test_an_os_thread_that_the_system_does_not_let_run_yet_is_no_deadlock():
+    script = """
+        import _thread, sys, threading, vthreads
+        from vthreads._core import os_thread_kinds
+        from vthreads._core.originals import allocate_lock
+
+        # However slow the machine is.
+        os_thread_kinds.STARTING_FOR = 3600
+        current_frames, looks, gate = sys._current_frames, [], allocate_lock()
+
+        def without_the_new_one():
+            looks.append(None)
+            if len(looks) == 10:
+                gate.release()
+            return {threading.main_thread().ident: None} if len(looks) < 10 else current_frames()
+
+        def root():
+            event = threading.Event()
+            gate.acquire()
+            _thread.start_new_thread(lambda: (gate.acquire(), event.set()), ())
+            sys._current_frames = without_the_new_one
+            event.wait()
+            return "set"
+
+        print(vthreads.run(root))
+    """
+    assert (0, "set\n", "") == outcome(script)

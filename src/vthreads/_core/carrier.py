@@ -17,7 +17,7 @@ from .current import running
 from .deadlock import describe_deadlock, threads_below, threads_of_run
 from .engine import Scheduler, State, become_carrier, cease_carrier, make_poller
 from .order import FifoOrder, Order
-from .os_thread_kinds import known_os_thread, other_os_threads
+from .os_thread_kinds import known_os_thread, may_be_starting, other_os_threads
 from .participants import any_may_unpark, dismiss_waiting, participants
 from .placement import schedulers_beside
 from .thread import VirtualThread
@@ -161,6 +161,9 @@ class Carrier:
 
     def _report_deadlock(self) -> None:
         """Raise `DeadlockError` in the root; if its wait cannot be withdrawn, in the first thread whose wait can."""
+        if may_be_starting():
+            # The scheduler finds the deadlock again after a moment.
+            return
         schedulers = schedulers_beside(self.scheduler)
         if self._joining and sum(map(dismiss_waiting, schedulers)):
             # The end of the last work has started new threads.

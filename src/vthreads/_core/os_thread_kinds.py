@@ -7,8 +7,11 @@ if none is left after subtracting the kinds of this module. This module does not
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
+import time
+from io import FileIO
 from types import FrameType
 from typing import Any
 
@@ -19,6 +22,7 @@ __all__ = [
     "forking_os_threads",
     "frames_of_os_threads",
     "known_os_thread",
+    "may_be_starting",
     "other_os_threads",
     "own_os_threads",
     "quiet_os_threads",
@@ -33,6 +37,9 @@ ending_os_threads: set[int] = set()
 # OS threads that are forking, by ident: `threading` updates itself in the child before the runtime does.
 forking_os_threads: set[int] = set()
 
+# Seconds in which an OS thread without a Python frame may still be about to get one.
+STARTING_FOR = 1.0
+
 
 def other_os_threads() -> bool:
     """Return whether an OS thread of the program, other than the caller, exists that could unpark a virtual thread."""
@@ -44,6 +51,31 @@ def other_os_threads() -> bool:
     ending_os_threads.intersection_update(alive)
     over = ending_os_threads - known.keys()
     return bool(starting) or bool(alive - own_os_threads - quiet_os_threads - over - {get_ident()})
+
+
+def may_be_starting() -> bool:
+    """Return whether an OS thread without a Python frame was started lately: perhaps by `_thread` or by C code.
+
+    It has no frame until the system lets it run, which takes long on a busy machine. It is never reported by
+    `threading`, so only the system can tell (Linux). A thread that is older has other work than Python code.
+    """
+    tasks = "/proc/self/task"
+    try:
+        numbers = os.listdir(tasks)
+        if len(numbers) <= len(frames_of_os_threads()):
+            return False
+        return any(_age(f"{tasks}/{number}/stat") < STARTING_FOR for number in numbers)
+    except (OSError, ValueError, IndexError):
+        # Not Linux, or a thread has ended meanwhile.
+        return False
+
+
+def _age(status: str) -> float:
+    """Return the seconds since the start of the OS thread with this file of its status."""
+    with FileIO(status) as file:
+        # The name, in parentheses, may contain anything. The start is the 20th field behind it, in ticks since boot.
+        started = int(file.readall().rpartition(b")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 def frames_of_os_threads() -> dict[int, FrameType]:
