@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 
@@ -10,6 +11,7 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup, serve
+from vthreads._core.originals import poll
 from vthreads.testing import VirtualClock
 
 # More than the scheduler makes without a look at the poller.
@@ -20,6 +22,15 @@ def settle():
     """Let everything that can happen now happen, without a step of the clock."""
     for _ in range(TURNS):
         vthreads.checkpoint()
+
+
+def await_arrival(server, count=1):
+    """Block the OS thread until data wait at `count` connections: on a busy machine the kernel delivers them late."""
+    query = poll()
+    for connection in server._connections:
+        query.register(connection.stream.sock.fileno(), select.POLLIN)
+    while len(query.poll(1000)) < count:
+        pass
 
 
 class Client:

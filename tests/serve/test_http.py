@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import contextvars
 import gc
 import re
@@ -20,7 +21,7 @@ from vthreads.serve._http.inputs import Input
 from vthreads.serve._sight import Sight
 from vthreads.serve._wsgi import WsgiOptions, serve_application
 
-from .conftest import run_with, settle
+from .conftest import await_arrival, run_with, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -598,14 +599,24 @@ def test_an_idle_connection_is_closed_after_its_time(poller):
 def test_a_request_that_arrives_at_the_end_of_the_idle_time_is_served(with_app):
     """Without a reset (RFC 9112, 9.5: the server should not close while a request is arriving)."""
 
+    class Arrival:
+        """A timer that expires just before that of the connection: after the poll, so the request is not reported."""
+
+        def __init__(self, site, client):
+            self.site, self.client = site, client
+
+        def _expire(self):
+            _socket.socket.sendall(self.client.sock, GET)
+            await_arrival(self.site.server)
+
     def program(site):
         with site.client() as client:
             client.send(GET)
             client.answer()
             sleep(5)
-            client.sock.sendall(GET)
-            # The timer is over before the poller reports the request.
-            vthreads.current_thread()._scheduler.clock.advance(20)
+            scheduler = vthreads.current_thread()._scheduler
+            scheduler.timers.add(vthreads.now() + 1, Arrival(site, client))
+            scheduler.clock.advance(20)
             return client.answer()[2]
 
     assert b"hello" == with_app(hello, program, limits=Limits(idle_seconds=20))

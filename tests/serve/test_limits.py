@@ -11,7 +11,7 @@ from vthreads import move_on_after, serve, sleep
 from vthreads.errors import Cancelled
 from vthreads.serve import Limits
 
-from .conftest import run_with, settle
+from .conftest import await_arrival, run_with, settle
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -391,6 +391,7 @@ def test_a_request_that_has_waited_too_long_is_refused(clock):
             settle()
             first.sock.sendall(LAST)
             second.sock.sendall(LAST)
+            await_arrival(site.server, 2)
             return sorted(client.rest()[:12] for client in (first, second))
 
     answers = run_with(lambda ready: serve.wsgi(app, "127.0.0.1", 0, ready=ready), program, clock=clock)
