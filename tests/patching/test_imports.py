@@ -50,6 +50,34 @@ print(type(modules["time"].sleep) is types.BuiltinFunctionType, modules["time"].
     assert expected + "True builtin_function_or_method\n" == run_script(script)
 
 
+@pytest.mark.parametrize("patched", ["first", "last"])
+def test_the_queue_in_python_of_a_copy_parks_and_raises_its_own_error(patched, run_script):
+    script = f"""
+import importlib, queue, sys, vthreads
+def in_python():
+    sys.modules["_queue"] = None
+    del sys.modules["queue"]
+    try: return importlib.import_module("queue")
+    finally:
+        sys.modules["queue"] = queue
+        del sys.modules["_queue"]
+if {patched!r} == "first":
+    vthreads.patch()
+copy = in_python()
+vthreads.patch()
+def root():
+    items = copy.SimpleQueue()
+    taker = vthreads.spawn(items.get)
+    print(taker.done())
+    items.put("item")
+    print(taker.result())
+    try: items.get_nowait()
+    except copy.Empty: print("empty")
+vthreads.run(root)
+"""
+    assert "False\nitem\nempty\n" == run_script(script)
+
+
 LATER = """
 import sys
 {before}

@@ -294,6 +294,14 @@ def importable() -> set[str]:
     return modules | {cls.__module__ for cls, _, _ in _method_makers(())} | ON_IMPORT.keys()
 
 
+def _is_in_python(copy: ModuleType, name: str) -> bool:
+    """Return whether a copy of `queue` that found no `_queue` has its class in Python there.
+
+    It parks, since it is made of a semaphore, and it raises the `Empty` of its copy, which is another class.
+    """
+    return name == "SimpleQueue" and vars(copy)[name] is vars(copy).get("_PySimpleQueue")
+
+
 def in_copy(copy: ModuleType) -> Iterator[Replacement]:
     """Replacements in a module that was imported later or again, and so has its own functions and classes."""
     imported = {copy.__name__} & ON_IMPORT.keys()
@@ -301,7 +309,7 @@ def in_copy(copy: ModuleType) -> Iterator[Replacement]:
         # Before its rows: their import would cause that of the module, which looks for the rows at its end.
         import_module(name)
     for holder, name, new in [*_module_attributes(imported), (threading, "_allocate_lock", ConditionWaiterLock)]:
-        if holder.__name__ == copy.__name__ and name in vars(copy):
+        if holder.__name__ == copy.__name__ and name in vars(copy) and not _is_in_python(copy, name):
             yield Replacement(copy, name, new)
 
     def there(cls: type) -> Any:
