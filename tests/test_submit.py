@@ -15,6 +15,7 @@ import pytest
 
 import vthreads
 from vthreads import Cancelled, GroupClosed, Interrupted, Semaphore, ThreadGroup
+from vthreads._core import originals
 from vthreads._os_threads.calls import calls_under_way
 
 
@@ -68,6 +69,19 @@ def test_the_future_of_the_member_has_the_result(virtual):
             return future.result(), isinstance(future, vthreads.Future), abandoned()
 
     assert ("value", True, []) == virtual(root)
+
+
+def test_an_original_stands_for_its_replacement(virtual):
+    manual = Manual()
+
+    def root():
+        with ThreadGroup() as group:
+            group.submit(manual, originals.sleep, 3600)
+            manual.futures[0].set_result(None)
+        return manual.calls == [(time.sleep, (3600,), {})]
+
+    assert virtual(root)
+    assert originals.sleep is not time.sleep
 
 
 def test_the_block_waits_for_a_result_from_an_os_thread(virtual):

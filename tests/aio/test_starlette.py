@@ -151,6 +151,21 @@ def test_an_endpoint_is_cancelled_when_its_client_leaves_and_its_dependency_is_l
     assert ["Cancelled", "exit"] == app.seen
 
 
+def test_a_client_that_sends_its_next_request_has_not_left(serve):
+    app = application()
+    port = serve(app)
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"POST /waits HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        app.begun.wait()
+        client.sendall(b"POST /thread HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+        # A request of another client, which the server reads later.
+        assert 200 == ask(port, "/thread")[0]
+        app.gate.set()
+        answers = client.makefile("rb").read()
+    assert 2 == answers.count(b"HTTP/1.1 200 ")
+    assert ["exit"] * 3 == app.seen
+
+
 def test_a_background_task_goes_on_when_the_client_leaves(serve):
     app = application()
     port = serve(app)

@@ -11,6 +11,7 @@ import uvloop
 
 import vthreads
 from vthreads import Event, ThreadGroup, aio
+from vthreads._core import originals
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -101,6 +102,15 @@ def test_the_context_is_copied(run):
         assert "outside" == variable.get()
 
     run(main)
+
+
+def test_an_original_stands_for_its_replacement(run):
+    async def main():
+        return await aio.to_vthread(originals.get_ident), threading.get_ident()
+
+    # The original does not know virtual threads: it returns the ident of the OS thread.
+    of_thread, of_loop = run(main)
+    assert of_thread != of_loop
 
 
 def test_the_thread_belongs_to_no_group(run):
