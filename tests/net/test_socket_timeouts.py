@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import socket
@@ -296,3 +297,19 @@ def test_a_connection_timeout_is_told_both_ways(virtual):
     virtual(root)
     for one in (server, *fillers):
         one.close()
+
+
+@pytest.mark.parametrize("flag", [None, "no", 0.5, 1 << 100], ids=["None", "text", "float", "large"])
+def test_an_odd_flag_of_setblocking_is_taken_or_refused_as_ever(virtual, pair, flag):
+    # Which flags are wrong depends on the version of Python.
+    def outcome(setblocking):
+        one, _ = pair
+        one.settimeout(3)
+        try:
+            setblocking(one, flag)
+        except Exception as error:
+            return type(error), str(error), one.gettimeout()
+        return one.gettimeout()
+
+    plain = outcome(_socket.socket.setblocking)
+    assert plain == virtual(lambda: outcome(socket.socket.setblocking))

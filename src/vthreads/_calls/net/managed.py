@@ -97,7 +97,9 @@ def settimeout(self: Socket, value: float | None, /) -> None:
 
 
 def setblocking(self: Socket, flag: bool, /) -> None:
-    settimeout(self, None if flag else 0.0)
+    # Call the original first: it validates the flag.
+    C.setblocking(self, flag)
+    settimeout(self, C.gettimeout(self))
 
 
 def gettimeout(self: Socket, /) -> float | None:
