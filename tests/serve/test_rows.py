@@ -177,3 +177,13 @@ def test_a_connection_is_kept_as_version_and_field_say(with_app, version, field,
 def test_the_access_log_is_off_on_a_terminal(monkeypatch):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
     assert process._access_log(Namespace(access_log="auto")) is None
+
+
+# RFC 9112, 7.1.1: a recipient should limit the length of chunk extensions (CVE-2023-39326).
+@pytest.mark.parametrize(("size", "status"), [(256, b"200"), (257, b"400"), (5_000, b"400")])
+def test_the_extensions_of_a_chunk_are_limited(with_app, size, status):
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    extension = b";" + b"x" * (size - 1)
+    data = with_app(echo, lambda site: site.ask(head + b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"))
+    assert data.startswith(b"HTTP/1.1 " + status)
+    assert data.endswith(b"hello") == (status == b"200")

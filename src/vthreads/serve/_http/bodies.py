@@ -24,7 +24,8 @@ __all__ = ["NO_BODY", "Body", "body_of"]
 RATE_COUNTS_AFTER = 5.0
 # A body that was not read is read up to this size, so that the connection can be used again.
 DISCARDED = 64 << 10
-LONGEST_EXTENSION = 256
+# Digits of the size of a chunk, and bytes of its extensions.
+LONGEST_SIZE, LONGEST_EXTENSION = 15, 256
 LONGEST_TRAILERS = 4 << 10
 # RFC 9112, 7.1: the size in hexadecimal digits, then extensions. 16 digits do not fit a Content-Length either.
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\0-\x08\x0a-\x1f\x7f]*)?")
@@ -223,9 +224,12 @@ class _ChunkedBody(Body):
         if self._left <= 0:
             if self._left < 0 and self._line(0):
                 raise Refusal(400, "the data of a chunk are longer than its size")
-            found = CHUNK_SIZE.fullmatch(self._line(LONGEST_EXTENSION + 16))
+            line = self._line(LONGEST_SIZE + LONGEST_EXTENSION)
+            found = CHUNK_SIZE.fullmatch(line)
             if found is None:
                 raise Refusal(400, "the size of a chunk is not a hexadecimal number")
+            if len(line) - len(found[1]) > LONGEST_EXTENSION:
+                raise Refusal(400, f"the extensions of a chunk are longer than {LONGEST_EXTENSION} bytes")
             self._left = int(found[1], 16)
             if not self._left:
                 self._drop_trailers()
