@@ -195,3 +195,36 @@ def test_a_handler_starts_the_runtime_of_a_child_that_was_forked_by_an_os_thread
         call,
     )
     assert "7 []\n" == printed
+
+
+POSTPONED = """
+import os, signal, types, vthreads
+
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append(os.getpid()))
+
+def raise_and_fork():
+    signal.raise_signal(signal.SIGUSR1)
+    assert not seen
+    return os.fork()
+
+# A signal that interrupts code of the runtime is postponed to the next switch.
+names = {**globals(), "__name__": "vthreads.some_module"}
+raise_and_fork = types.FunctionType(raise_and_fork.__code__, names)
+
+def root():
+    child = raise_and_fork()
+    vthreads.sleep(0)
+    if child == 0:
+        inherited = list(seen)
+        signal.raise_signal(signal.SIGUSR1)
+        vthreads.sleep(0)
+        os._exit(7 if (inherited, seen) == ([], [os.getpid()]) else 1)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), seen == [os.getpid()])
+
+vthreads.run(root)
+"""
+
+
+def test_the_handler_of_a_signal_that_is_postponed_at_a_fork_runs_in_the_parent_alone(run_script):
+    assert "7 True\n" == run_script(POSTPONED)

@@ -185,7 +185,9 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
     forked = state.scheduler is not None
     state.scheduler = scheduler
     state.presses, state.pressed = 0, None
+    # A fork clears pending signals in the child: their handlers run in the parent. So does the work left for later.
     state.postponed.clear()
+    state.overdue = None
     # The C part of the signal handler writes to it, so a signal that comes just before a poll ends the poll.
     previous = original_set_wakeup_fd(scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
     if not forked:
