@@ -3,12 +3,14 @@
     python benchmarks/fill.py docs/explanation/performance.md results.json more.json where.md
 
 NAME is a workload, `goals`, `machine`, `left-out`, or `curve` and a workload: a plot in a file beside the page. If
-several result files have a figure, the last one is used. A file NAME.md is inserted unchanged. A place without new
-figures keeps its text.
+several runs have a figure, that of the latest run is used, in whatever order the files are given. A file NAME.md is
+inserted unchanged. A place without new figures keeps its text.
 """
 
 import re
 import sys
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from compare.charts import lines
@@ -35,9 +37,9 @@ class Figures:
     """Results of several runs, with the commands that produced them."""
 
     def __init__(self, files):
-        self._runs = [Results.read(file) for file in files]
-        self._whole = Results.read(files[-1])
-        self._whole.values = {row: values for run in self._runs for row, values in run.values.items()}
+        self._runs = sorted(map(Results.read, files), key=lambda run: datetime.fromisoformat(run.date))
+        values = {row: values for run in self._runs for row, values in run.values.items()}
+        self._whole = replace(self._runs[-1], values=values)
         self._commands = {row: run.command for run in self._runs for row in run.values}
 
     def of(self, workload):

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 from xml.etree import ElementTree
@@ -67,7 +68,9 @@ ONE_WORKLOAD, *OTHERS = WORKLOADS
 
 
 def results():
-    return Results(date="today", command="bench", rounds=1, machine={"cores": 2}, versions={"vthreads": "0"})
+    return Results(
+        date="2026-07-30T12:00:00+00:00", command="bench", rounds=1, machine={"cores": 2}, versions={"vthreads": "0"}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -405,6 +408,21 @@ def test_a_page_is_filled_and_filling_it_again_changes_nothing(three_rounds, tmp
         assert ["as it was", "nowhere"] == [line for line in lines if line in ("as it was", "nowhere")]
         assert "![µs <each>, by connections](echo.svg)" in lines
         assert 3 == len(ElementTree.parse(tmp_path / "echo.svg").findall(".//{*}polyline"))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("names", [("early", "late"), ("late", "early")])
+def test_a_page_has_the_figures_of_the_latest_run_in_whatever_order_the_files_are_given(three_rounds, tmp_path, names):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    three_rounds.write(tmp_path / "late.json")
+    zeros = {row: [0.0] for row in three_rounds.values}
+    # Two hours earlier, though the text of the time is greater.
+    replace(three_rounds, date="2026-07-30T13:00:00+03:00", values=zeros).write(tmp_path / "early.json")
+
+    files = [tmp_path / f"{name}.json" for name in names]
+    subprocess.run([sys.executable, BENCHMARKS / "fill.py", page, *files], check=True)
+    assert "| **vthreads** | 3.00 (2.00–8.00)" in page.read_text()
 
 
 REPORT = """
