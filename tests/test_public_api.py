@@ -270,6 +270,9 @@ def annotated(named):
                 method = (
                     attribute.fget if isinstance(attribute, property) else getattr(attribute, "__func__", attribute)
                 )
+                # The standard library makes `__new__` of a named tuple, in a module of that name.
+                if getattr(method, "__module__", None) == f"namedtuple_{base.__name__}":
+                    continue
                 if inspect.isroutine(method) and (not name.startswith("_") or name.endswith("__")):
                     yield method
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextvars import ContextVar
-from math import inf
+from math import inf, nan
 from operator import index
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -65,15 +65,15 @@ def sleep_here(seconds: float, /) -> None:
             refuse_to_wait_inside_scheduler()
         original_sleep(seconds)
         return
-    # The original accepts floats and objects with `__index__`; `index` raises the original's error for others.
-    span = seconds if isinstance(seconds, float) else index(seconds)
+    # The original accepts floats and objects with `__index__`.
+    span = seconds if isinstance(seconds, float) else index(seconds) if hasattr(type(seconds), "__index__") else nan
     if span == 0:
         thread._yield_now()
     elif 0 < span < TOO_LONG:
         thread._check()
         waiter_here()._park(None, float(span))
     else:
-        # The original raises the error: negative, NaN, or too large for its clock.
+        # The original raises the error, whose text depends on the Python: no number, negative, NaN, or too large.
         original_sleep(seconds)
 
 

@@ -303,7 +303,7 @@ def test_a_failure_tells_its_seed_and_what_the_others_were_doing(run, pytester):
             spawn("left over")
             raise KeyError
 
-        @pytest.mark.vthreads(deadline=0.01)
+        @pytest.mark.vthreads(deadline=0.01, clock="virtual")
         def test_is_late():
             with vthreads.ThreadGroup():
                 spawn("late")
