@@ -265,6 +265,13 @@ class Future(FutureFields, concurrent.futures.Future[T]):
                 self._made_condition = threading.Condition()
             return self._made_condition
 
+    def _get_snapshot(self) -> tuple[bool, bool, T | None, BaseException | None]:
+        """Return for asyncio, since Python 3.15: done, cancelled, result, exception. The exception counts as taken."""
+        state = self._state
+        if state is FINISHED:
+            return True, False, self._result, self.exception(0)
+        return state is CANCELLED, state is CANCELLED, None, None
+
     @property
     def _waiters(self) -> list[Any]:  # type: ignore[override]  # created on demand
         with changing_futures:
