@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from vthreads._calls.files import kinds, reading
+from vthreads._calls.files import kinds, raw, reading
 
 
 @pytest.fixture
@@ -37,3 +37,4 @@ def cached(request, monkeypatch):
 
         original = reading.original_preadv
         monkeypatch.setattr(reading, "original_preadv", preadv)
+        monkeypatch.setattr(raw, "rest_in_cache", lambda _: None)

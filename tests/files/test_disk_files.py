@@ -8,7 +8,7 @@ import os
 import threading
 
 import vthreads
-from vthreads._calls.files import kinds, reading
+from vthreads._calls.files import kinds, raw, reading
 from vthreads.testing import VirtualClock
 
 
@@ -73,6 +73,27 @@ def test_a_file_that_is_read_and_written_is_read_and_written_as_ever(path, cache
     virtual(root)
 
 
+def test_the_rest_of_a_file_in_the_cache_is_read_at_once(path):
+    def root():
+        path.write_bytes(b"0123456789")
+        with open(path, "rb", 0) as file:
+            file.seek(4)
+            assert b"456789" == reading.rest_in_cache(file.fileno())
+            assert 10 == file.tell()
+            # At the end there is no rest.
+            assert reading.rest_in_cache(file.fileno()) is None
+            file.seek(11)
+            assert reading.rest_in_cache(file.fileno()) is None
+            os.truncate(path, reading.LARGEST_REST + 4)
+            file.seek(4)
+            assert reading.rest_in_cache(file.fileno()) is None
+            assert 4 == file.tell()
+            file.seek(5)
+            assert reading.LARGEST_REST - 1 == len(reading.rest_in_cache(file.fileno()))
+
+    virtual(root)
+
+
 def test_a_cancelled_read_of_a_file_on_a_disk_does_not_move_it(path, monkeypatch):
     gate = threading.Event()
 
@@ -87,6 +108,7 @@ def test_a_cancelled_read_of_a_file_on_a_disk_does_not_move_it(path, monkeypatch
             # Nothing has been read ahead.
             file.seek(7)
             monkeypatch.setattr(reading, "original_preadv", preadv)
+            monkeypatch.setattr(raw, "rest_in_cache", lambda _: None)
             for call in (lambda: file.read(10_000), file.read, lambda: file.readinto(bytearray(10_000))):
                 with vthreads.move_on_after(1) as scope:
                     call()

@@ -9,6 +9,7 @@ import threading
 from tests.matrix.endings import Operations, nothing_happened, with_every_cause
 from tests.matrix.test_descriptors import READING
 from tests.matrix.test_files import READING_A_FILE
+from vthreads._calls.files import raw
 from vthreads._calls.files import reading as file_reading
 
 OPERATIONS = Operations()
@@ -24,8 +25,8 @@ def reading_a_disk(call):
             gate.wait()
             return original(fd, buffers, offset, flags)
 
-        original = file_reading.original_preadv
-        file_reading.original_preadv = not_cached
+        original, original_rest = file_reading.original_preadv, raw.rest_in_cache
+        file_reading.original_preadv, raw.rest_in_cache = not_cached, lambda _: None
         with tempfile.TemporaryFile(dir=os.path.dirname(__file__)) as file:
             file.write(b"0123456789")
             file.flush()
@@ -34,7 +35,7 @@ def reading_a_disk(call):
                 yield lambda: call(file.fileno())
             finally:
                 gate.set()
-                file_reading.original_preadv = original
+                file_reading.original_preadv, raw.rest_in_cache = original, original_rest
             assert b"56" == os.read(file.fileno(), 2)
 
     return read

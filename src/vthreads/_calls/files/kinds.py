@@ -9,8 +9,11 @@ import os
 import stat
 from enum import Enum
 from io import FileIO
+from typing import Any
 
-__all__ = ["Kind", "fstat", "is_in_memory", "kind_of", "status_of"]
+from ..._core.engine import compiled
+
+__all__ = ["Kind", "device_of_regular", "fstat", "is_in_memory", "kind_of", "status_of"]
 
 
 class Kind(Enum):
@@ -43,10 +46,10 @@ _in_memory: dict[int, bool] = {}
 
 def kind_of(fd: int) -> Kind:
     """Return how to wait for `fd`."""
-    status = fstat(fd)
-    mode = status.st_mode
-    if stat.S_ISREG(mode):
-        return Kind.MEMORY if is_in_memory(status.st_dev) else Kind.DISK
+    device = device_of_regular(fd)
+    if device >= 0:
+        return Kind.MEMORY if is_in_memory(device) else Kind.DISK
+    mode = fstat(fd).st_mode
     if stat.S_ISFIFO(mode):
         return Kind.FIFO
     if stat.S_ISSOCK(mode):
@@ -56,6 +59,16 @@ def kind_of(fd: int) -> Kind:
     if stat.S_ISBLK(mode):
         return Kind.DISK
     return Kind.MEMORY if stat.S_ISDIR(mode) else Kind.POLLED
+
+
+@compiled
+def device_of_regular(file: Any) -> int:
+    """Return the device number of a regular file, by name or descriptor; -1 if it is another kind or not there."""
+    try:
+        status = status_of(file)
+    except (OSError, TypeError, ValueError, OverflowError):
+        return -1
+    return status.st_dev if stat.S_ISREG(status.st_mode) else -1
 
 
 def is_in_memory(device: int) -> bool:

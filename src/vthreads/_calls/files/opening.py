@@ -25,10 +25,10 @@ from ..._core.wait_queue import refuse_to_wait_inside_scheduler
 from ..._os_threads.calls import Limiter
 from ..._os_threads.offload import offload_abandonable
 from .buffer_classes import OVER_FILES, OriginalRandom, OriginalReader, OriginalWriter, never_parks
-from .kinds import Kind, fstat, is_in_memory, status_of
+from .kinds import Kind, device_of_regular, fstat, is_in_memory, status_of
 from .raw import File
 
-__all__ = ["open_fd", "open_file", "opener_for", "status_if_it_waits"]
+__all__ = ["format_if_it_waits", "open_fd", "open_file", "opener_for"]
 
 original_open, original_os_open, original_fcntl = io.open, os.open, fcntl.fcntl
 
@@ -66,13 +66,13 @@ def open_file(
         rest = (buffering, io.text_encoding(None, 2), *rest[2:])
     if type(mode) is not str or mode not in MODES or type(buffering) is not int or _is_odd(mode, *rest):
         return original_open(file, mode, *rest)
-    if opener is None:
-        status = status_if_it_waits(file, mode)
-        if status is None:
-            return original_open(file, mode, *rest)
-        opener = opener_for(file, status)
     if hasattr(file, "__fspath__"):
         file = os.fspath(file)
+    if opener is None:
+        file_format = format_if_it_waits(file, mode)
+        if file_format is None:
+            return original_open(file, mode, *rest)
+        opener = opener_for(file, file_format)
     raw = File(file, MODES[mode], closefd, opener)
     try:
         return _layers_over(raw, mode, *rest[:4])
@@ -88,15 +88,19 @@ def _is_odd(mode: str, buffering: int, encoding: Any, errors: Any, newline: Any,
     return buffering == 0
 
 
-def status_if_it_waits(file: Any, mode: str) -> os.stat_result | None:
-    """Return the status of `file`, a path or descriptor; None if it never waits or cannot be opened."""
+def format_if_it_waits(file: Any, mode: str) -> int | None:
+    """Return the format of `file`, a path or descriptor, by `stat`; None if it never waits or cannot be opened."""
+    device = device_of_regular(file)
+    if device >= 0:
+        never_waits = "r" not in mode and "+" not in mode or is_in_memory(device)
+        return None if never_waits else stat.S_IFREG
     status = _status_if_there(file)
-    return None if status is None or _never_waits(status, mode) else status
+    return None if status is None else stat.S_IFMT(status.st_mode)
 
 
-def opener_for(file: Any, status: os.stat_result) -> Any:
-    """Return the opener for a file with this status: one that parks for a FIFO, else None."""
-    return open_fd if stat.S_ISFIFO(status.st_mode) and not isinstance(file, int) else None
+def opener_for(file: Any, file_format: int) -> Any:
+    """Return the opener for a file of this format: one that parks for a FIFO, else None."""
+    return open_fd if file_format == stat.S_IFIFO and not isinstance(file, int) else None
 
 
 def _status_if_there(file: Any) -> os.stat_result | None:
@@ -105,12 +109,6 @@ def _status_if_there(file: Any) -> os.stat_result | None:
     except (OSError, TypeError, ValueError, OverflowError):
         # It does not exist (yet), or the argument is wrong: the original creates it or raises the error.
         return None
-
-
-def _never_waits(status: os.stat_result, mode: str) -> bool:
-    if not stat.S_ISREG(status.st_mode):
-        return False
-    return not ("r" in mode or "+" in mode) or is_in_memory(status.st_dev)
 
 
 def _layers_over(raw: File, mode: str, buffering: int, encoding: Any, errors: Any, newline: Any) -> Any:

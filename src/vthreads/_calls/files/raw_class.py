@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from .buffer_classes import Replacing
-from .opening import opener_for, status_if_it_waits
+from .opening import format_if_it_waits, opener_for
 from .raw import File, OriginalFileIO
 
 __all__ = ["FileIO"]
@@ -31,16 +31,16 @@ class FileIO(Replacing, File):
             # The original raises its own error.
             return OriginalFileIO(*arguments, **options)
         if opener is None:
-            status = status_if_it_waits(file, mode) if type(mode) is str else None
-            if status is None:
+            file_format = format_if_it_waits(file, mode) if type(mode) is str else None
+            if file_format is None:
                 return OriginalFileIO(file, mode, closefd)
-            opener = opener_for(file, status)
+            opener = opener_for(file, file_format)
         return File(file, mode, closefd, opener)
 
     def __init__(self, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
         # Only for subclasses: `__new__` returns other classes otherwise.
-        status = status_if_it_waits(file, mode) if opener is None else None
-        super().__init__(file, mode, closefd, opener_for(file, status) if status else opener)
+        file_format = format_if_it_waits(file, mode) if opener is None else None
+        super().__init__(file, mode, closefd, opener if file_format is None else opener_for(file, file_format))
 
 
 FileIO.__module__, FileIO.__doc__ = "io", OriginalFileIO.__doc__

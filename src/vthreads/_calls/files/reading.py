@@ -26,9 +26,20 @@ from ..._core.thread import VirtualThread
 from ..._os_threads.calls import Limiter
 from ..._os_threads.offload import offload_abandonable
 from ..net.readiness import park_for_fd, park_for_library, refuse_inside_scheduler, some_library, wait_blocking
-from .kinds import Kind, kind_of
+from .kinds import Kind, fstat, kind_of
 
-__all__ = ["HERE", "eventfd_read", "park_until_ready", "pread", "preadv", "read", "read_at", "read_now", "readv"]
+__all__ = [
+    "HERE",
+    "eventfd_read",
+    "park_until_ready",
+    "pread",
+    "preadv",
+    "read",
+    "read_at",
+    "read_now",
+    "readv",
+    "rest_in_cache",
+]
 
 original_read, original_readv, original_pread = os.read, os.readv, os.pread
 original_preadv: Any = getattr(os, "preadv", None)
@@ -44,6 +55,9 @@ NO_ANSWER = frozenset({errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS})
 
 # Answers of `_attempt` in place of a number of bytes.
 NO_DATA, NO_FLAG = -1, -2
+
+# The size of a file that is copied at once.
+LARGEST_REST = 1 << 16
 
 disk = Limiter("disk", 32)
 
@@ -166,6 +180,25 @@ def _attempt(fd: int, buffers: Sequence[Any], offset: int, flags: int) -> int:
         if error.errno not in NO_ANSWER:
             raise
         return NO_DATA if error.errno == errno.EAGAIN else NO_FLAG
+
+
+@compiled
+def rest_in_cache(fd: int) -> bytes | None:
+    """Read the rest of a small file on a disk, if all of it is in the page cache; else return None and read nothing.
+
+    The end of the file is where the file system says, so no second read has to find it.
+    """
+    left = fstat(fd).st_size - os.lseek(fd, 0, os.SEEK_CUR)
+    if not 0 < left < LARGEST_REST:
+        return None
+    # One byte more: if there is one, the file system is wrong, or the file has grown.
+    buffer = bytearray(left + 1)
+    count = _attempt(fd, [buffer], HERE, 0)
+    if count == left:
+        return _filled(buffer, count)
+    if count > 0:
+        os.lseek(fd, -count, os.SEEK_CUR)
+    return None
 
 
 def _read_otherwise(fd: int, buffers: Sequence[Any], kind: Kind, offset: int, flags: int, answered: bool) -> int | None:

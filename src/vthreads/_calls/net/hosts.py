@@ -7,9 +7,9 @@ in place only if its name was removed from the file within the last second.
 
 from __future__ import annotations
 
-import io
 import os
 import socket
+from _io import FileIO
 from math import inf
 from time import monotonic
 from typing import Any
@@ -102,7 +102,8 @@ def _read(stamp: Any) -> Names:
 
 def _lines(path: str) -> list[str]:
     """Return the lines of a file without comments. It is read in place: it is small, and the library reads it too."""
-    with io.FileIO(path) as file:
+    # The class of `_io` is not replaced by the patch, after which this module may be imported.
+    with FileIO(path) as file:
         text = file.readall().decode("ascii", "replace")
     return [line.partition("#")[0] for line in text.split("\n")]
 

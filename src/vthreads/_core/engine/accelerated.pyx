@@ -48,6 +48,7 @@ include "_calls/net/compiled/socket.pxi"
 include "_calls/net/compiled/ssl.pxi"
 include "_calls/net/compiled/select.pxi"
 include "_calls/net/compiled/watches.pxi"
+include "_calls/files/compiled/kinds.pxi"
 include "_calls/files/compiled/reading.pxi"
 include "_calls/files/compiled/writing.pxi"
 include "_calls/files/compiled/buffer_classes.pxi"
@@ -84,7 +85,9 @@ PARTS.update(
         "vthreads._calls.net.ssl.sendall": tls_sendall,
         "vthreads._calls.net.ssl.write": tls_write,
         "vthreads._calls.net.watches.Watch": Watch,
+        "vthreads._calls.files.kinds.device_of_regular": device_of_regular,
         "vthreads._calls.files.reading.read": os_read,
+        "vthreads._calls.files.reading.rest_in_cache": rest_in_cache,
         "vthreads._calls.files.writing.write": os_write,
         "vthreads._calls.files.buffer_classes.in_turn": in_turn,
         "vthreads._calls.standard_locks.ConditionWaiterLock": ConditionWaiterLock,

@@ -1,10 +1,11 @@
-/* Reads and writes of pipes that answer EAGAIN instead of blocking. */
+/* Reads and writes that answer EAGAIN instead of blocking. */
 
 #if defined(__linux__)
 #include <fcntl.h>
 #include <limits.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
+#include <unistd.h>
 #endif
 #if defined(__linux__) && defined(RWF_NOWAIT)
 #define VT_HAS_NOWAIT 1
@@ -20,6 +21,15 @@ static Py_ssize_t vt_read_now(int fd, char *buffer, Py_ssize_t room) {
     struct iovec part = {buffer, (size_t)room};
     return preadv2(fd, &part, 1, -1, RWF_NOWAIT);
 }
+/* The number of bytes between the position and the end of a file; negative if it is unknown. */
+static Py_ssize_t vt_left(int fd) {
+    struct stat status;
+    off_t position = lseek(fd, 0, SEEK_CUR);
+    return position < 0 || fstat(fd, &status) != 0 ? -1 : (Py_ssize_t)(status.st_size - position);
+}
+static void vt_step_back(int fd, Py_ssize_t count) {
+    lseek(fd, -(off_t)count, SEEK_CUR);
+}
 static Py_ssize_t vt_write_now(int fd, char *data, Py_ssize_t size) {
     struct iovec part = {data, (size_t)size};
     return pwritev2(fd, &part, 1, -1, RWF_NOWAIT);
@@ -29,5 +39,7 @@ static Py_ssize_t vt_write_now(int fd, char *data, Py_ssize_t size) {
 #define VT_PIPE_BUF 0
 static int vt_is_blocking_pipe(int fd) { return 0; }
 static Py_ssize_t vt_read_now(int fd, char *buffer, Py_ssize_t room) { return -1; }
+static Py_ssize_t vt_left(int fd) { return -1; }
+static void vt_step_back(int fd, Py_ssize_t count) {}
 static Py_ssize_t vt_write_now(int fd, char *data, Py_ssize_t size) { return -1; }
 #endif

@@ -1,9 +1,12 @@
-# `os.read` of pipes in blocking mode. All other descriptors and uncommon arguments are passed to the Python version.
+# `os.read` of pipes in blocking mode; all other descriptors and uncommon arguments are passed to the Python version. And
+# reads of small files that are in the page cache.
 
 cdef extern from "_calls/files/compiled/pipes.h":
     Py_ssize_t VT_PIPE_BUF
     bint vt_is_blocking_pipe(int fd)
     Py_ssize_t vt_read_now(int fd, char *buffer, Py_ssize_t room)
+    Py_ssize_t vt_left(int fd) nogil
+    void vt_step_back(int fd, Py_ssize_t count)
     Py_ssize_t vt_write_now(int fd, char *data, Py_ssize_t size)
 
 # The owner of all descriptors that are known by their number only.
@@ -55,3 +58,23 @@ def os_read(fd, length, /):
         if answer is not True:
             _raise_for(fiber, answer)
         Fiber._check(fiber)
+
+
+@cython.binding(True)
+def rest_in_cache(int fd):
+    cdef Fiber fiber = _here()
+    cdef Py_ssize_t count, left
+    if fiber is None:
+        return None
+    # A file system on the network may ask its server.
+    with nogil:
+        left = vt_left(fd)
+    if not 0 < left < SCRATCH:
+        return None
+    # The buffer is shared by all fibers of the scheduler: no other code runs between the read and the copy.
+    count = vt_read_now(fd, fiber._scheduler._scratch, left + 1)
+    if count == left:
+        return PyBytes_FromStringAndSize(fiber._scheduler._scratch, count)
+    if count > 0:
+        vt_step_back(fd, count)
+    return None
