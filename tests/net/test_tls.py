@@ -236,7 +236,8 @@ def test_a_writer_of_tls_that_is_shut_down_fails(virtual, end, error_of):
             end(client)
             return writer.result()
 
-    assert isinstance(virtual(root), ssl.SSLEOFError)
+    # If the kernel still takes calls, it is EPIPE in CPython 3.13, and the end of the stream in 3.11.
+    assert isinstance(virtual(root), ssl.SSLEOFError | BrokenPipeError)
 
 
 @pytest.mark.parametrize(
