@@ -75,6 +75,20 @@ def test_a_large_sendall_arrives_whole(virtual, pair):
     assert [None, data] == virtual(lambda: spawned(lambda: one.sendall(data), receive))
 
 
+def test_sendfile_works_while_a_test_of_the_program_replaces_a_function_of_os(virtual, pair, monkeypatch):
+    one, two = pair
+
+    def root():
+        with tempfile.TemporaryFile() as file, monkeypatch.context() as replaced:
+            file.write(b"data")
+            file.flush()
+            replaced.setattr(os, "fstat", None)
+            sent = os.sendfile(one.fileno(), file.fileno(), 0, 4)
+        return sent, two.recv(10)
+
+    assert (4, b"data") == virtual(root)
+
+
 def test_sendfile_sends_all(virtual, pair):
     one, two = pair
     data = os.urandom(1_000_000)

@@ -19,7 +19,7 @@ from ..._core.engine import READ, WRITE
 from ..._core.thread import VirtualThread
 from ..._os_threads.offload import offload
 from ..net.readiness import park_for_fd, wait_blocking
-from .kinds import Kind, kind_of
+from .kinds import Kind, fstat, kind_of
 from .reading import NOWAIT, read_vector
 from .writing import write_some
 
@@ -60,7 +60,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int, *args: Any
 def _can_be_read_and_written(in_fd: int, offset: int | None, count: int) -> bool:
     """Return whether a read and a write do the same as sendfile(2). The original refuses wrong arguments itself."""
     # NOWAIT means preadv2, so Linux. Elsewhere sendfile may have headers, and a count of 0 means "all".
-    return bool(NOWAIT) and index(count) > 0 and index(offset or 0) >= 0 and stat.S_ISREG(os.fstat(in_fd).st_mode)
+    return bool(NOWAIT) and index(count) > 0 and index(offset or 0) >= 0 and stat.S_ISREG(fstat(in_fd).st_mode)
 
 
 def _read_and_write(thread: VirtualThread, out_fd: int, in_fd: int, offset: int | None, count: int) -> int | None:
