@@ -380,7 +380,8 @@ def test_above_the_limit_requests_are_refused(with_app):
     assert later.startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_request_that_has_waited_too_long_is_refused(clock):
+@pytest.mark.parametrize("pause", [0, 5], ids=["connections with a thread", "idle connections"])
+def test_a_request_that_has_waited_too_long_is_refused(clock, pause):
     # Two requests arrive at once. The handler of the first one computes for 3 s, while the other waits for its turn.
     def app(environ, start_response):
         clock.jump(vthreads.now() + 3)
@@ -389,6 +390,7 @@ def test_a_request_that_has_waited_too_long_is_refused(clock):
     def program(site):
         with site.client() as first, site.client() as second:
             settle()
+            sleep(pause)
             first.sock.sendall(LAST)
             second.sock.sendall(LAST)
             await_arrival(site.server, 2)

@@ -12,7 +12,7 @@ cdef class HttpConnection:
     cdef Head _head
     cdef double _began
     cdef Py_ssize_t _written_before
-    cdef bint _is_closed, _is_idle, _is_recorded
+    cdef bint _is_closed, _is_idle, _is_recorded, _is_reported
     cdef public object address, client, limits, request_id, server
     cdef public HttpOptions options
     cdef readonly Stream stream

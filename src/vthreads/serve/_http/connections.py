@@ -63,6 +63,7 @@ class HttpConnection:
         "_is_closed",
         "_is_idle",
         "_is_recorded",
+        "_is_reported",
         "_now",
         "_parser",
         "_peer",
@@ -90,6 +91,8 @@ class HttpConnection:
         self._exchange: Exchange | None = None
         self._is_idle = False
         self._is_closed = False
+        # Whether an event has ended the idle state, and the data of it are not read yet.
+        self._is_reported = False
         # The peer or, by the PROXY protocol, the client that it names. Its fields count only if the peer is trusted.
         self._peer = peer_of(address)
         # The current request, for its record.
@@ -107,6 +110,7 @@ class HttpConnection:
         """Handle requests until the connection ends or is idle (the body of a thread)."""
         self._set_timer(None)
         self._is_idle = False
+        self._is_reported = self._watch is not None
         try:
             if self._begin():
                 while self._serve():
@@ -147,7 +151,11 @@ class HttpConnection:
             if has_begun:
                 deadline = min(deadline, now() + self.limits.header_seconds)
                 patience = max(deadline - now(), 0.0)
-            self._watch.arm(True)
+            if self._is_reported:
+                # The data for which this thread was spawned. The time of their arrival counts.
+                self._is_reported = False
+            else:
+                self._watch.arm(True)
             try:
                 stream.receive(patience)
             except TimeoutError:
