@@ -6,6 +6,7 @@ import concurrent.futures
 import gc
 import sys
 import threading
+import time
 import traceback
 import weakref
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import pytest
 
 import vthreads
 from vthreads import ThreadGroup, sleep
+from vthreads._sync.queues import SimpleQueue
 
 pytestmark = pytest.mark.unpatched
 
@@ -766,3 +768,50 @@ def outside_the_context():
 @pytest.mark.usefixtures("outside_the_context")
 def test_later_tests_do_not_see_what_the_root_of_a_test_sets(virtual):
     assert "root" == virtual(lambda: request.set("root") and request.get())
+
+
+# --- items that were handed over
+
+
+def channel():
+    made = vthreads.Channel(1)
+    return made.send, made.receive
+
+
+def simple_queue():
+    made = SimpleQueue()
+    return made.put, made.get
+
+
+def queue():
+    made = vthreads.Queue(1)
+    return made.put, made.get
+
+
+@pytest.mark.parametrize("make", [channel, simple_queue, queue])
+@pytest.mark.parametrize("receiver", [vthreads.offload, vthreads.spawn])
+def test_a_receiver_keeps_an_item_no_longer_than_its_program(virtual, make, receiver):
+    put, get = make()
+    taken, done = vthreads.Event(), threading.Event()
+
+    def receive():
+        get()
+        taken.set()
+        # Not by a wait like the first one, which would replace all that the first one has left.
+        while not done.is_set():
+            time.sleep(0.001)
+
+    def root():
+        with reference_counts_alone(), ThreadGroup() as group:
+            group.spawn(receiver, receive)
+            sleep(2)
+            item = Tracked()
+            reference = weakref.ref(item)
+            put(item)
+            del item
+            taken.wait()
+            kept = alive([reference])
+            done.set()
+        return kept
+
+    assert 0 == virtual(root, patch=True)

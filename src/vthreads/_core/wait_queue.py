@@ -109,7 +109,9 @@ class OSThreadWaiter:
         error, self._error = self._error, None
         if error is not None:
             raise error
-        return self._value
+        # Refer to the value no longer: `_latest` keeps this waiter until the next wait of the OS thread.
+        value, self._value = self._value, None
+        return value
 
     def _park_through(self) -> Any:
         """Block until unparked; nothing else ends the wait."""
