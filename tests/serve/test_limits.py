@@ -384,7 +384,7 @@ def test_above_the_limit_requests_are_refused(with_app):
 def test_a_request_that_has_waited_too_long_is_refused(clock, pause):
     # Two requests arrive at once. The handler of the first one computes for 3 s, while the other waits for its turn.
     def app(environ, start_response):
-        clock.jump(vthreads.now() + 3)
+        clock.advance(3)
         return hello(environ, start_response)
 
     def program(site):

@@ -223,7 +223,7 @@ class _Sight(Sight):
         def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
             exchange = environ[EXCHANGE]
             environ["RAW_URI"] = environ["REQUEST_URI"]
-            _check_limits(exchange, cfg)
+            _check_limits(exchange.head, cfg)
             if not cfg.keepalive:
                 exchange.response.keeps_alive = False
             request, response = _Request(exchange.head), _Response()
@@ -263,17 +263,12 @@ class _Sight(Sight):
             worker.cfg.post_request(worker, request, environ, response)
 
 
-def _check_limits(exchange: Any, cfg: Any) -> None:
+def _check_limits(head: Any, cfg: Any) -> None:
     """Refuse a request beyond the limits of gunicorn, where these are the smaller ones; 0 means none."""
-    head = exchange.head
     line = len(head.method) + len(head.target) + len("  HTTP/1.1\r\n")
-    refusal = None
     if 0 < cfg.limit_request_line < line:
-        refusal = Refusal(414, f"the request line is longer than {cfg.limit_request_line} bytes")
-    elif 0 < cfg.limit_request_fields < len(head.fields):
-        refusal = Refusal(431, f"more than {cfg.limit_request_fields} header fields")
-    elif any(0 < cfg.limit_request_field_size < len(name) + len(value) + 4 for name, value in head.fields):
-        refusal = Refusal(431, f"a header field is longer than {cfg.limit_request_field_size} bytes")
-    if refusal is not None:
-        exchange.body.refusal = refusal
-        raise refusal
+        raise Refusal(414, f"the request line is longer than {cfg.limit_request_line} bytes")
+    if 0 < cfg.limit_request_fields < len(head.fields):
+        raise Refusal(431, f"more than {cfg.limit_request_fields} header fields")
+    if any(0 < cfg.limit_request_field_size < len(name) + len(value) + 4 for name, value in head.fields):
+        raise Refusal(431, f"a header field is longer than {cfg.limit_request_field_size} bytes")

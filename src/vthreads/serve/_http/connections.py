@@ -312,21 +312,21 @@ class HttpConnection:
 
     def _fail(self, exchange: Exchange, error: BaseException) -> Refusal | None:
         """Return the answer for an application that raised `error`."""
-        refusal = refusal_of_body = exchange.body.refusal
-        if error is not refusal_of_body:
+        # The server's own answer, which a read of the body or a setting of gunicorn has raised.
+        refusal = error if isinstance(error, Refusal) else None
+        if refusal is None:
             about = {"request_id": exchange.request_id}
             log.error("the application failed in %s", exchange, exc_info=error, extra=about)
-            refusal = Refusal(500, "the application failed")
         if exchange.end_upgraded is not None:
             exchange.end_upgraded(1011)
         if exchange.response.was_seen:
-            if error is not refusal_of_body:
+            if refusal is None:
                 self.options.sight.refused(500, "")
             # The status that the client got. 499 would mean that the client has ended it.
             self._record(exchange.response.status)
             # A part of it was sent: only the end of the connection shows that the rest is missing.
             raise Disconnected("a response was broken off")
-        return refusal
+        return refusal or Refusal(500, "the application failed")
 
     def _end_cancelled(self, exchange: Exchange) -> Refusal | None:
         """Return the answer for a handler that was cancelled, by its deadline or because the client has gone."""
