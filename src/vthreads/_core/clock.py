@@ -90,6 +90,7 @@ class VirtualClock:
         return self._outside_patience if self._waits_outside else 0.0
 
     def jump(self, due: float) -> None:
+        """Move the time to `due`, unless an OS thread still runs. For the scheduler; a program calls `advance`."""
         # An OS thread that a busy machine keeps from running would lose against a timeout that takes no time.
         if self._waits_outside and _another_os_thread_runs():
             self._jumps_at_latest = min(self._jumps_at_latest, real_time() + BUSY_PATIENCE)
