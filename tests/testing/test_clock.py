@@ -191,7 +191,8 @@ def test_an_os_thread_that_waits_is_not_waited_for():
 
 
 @pytest.mark.thorough
-def test_an_os_thread_that_never_waits_does_not_stop_the_time():
+@pytest.mark.parametrize("patch_time", [False, True])
+def test_an_os_thread_that_never_waits_does_not_stop_the_time(patch_time):
     ended = threading.Event()
 
     def compute_on():
@@ -206,7 +207,7 @@ def test_an_os_thread_that_never_waits_does_not_stop_the_time():
             ended.set()
         return vthreads.now()
 
-    assert 3600 == vthreads.run(root, clock=VirtualClock(outside_patience=0.001))
+    assert 3600 == vthreads.run(root, clock=VirtualClock(outside_patience=0.001, patch_time=patch_time))
 
 
 def test_the_end_of_spare_greenlets_does_not_shorten_the_patience(monkeypatch):

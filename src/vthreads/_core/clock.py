@@ -8,12 +8,11 @@ does not depend on virtual threads.
 
 from __future__ import annotations
 
-from _thread import get_native_id
-from io import FileIO
 from math import inf
-from os import listdir
 from time import monotonic as real_time
 from typing import Protocol
+
+from .os_thread_states import busy_os_threads
 
 __all__ = ["Clock", "MonotonicClock", "VirtualClock"]
 
@@ -22,10 +21,6 @@ DEFAULT_EPOCH = 946_684_800.0
 
 # Seconds of real time to wait for OS threads that run; limits the wait for one that never waits.
 BUSY_PATIENCE = 5.0
-
-TASKS = "/proc/self/task"
-# States in which an OS thread needs nothing but a processor or a disk: running or runnable, and uninterruptible.
-BUSY = (b"R", b"D")
 
 
 class Clock(Protocol):
@@ -92,7 +87,7 @@ class VirtualClock:
     def jump(self, due: float) -> None:
         """Move the time to `due`, unless an OS thread still runs. For the scheduler; a program calls `advance`."""
         # An OS thread that a busy machine keeps from running would lose against a timeout that takes no time.
-        if self._waits_outside and _another_os_thread_runs():
+        if self._waits_outside and any(True for _ in busy_os_threads()):
             self._jumps_at_latest = min(self._jumps_at_latest, real_time() + BUSY_PATIENCE)
             if real_time() < self._jumps_at_latest:
                 return
@@ -102,23 +97,3 @@ class VirtualClock:
     def advance(self, seconds: float) -> None:
         """Advance the time by `seconds`; timers that become due run at the next checkpoint."""
         self._now += seconds
-
-
-def _another_os_thread_runs() -> bool:
-    """Whether the kernel says so of any OS thread of this process but the caller; False where it does not say."""
-    try:
-        others = set(listdir(TASKS)) - {str(get_native_id())}
-    except OSError:
-        return False
-    return any(_state_of(other) in BUSY for other in others)
-
-
-def _state_of(os_thread: str) -> bytes:
-    """Return the letter of its state (proc_pid_stat(5)); empty if it has ended."""
-    try:
-        # Not `open`, which would offload its calls.
-        with FileIO(f"{TASKS}/{os_thread}/stat") as file:
-            # The name, in parentheses, may contain anything.
-            return file.read().rpartition(b") ")[2][:1]
-    except OSError:
-        return b""

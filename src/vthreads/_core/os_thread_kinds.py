@@ -7,15 +7,13 @@ if none is left after subtracting the kinds of this module. This module does not
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import threading
-import time
-from io import FileIO
 from types import FrameType
 from typing import Any
 
 from .originals import get_ident
+from .os_thread_states import busy_os_threads
 
 __all__ = [
     "ending_os_threads",
@@ -37,7 +35,7 @@ ending_os_threads: set[int] = set()
 # OS threads that are forking, by ident: `threading` updates itself in the child before the runtime does.
 forking_os_threads: set[int] = set()
 
-# Seconds in which an OS thread without a Python frame may still be about to get one.
+# Seconds in which an OS thread may still be about to get its first Python frame. An older one has other work.
 STARTING_FOR = 1.0
 
 
@@ -54,28 +52,11 @@ def other_os_threads() -> bool:
 
 
 def may_be_starting() -> bool:
-    """Return whether an OS thread without a Python frame was started lately: perhaps by `_thread` or by C code.
+    """Return whether an OS thread was started lately that the system does not let run yet, as far as it tells.
 
-    It has no frame until the system lets it run, which takes long on a busy machine. It is never reported by
-    `threading`, so only the system can tell (Linux). A thread that is older has other work than Python code.
+    Until it runs it has no Python frame, and `threading` does not list it if `_thread` or C code has started it.
     """
-    tasks = "/proc/self/task"
-    try:
-        numbers = os.listdir(tasks)
-        if len(numbers) <= len(frames_of_os_threads()):
-            return False
-        return any(_age(f"{tasks}/{number}/stat") < STARTING_FOR for number in numbers)
-    except (OSError, ValueError, IndexError):
-        # Not Linux, or a thread has ended meanwhile.
-        return False
-
-
-def _age(status: str) -> float:
-    """Return the seconds since the start of the OS thread with this file of its status."""
-    with FileIO(status) as file:
-        # The name, in parentheses, may contain anything. The start is the 20th field behind it, in ticks since boot.
-        started = int(file.readall().rpartition(b")")[2].split()[19])
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    return any(age < STARTING_FOR for age in busy_os_threads())
 
 
 def frames_of_os_threads() -> dict[int, FrameType]:
