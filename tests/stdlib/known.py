@@ -27,6 +27,7 @@ class Known:
 
 
 ONE_OS_THREAD = "C code asks for the OS thread, which is the same for all virtual threads of a carrier"
+MOCKED_LOOP = "replaces, on a loop that runs, what makes the runtime a guest of it"
 DUMMY = "looks for what `threading` keeps of a dummy thread that has ended: nothing, as from Python 3.13 on"
 
 KNOWN: tuple[Known, ...] = (
@@ -50,7 +51,21 @@ KNOWN: tuple[Known, ...] = (
         "test.test_io.CBuffered*Test.test_repr",
         "expects the module of the class in its text; the class is found in `io` by pickles, and the text stays `_io.`",
     ),
+    Known("test.test_asyncio.test_selector_events.*LoopTests.test_accept_connection_multiple", MOCKED_LOOP),
+    Known("test.test_asyncio.test_selector_events.*.test_sock_connect_resolve_using_socket_params", MOCKED_LOOP),
+    Known("test.test_asyncio.test_base_events.*LoopWithSelectorTests.test_log_slow_callbacks", MOCKED_LOOP),
+    Known(
+        "test.test_asyncio.test_futures.*FutureTests.*",
+        "has a loop that accepts no timer but those of the test; a guest of the loop has its own",
+        ("vthreads",),
+        sometimes=True,
+    ),
     # --- with patch(threads=True)
+    Known(
+        "test.test_asyncio.test_base_events.*LoopWithSelectorTests.test_create_connection_service_name",
+        MOCKED_LOOP,
+        ("threads",),
+    ),
     Known(
         "test.test_threading.ThreadJoinOnShutdown.test_clear_threads_states_after_fork",
         "in the child of a fork, too, an OS thread looks who has computed for too long: `preempt`",
