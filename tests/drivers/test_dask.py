@@ -131,6 +131,8 @@ def main():
                 if name.startswith("test_"):
                     test(client)
                     print(name, flush=True)
+            # distributed fails if it closes while it replaces a worker that has ended.
+            client.wait_for_workers(2)
 
 
 if __name__ == "__main__":
