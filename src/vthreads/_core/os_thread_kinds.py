@@ -52,7 +52,7 @@ def other_os_threads() -> bool:
 
 
 def may_be_starting() -> bool:
-    """Return whether an OS thread was started lately that the system does not let run yet, as far as it tells.
+    """Return whether an OS thread was started lately and waits for a processor, if the system reports it.
 
     Until it runs it has no Python frame, and `threading` does not list it if `_thread` or C code has started it.
     """

@@ -187,7 +187,7 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]
     scheduler = carriers.get(get_ident())
     if scheduler is None:
         # The caller has looked up the arguments, as in `spawn(retry, time.sleep)`, before this starts the runtime,
-        # which patches. So replace originals among them.
+        # which patches. So replace originals among them, which mypy cannot match with the types of `fn`.
         scheduler = started_here()._scheduler
         args, kwargs = tuple(map(latest, args)), {name: latest(value) for name, value in kwargs.items()}  # type: ignore[assignment]
     elif scheduler.running is not None:

@@ -279,6 +279,7 @@ class Call(OutsideCall):
                 with deferred_delivery():
                     self._dispose(value)
             except Exception:
+                # No caller waits for the result any more. Raised here, it would end the OS thread of the pool.
                 logger.exception("the late result of %r could not be disposed of", self.function)
 
 
