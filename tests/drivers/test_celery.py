@@ -281,6 +281,20 @@ def test_a_warm_stop_waits_for_what_has_begun_and_forgets_the_rest(with_pool):
     assert (["accepted", ("value", None)], [], 60) == with_pool(root, 1)
 
 
+@pytest.mark.parametrize("end", [TaskPool.close, TaskPool.terminate])
+def test_a_closed_pool_begins_nothing(with_pool, end):
+    """The worker closes its pool before it asks the broker to send no more messages."""
+
+    def root(pool):
+        end(pool)
+        late = Reports(pool, int)
+        late.job.terminate(signal.SIGTERM)
+        pool.stop()
+        return late.made
+
+    assert [] == with_pool(root)
+
+
 def test_a_cold_stop_cancels_and_waits_for_the_cleanup(with_pool):
     def work(cleaned):
         try:

@@ -187,7 +187,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         self._waiting.clear()
 
     def on_close(self) -> None:
-        """Begin no more tasks."""
+        """Begin no more tasks. From here on, `on_apply` forgets them as `flush` does."""
         self.flush()
 
     def on_stop(self) -> None:
@@ -225,7 +225,11 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         timeout_callback: Any = None,
         **_: Any,
     ) -> _Job:
-        """Run the task now, or later if as many as allowed run."""
+        """Run the task now, or later if as many as allowed run.
+
+        A closed pool forgets it. The worker closes its pool before it asks the broker to send no more messages, so
+        messages still arrive. Nobody would wait for a task that begins then.
+        """
         job = _Job(self, target, args, kwargs)
         job.timeout = timeout or self.options.get("timeout")
         job.soft_timeout = soft_timeout or self.options.get("soft_timeout")
@@ -235,7 +239,9 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
             error_callback or _ignore,
             timeout_callback or _ignore,
         )
-        if len(self._running) < self.limit:
+        if self._state in (self.CLOSE, self.TERMINATE):
+            logger.info("the pool is closed: leave a task to the broker")
+        elif len(self._running) < self.limit:
             self._start(job, reports)
         else:
             self._waiting.append((job, reports))
