@@ -107,6 +107,12 @@ def test_threads_share_a_client_of_httpx_and_a_failure_cancels_the_others(run):
     assert ({"hello"}, b"hello", True) == run(lambda: site.serve_to(visit))
 
 
+SLEEP = "select pg_sleep(3600)"
+SLEEPING = (
+    "select count(*) from pg_stat_activity where datname = current_database() and query = $1 and state = 'active'"
+)
+
+
 async def new_pool(database):
     return await asyncpg.create_pool(database, min_size=1, max_size=3)
 
@@ -117,20 +123,24 @@ def test_threads_share_a_pool_of_asyncpg_and_a_cancelled_query_gives_its_connect
         with aio.enter(pool.acquire()) as connection:
             return aio.run(connection.fetchval("select 2 * $1::int", number))
 
-    def wait_in_server(pool, begun):
+    def wait_in_server(pool):
         with aio.enter(pool.acquire()) as connection:
-            begun.set()
-            aio.run(connection.execute("select pg_sleep(3600)"))
+            aio.run(connection.execute(SLEEP))
+
+    def sleeps_in_server(pool):
+        with aio.enter(pool.acquire()) as connection:
+            return aio.run(connection.fetchval(SLEEPING, SLEEP))
 
     def root():
         with aio.enter(aio.run(new_pool(new_database))) as pool:
             with ThreadGroup() as group:
                 futures = [group.spawn(double, pool, number) for number in range(20)]
             for _ in range(4):  # one more than there are connections
-                begun = Event()
                 with ThreadGroup() as group:
-                    group.spawn(wait_in_server, pool, begun)
-                    begun.wait()
+                    group.spawn(wait_in_server, pool)
+                    # PostgreSQL ignores a request to cancel that comes before it has begun the query.
+                    while not sleeps_in_server(pool):
+                        pass
                     group.cancel()
             with aio.enter(pool.acquire()) as connection, aio.enter(connection.transaction()):
                 rows = [row[0] for row in aio.iterate(connection.cursor("select generate_series(1, 3)"))]
