@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from array import array
 from functools import partial
+from weakref import WeakSet
 
 import flask
 import flask_sock
@@ -12,6 +15,7 @@ from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.uri import parse_uri
+from websockets.utils import apply_mask
 
 import vthreads
 from vthreads import serve
@@ -619,3 +623,128 @@ def test_receive_with_a_timeout_of_0_takes_what_has_arrived(with_app):
             return client.hear()
 
     assert with_app(handler_app(handler), program) == b"there"
+
+
+# --- messages of one frame, which do not pass through the package websockets
+
+MASK = b"\1\2\3\4"
+# Frames of each form, and the messages in them. The third has 2 bytes of length where 1 suffices.
+FORMS = [
+    (b"\x81\x82" + MASK + apply_mask(b"hi", MASK), ["hi"]),
+    (b"\x82\xfe\0\x7f" + MASK + apply_mask(b"b" * 127, MASK), [b"b" * 127]),
+    (b"\x81\xfe\0\x02" + MASK + apply_mask(b"li", MASK), ["li"]),
+    (b"\x81\x80" + MASK, [""]),
+    (b"\x89\x81" + MASK + apply_mask(b"?", MASK), []),
+    (b"\x01\x81" + MASK + apply_mask(b"\xc3", MASK), []),
+    (b"\x8a\x80" + MASK, []),
+    (b"\x80\x81" + MASK + apply_mask(b"\xa4", MASK), ["ä"]),
+    (b"\x02\x80" + MASK, []),
+    (b"\x80\x82" + MASK + apply_mask(b"yo", MASK), [b"yo"]),
+    (b"\x82\x82" + MASK + apply_mask(b"ok", MASK), [b"ok"]),
+]
+STREAM = b"".join(frame for frame, _ in FORMS)
+MESSAGES = [message for _, messages in FORMS for message in messages]
+
+
+@pytest.mark.parametrize("size", [*range(1, 20), 131, 132, 150, len(STREAM)])
+def test_messages_are_the_same_in_pieces_of_every_size(with_app, size):
+    received = []
+
+    def program(site):
+        with WebClient(site.address) as client:
+            client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for at in range(0, len(STREAM), size):
+                client.sock.sendall(STREAM[at : at + size])
+                settle()
+            client.protocol.send_close(1000)
+            client.flush()
+            return client.end()
+
+    assert with_app(handler_app(received.extend), program) == 1000
+    assert received == MESSAGES
+
+
+# CWE-444: what a message contains may look like a frame.
+def test_the_rest_of_a_frame_is_not_read_as_another_one(with_app):
+    received = []
+    inner = b"\x82\x82\0\0\0\0no"
+
+    def program(site):
+        with WebClient(site.address) as client:
+            for part in (b"\x82\x8a\0\0\0\0ab", inner, b"\x82\x80\0\0\0\0"):
+                client.sock.sendall(part)
+                settle()
+            client.protocol.send_close(1000)
+            client.flush()
+            return client.end()
+
+    assert with_app(handler_app(received.extend), program) == 1000
+    assert received == [b"ab" + inner, b""]
+
+
+# RFC 6455, 5.4: the fragments of a message must not be interleaved with another message.
+def test_a_message_between_the_fragments_of_another_one_is_refused(with_app):
+    def program(site):
+        with WebClient(site.address) as client:
+            client.raw(Opcode.TEXT, b"a", fin=False)
+            settle()
+            client.raw(Opcode.TEXT, b"b")
+            return client.end()
+
+    assert with_app(handler_app(echo), program) == 1002
+
+
+# RFC 6455, 7.1.7: after a fault, an endpoint must not process data of the other one.
+@pytest.mark.parametrize("fin", [True, False])
+def test_a_message_after_one_that_is_not_text_is_not_received(with_app, fin):
+    received = []
+
+    def program(site):
+        with WebClient(site.address) as client:
+            frames = [Frame(Opcode.TEXT, b"good"), Frame(Opcode.TEXT, b"\xff", fin), Frame(Opcode.TEXT, b"late")]
+            if not fin:
+                frames.insert(2, Frame(Opcode.CONT, b""))
+            client.sock.sendall(b"".join(frame.serialize(mask=True) for frame in frames))
+            return client.end()
+
+    assert with_app(handler_app(received.extend), program) == 1007
+    assert received == ["good"]
+
+
+@pytest.mark.parametrize("size", [125, 126, 65_535, 65_536, 200_000])
+def test_messages_of_each_length_of_header_pass_in_both_directions(with_app, size):
+    def program(site):
+        with WebClient(site.address, max_size=None) as client:
+            client.say(b"x" * size)
+            return client.hear()
+
+    assert with_app(handler_app(echo), program) == b"x" * size
+
+
+def test_every_kind_of_bytes_can_be_sent_and_a_number_cannot(with_app):
+    class Named(bytes):
+        pass
+
+    def handler(opened):
+        for data in (Named(b"ab"), bytearray(b"cd"), memoryview(array("H", [0x6565]))):
+            opened.send(data)
+        with pytest.raises(TypeError):
+            opened.send(3)
+
+    def program(site):
+        with WebClient(site.address) as client:
+            return [client.hear() for _ in range(3)], client.end()
+
+    assert with_app(handler_app(handler), program) == ([b"ab", b"cd", b"ee"], 1000)
+
+
+def test_a_websocket_holds_attributes_and_can_be_referred_to_weakly(with_app):
+    def handler(opened):
+        opened.user = "me"
+        opened.send(WeakSet([opened]).pop().user)
+
+    def program(site):
+        with WebClient(site.address) as client:
+            return client.hear()
+
+    assert with_app(handler_app(handler), program) == b"me"

@@ -1,5 +1,7 @@
 """WebSocket (RFC 6455) for handlers of `serve.wsgi`, on the sans-I/O part of the package websockets.
 
+Messages of one frame without anything unusual do not pass through that package, see `_frames`.
+
     OPEN ──close frame sent──> CLOSING ──close frame of the client, its end, or close_seconds──> CLOSED
       └──close frame of the client (answered), its end, or a fault of the client───────────────────^
 
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,16 @@ from .._core.runtime import now
 from .._sync.events import Event
 from .._sync.locks import Lock
 from .._timeouts import move_on_after
+from ._frames import (
+    CLOSE_GOING_AWAY,
+    GOING_AWAY,
+    MOST_IN_2_BYTES,
+    TEXT,
+    SentFrames,
+    data_frame,
+    payload_of,
+    size_of,
+)
 from ._http.refusals import Disconnected
 
 if TYPE_CHECKING:
@@ -38,10 +50,7 @@ __all__ = ["EXCHANGE", "UpgradedSocket", "WebSocket", "WebSocketClosed", "websoc
 # The key of the environment under which a handler's exchange is found.
 EXCHANGE = "vthreads.serve.exchange"
 # Close codes of RFC 6455, 7.4.1.
-NORMAL, GOING_AWAY, ABNORMAL, NOT_TEXT = 1000, 1001, 1006, 1007
-# The opcode of a close frame, and the frame with which a server announces its stop.
-CLOSE = 8
-CLOSE_GOING_AWAY = bytes([0x80 | CLOSE, 2]) + GOING_AWAY.to_bytes(2)
+NORMAL, ABNORMAL, NOT_TEXT = 1000, 1006, 1007
 # Messages that are kept for a handler that waits elsewhere: their bytes, and what each counts beside those. Beyond it
 # nothing is read, so that the client is slowed down.
 MOST_KEPT, EACH_KEPT = 64 << 10, 64
@@ -100,6 +109,12 @@ def websocket(
     try:
         from websockets.server import ServerProtocol
         from websockets.typing import Origin, Subprotocol
+
+        try:
+            from websockets.speedups import apply_mask
+        except ImportError:
+            # A build without C code.
+            from websockets.utils import apply_mask
     except ImportError as error:
         raise ImportError("WebSocket needs websockets: install vthreads[serve]", name="websockets") from error
     times = [
@@ -113,7 +128,7 @@ def websocket(
         max_size=max_bytes,
     )
     exchange.upgrade()
-    opened = WebSocket(exchange, protocol, times)
+    opened = WebSocket(exchange, protocol, apply_mask, max_bytes, times)
     opened._shake_hands()
     return opened
 
@@ -126,14 +141,26 @@ class WebSocket:
     """
 
     # `Any`: type checkers of programs that use this class need not know the types of an exchange.
-    def __init__(self, exchange: Any, protocol: Any, times: Sequence[float]) -> None:
+    def __init__(
+        self,
+        exchange: Any,
+        protocol: Any,
+        unmask: Callable[[bytes, bytes], bytes],
+        max_bytes: int | None,
+        times: Sequence[float],
+    ) -> None:
         self._exchange: exchanges.Exchange = exchange
         self._protocol = protocol
+        self._unmask = unmask
+        # Of a message that this class parses; the protocol has the limit of the others.
+        self._most_bytes = MOST_IN_2_BYTES if max_bytes is None else min(max_bytes, MOST_IN_2_BYTES)
         self._ping_seconds, self._pong_seconds, self._close_seconds = times
         self._messages: deque[str | bytes] = deque()
         # The frames of a message that is not complete.
         self._parts: list[bytes] = []
         self._is_text = False
+        # Bytes that the protocol has received and not returned as frames: 0 between two frames.
+        self._unparsed = 0
         self._sending = Lock()
         # Set when the thread has ended that reads while the handler waits elsewhere; None: there is none.
         self._taken_in: Event | None = None
@@ -189,14 +216,16 @@ class WebSocket:
         Raises:
             WebSocketClosed: the WebSocket is closed or closing, or the client reads nothing for the time of a write.
         """
-        protocol = self._protocol
+        payload: bytes
+        if isinstance(data, str):
+            payload = data.encode()
+        elif type(data) is bytes:
+            payload = data
+        else:
+            payload = bytes(memoryview(data))
         with self._sending:
             self._check_open()
-            if isinstance(data, str):
-                protocol.send_text(data.encode())
-            else:
-                protocol.send_binary(data)
-            self._flush()
+            self._send_all(data_frame(payload, isinstance(data, str)))
 
     def close(self, code: int = NORMAL, reason: str = "") -> None:
         """Send a close frame; the messages that come before the client's own one can still be received.
@@ -204,7 +233,7 @@ class WebSocket:
         Does nothing if it is closing or closed. A checkpoint; as thread-safe as `send`.
         """
         with self._sending:
-            if not self._is_open:
+            if not self._is_open():
                 return
             self._protocol.send_close(code, reason)
             # The client may be gone already.
@@ -332,7 +361,7 @@ class WebSocket:
                 self._exchange.stream.reset_at_close()
             return
         with self._sending:
-            if self._is_open:
+            if self._is_open():
                 self._protocol.send_ping(b"")
                 with contextlib.suppress(WebSocketClosed):
                     self._flush()
@@ -341,18 +370,38 @@ class WebSocket:
     def _handle(self, data: bytes) -> None:
         """Pass `data` (none: the end) to the protocol, and take the messages out of it."""
         protocol = self._protocol
+        at = 0
+        if data and not self._unparsed and not self._parts:
+            at = self._take_whole(data)
+            if at == len(data) and not self._has_ended:
+                return
         if data:
-            protocol.receive_data(data)
+            protocol.receive_data(data[at:])
+            self._unparsed += len(data) - at
         else:
             protocol.receive_eof()
         for frame in protocol.events_received():
-            self._take(frame)
+            # Less than all of a header that is longer than it need be: then 0 is not reached again, which is safe.
+            self._unparsed -= size_of(len(frame.data))
+            if not self._has_ended:
+                self._take(frame)
         if not data or protocol.close_rcvd is not None or protocol.parser_exc is not None:
             self._has_ended = True
         # Pongs, the answer to a close frame, or the report of a fault.
         if protocol.writes:
             with self._sending, contextlib.suppress(WebSocketClosed):
                 self._flush()
+
+    def _take_whole(self, data: bytes) -> int:
+        """Take the messages at the begin of `data` that are one usual frame each; return where the rest begins."""
+        at = 0
+        while (payload := payload_of(data, at, self._most_bytes, self._unmask)) is not None:
+            self._is_text = data[at] & 0x0F == TEXT
+            self._keep(payload)
+            at += size_of(len(payload))
+            if self._has_ended:
+                break
+        return at
 
     def _take(self, frame: Frame) -> None:
         opcode = frame.opcode
@@ -368,22 +417,25 @@ class WebSocket:
         if self._parts:
             data = b"".join([*self._parts, data])
             self._parts.clear()
+        self._keep(data)
+
+    def _keep(self, message: bytes) -> None:
+        """Keep a message for `receive`."""
         if not self._is_text:
-            self._messages.append(data)
+            self._messages.append(message)
             return
         try:
-            self._messages.append(data.decode())
+            self._messages.append(message.decode())
         except UnicodeDecodeError:
             # RFC 6455, 8.1.
             self._protocol.fail(NOT_TEXT, "a text message is not UTF-8")
             self._has_ended = True
 
-    @property
     def _is_open(self) -> bool:
         return not self._has_ended and not self._is_broken and self._protocol.close_sent is None
 
     def _check_open(self) -> None:
-        if not self._is_open:
+        if not self._is_open():
             raise self._closed()
 
     def _closed(self) -> WebSocketClosed:
@@ -394,8 +446,11 @@ class WebSocket:
     def _flush(self) -> None:
         """Send what the protocol has to send. The caller holds the lock."""
         data = b"".join(self._protocol.data_to_send())
-        if not data or self._is_broken:
-            return
+        if data and not self._is_broken:
+            self._send_all(data)
+
+    def _send_all(self, data: bytes) -> None:
+        """Send `data`. The caller holds the lock."""
         # Half a frame may have been sent if this fails.
         self._is_broken = True
         try:
@@ -403,58 +458,6 @@ class WebSocket:
         except OSError as error:
             raise WebSocketClosed(ABNORMAL, str(error)) from error
         self._is_broken = False
-
-
-class _SentFrames:
-    """The end of the last frame in what a library sends: a close frame may only follow there (RFC 6455, 5.2)."""
-
-    __slots__ = ("_header", "_is_in_head", "_left", "_tail", "is_closed")
-
-    def __init__(self) -> None:
-        # The head of the response comes first.
-        self._is_in_head = True
-        self._tail = b""
-        self._header = b""
-        # Bytes of the payload that still come.
-        self._left = 0
-        self.is_closed = False
-
-    @property
-    def are_complete(self) -> bool:
-        """Whether a new frame may begin now."""
-        return not self._is_in_head and not self._header and not self._left
-
-    def add(self, data: bytes) -> None:
-        """Handle that `data` was sent."""
-        if self._is_in_head:
-            head, separator, data = (self._tail + data).partition(b"\r\n\r\n")
-            if not separator:
-                self._tail = head[-3:]
-                return
-            self._is_in_head = False
-        at = 0
-        while at < len(data):
-            if self._left:
-                size = min(self._left, len(data) - at)
-                self._left -= size
-                at += size
-            else:
-                self._header += data[at : at + 1]
-                at += 1
-                self._begin_payload()
-
-    def _begin_payload(self) -> None:
-        """Begin the payload if the header is complete."""
-        header = self._header
-        if len(header) < 2:
-            return
-        short = header[1] & 0x7F
-        # 126 and 127 mean that the length follows, in 2 or 8 bytes.
-        size = 2 + {126: 2, 127: 8}.get(short, 0)
-        if len(header) == size:
-            self._left = int.from_bytes(header[2:]) if size > 2 else short
-            self.is_closed = self.is_closed or header[0] & 0x0F == CLOSE
-            self._header = b""
 
 
 class UpgradedSocket:
@@ -468,7 +471,7 @@ class UpgradedSocket:
 
     def __init__(self, exchange: exchanges.Exchange) -> None:
         self._exchange = exchange
-        self._frames = _SentFrames()
+        self._frames = SentFrames()
         # Keeps the frames whole: the close frame is sent by another thread.
         self._sending = Lock()
 
