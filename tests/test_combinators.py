@@ -7,8 +7,8 @@ import concurrent.futures
 import pytest
 
 import vthreads
+from tests.sleepers import after, others
 from vthreads._combinators import first_completed, gather, race
-from vthreads._core.deadlock import threads_below
 from vthreads.testing import VirtualClock
 
 pytestmark = pytest.mark.unpatched
@@ -16,20 +16,6 @@ pytestmark = pytest.mark.unpatched
 
 def run(root):
     return vthreads.run(root, clock=VirtualClock(outside_patience=0.01), patch=False)
-
-
-def others():
-    """The virtual threads of this carrier but the one that asks."""
-    me = vthreads.current_thread()
-    return [thread for thread in threads_below(me._scheduler) if thread not in (me, me._scheduler.root)]
-
-
-def after(seconds, value=None):
-    """Sleep, then return `value`, or raise it."""
-    vthreads.sleep(seconds)
-    if isinstance(value, BaseException):
-        raise value
-    return value
 
 
 def test_gather_returns_results_in_order():

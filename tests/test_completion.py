@@ -9,6 +9,7 @@ import threading
 import pytest
 
 import vthreads
+from tests.sleepers import after
 from vthreads import ThreadGroup
 from vthreads._completion import as_completed, wait
 from vthreads.testing import VirtualClock
@@ -20,14 +21,6 @@ FIRST_COMPLETED, FIRST_EXCEPTION = concurrent.futures.FIRST_COMPLETED, concurren
 
 def run(root):
     return vthreads.run(root, clock=VirtualClock(outside_patience=0.01), patch=False)
-
-
-def after(seconds, value=None):
-    """Sleep, then return `value`, or raise it."""
-    vthreads.sleep(seconds)
-    if isinstance(value, BaseException):
-        raise value
-    return value
 
 
 def foreign(value=None):

@@ -13,8 +13,8 @@ import threading
 import pytest
 
 import vthreads
+from tests.sleepers import after, others
 from vthreads import ThreadGroup
-from vthreads._core.deadlock import threads_below
 from vthreads._mapping import map
 from vthreads.errors import Cancelled, GroupClosed
 from vthreads.testing import VirtualClock
@@ -24,20 +24,6 @@ pytestmark = pytest.mark.unpatched
 
 def run(root):
     return vthreads.run(root, clock=VirtualClock(outside_patience=0.01), patch=False)
-
-
-def others():
-    """The virtual threads of this carrier but the one that asks."""
-    me = vthreads.current_thread()
-    return [thread for thread in threads_below(me._scheduler) if thread not in (me, me._scheduler.root)]
-
-
-def after(seconds, value=None):
-    """Sleep, then return `value`, or raise it."""
-    vthreads.sleep(seconds)
-    if isinstance(value, BaseException):
-        raise value
-    return value
 
 
 class Source:

@@ -6,15 +6,11 @@ import threading
 import pytest
 
 import vthreads
+from tests.core.outcomes import failing
 from vthreads import ThreadGroup, move_on_after, sleep
 from vthreads.errors import Cancelled, Interrupted
 
 pytestmark = pytest.mark.unpatched
-
-
-def failing(error, after=0):
-    sleep(after)
-    raise error
 
 
 def test_a_background_failure_is_reported_once_with_its_spawn_site(virtual, monkeypatch):

@@ -9,20 +9,13 @@ from math import inf, nan
 import pytest
 
 import vthreads
+from tests.core.outcomes import outcome
 from vthreads import CancelScope, ThreadGroup, checkpoint, fail_after, move_on_after, remaining, shield, sleep
 from vthreads._core.delivery import deferred_delivery
 from vthreads._core.wait_queue import WaitQueue
 from vthreads.errors import Cancelled, ScopeMisuse
 
 pytestmark = pytest.mark.unpatched
-
-
-def outcome(fn, *args):
-    """The outcome of a call: its result, or the class of its exception."""
-    try:
-        return fn(*args)
-    except BaseException as error:
-        return type(error)
 
 
 # --- level

@@ -5,18 +5,11 @@ import concurrent.futures
 import pytest
 
 import vthreads
+from tests.core.outcomes import outcome
 from vthreads import CancelScope, ThreadGroup, fail_after, move_on_after, sleep
 from vthreads.errors import Cancelled
 
 pytestmark = pytest.mark.unpatched
-
-
-def outcome(fn, *args):
-    """The outcome of a call: its result, or the class of its exception."""
-    try:
-        return fn(*args)
-    except BaseException as error:
-        return type(error)
 
 
 def failing_with(error, seconds=1.0):

@@ -5,18 +5,11 @@ import weakref
 import pytest
 
 import vthreads
+from tests.core.outcomes import outcome
 from vthreads import CancelScope, ThreadGroup, checkpoint, move_on_after, shield, sleep
 from vthreads.errors import Cancelled
 
 pytestmark = pytest.mark.unpatched
-
-
-def outcome(fn, *args):
-    """The outcome of a call: its result, or the class of its exception."""
-    try:
-        return fn(*args)
-    except BaseException as error:
-        return type(error)
 
 
 def cleanup_by_finally(seconds):

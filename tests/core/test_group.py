@@ -6,28 +6,12 @@ from contextvars import ContextVar
 import pytest
 
 import vthreads
+from tests.core.outcomes import failing, failures_of, outcome
 from vthreads import CancelScope, ThreadGroup, move_on_after, sleep, stopping
 from vthreads._core.originals import get_ident
 from vthreads.errors import Cancelled, GroupClosed, ScopeMisuse
 
 pytestmark = pytest.mark.unpatched
-
-
-def failing(error, after=0):
-    sleep(after)
-    raise error
-
-
-def failures_of(caught):
-    """The failures in a caught group, by class."""
-    return sorted(type(error).__name__ for error in caught.value.exceptions)
-
-
-def outcome(fn, *args):
-    try:
-        return fn(*args)
-    except BaseException as error:
-        return type(error)
 
 
 # --- spawning

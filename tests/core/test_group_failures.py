@@ -8,26 +8,10 @@ from weakref import ref
 import pytest
 
 import vthreads
+from tests.core.outcomes import failing, failures_of, outcome
 from vthreads import ThreadGroup, sleep
 
 pytestmark = pytest.mark.unpatched
-
-
-def failing(error, after=0):
-    sleep(after)
-    raise error
-
-
-def failures_of(caught):
-    """The failures in a caught group, by class."""
-    return sorted(type(error).__name__ for error in caught.value.exceptions)
-
-
-def outcome(fn, *args):
-    try:
-        return fn(*args)
-    except BaseException as error:
-        return type(error)
 
 
 # --- errors="first"

@@ -5,18 +5,11 @@ import signal
 import pytest
 
 import vthreads
+from tests.core.outcomes import outcome
 from vthreads import CancelScope, ThreadGroup, checkpoint, shield, sleep
 from vthreads.errors import Cancelled, Interrupted
 
 pytestmark = pytest.mark.unpatched
-
-
-def outcome(fn, *args):
-    """The outcome of a call: its result, or the class of its exception."""
-    try:
-        return fn(*args)
-    except BaseException as error:
-        return type(error)
 
 
 def test_an_interrupt_is_raised_once_and_may_be_handled(virtual):

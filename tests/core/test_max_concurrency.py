@@ -5,24 +5,13 @@ import threading
 import pytest
 
 import vthreads
+from tests.core.outcomes import failing, outcome
 from vthreads import ThreadGroup, move_on_after, sleep
 from vthreads._core.originals import allocate_lock
 from vthreads._core.semaphore import Semaphore
 from vthreads.errors import GroupClosed, GroupFull
 
 pytestmark = pytest.mark.unpatched
-
-
-def failing(error, after=0):
-    sleep(after)
-    raise error
-
-
-def outcome(fn, *args):
-    try:
-        return fn(*args)
-    except BaseException as error:
-        return type(error)
 
 
 def test_the_body_waits_while_the_group_is_full(virtual):
