@@ -2,27 +2,23 @@
  * Send requests to an HTTP server: http_load PORT CONNECTIONS REQUESTS KIND [RATE]. REQUESTS is per connection.
  *
  * KIND is "http": GET /, which is answered with 200 and Content-Length; "varied": the same with another path, query and
- * cookie in each request; or "websocket": a handshake, then messages of 100 bytes that are echoed. Prints "ready" when every connection has received one answer, waits for a line on stdin,
- * and prints the number of answers and the seconds that they took.
+ * cookie in each request; or "websocket": a handshake, then messages of 100 bytes that are echoed. Prints "ready" when
+ * every connection has received one answer, waits for a line on stdin, and prints the number of answers and the seconds
+ * that they took.
  *
  * Without RATE, each connection has one request in flight (closed loop). With RATE, requests arrive at random times, so
  * many a second on average; each waits for a free connection, and its latency begins at its arrival (open loop). The
  * median and the 99th percentile of the latencies are printed as well, in microseconds.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
 #include <math.h>
-#include <netinet/tcp.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
 
-enum { EVENTS = 512, ANSWER = 8192, MESSAGE = 100, RETRIES = 2000 };
+#include "fail.h"
+
+enum { ANSWER = 8192, MESSAGE = 100 };
 
 struct connection {
     int socket;
@@ -40,12 +36,6 @@ struct message {
 
 static struct message request;
 static int is_varied; /* each request has another path, query and cookie */
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
 
 static double now(void)
 {
@@ -75,42 +65,6 @@ static void send_request(struct connection *to)
         vary_request();
     if (send(to->socket, request.bytes, request.length, MSG_NOSIGNAL) != request.length)
         fail("send");
-}
-
-/* Connect; the server may have announced its port before it listens. */
-static int connected(int port)
-{
-    struct sockaddr_in address = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    struct timespec pause = {.tv_nsec = 10 * 1000 * 1000};
-
-    for (int tries = 0; tries < RETRIES; tries++) {
-        int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-        if (fd < 0)
-            fail("socket");
-        if (!connect(fd, (struct sockaddr *)&address, sizeof address))
-            return fd;
-        if (errno != ECONNREFUSED)
-            fail("connect");
-        close(fd);
-        nanosleep(&pause, NULL);
-    }
-    fail("connect");
-    return -1;
-}
-
-static void add_connection(int port, int poller, struct connection *connection)
-{
-    struct epoll_event interest = {.events = EPOLLIN, .data.ptr = connection};
-    struct linger at_once = {.l_onoff = 1}; /* leaves no port in TIME_WAIT */
-    int yes = 1;
-
-    connection->socket = connected(port);
-    if (setsockopt(connection->socket, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes)
-        || setsockopt(connection->socket, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once)
-        || epoll_ctl(poller, EPOLL_CTL_ADD, connection->socket, &interest))
-        fail("add_connection");
 }
 
 /* Return the length of the answer whose head has arrived; 0 if the head is not complete. */
@@ -147,31 +101,7 @@ static int answered(struct connection *from)
     return 1;
 }
 
-/* Closed loop: send `each` requests on every connection; return the number of answers. */
-static long exchange(int poller, struct connection *connections, long number, long each)
-{
-    struct epoll_event events[EVENTS];
-    long answers = 0;
-
-    for (long i = 0; i < number; i++) {
-        connections[i].left = each;
-        send_request(&connections[i]);
-    }
-    while (answers < number * each) {
-        int ready = epoll_wait(poller, events, EVENTS, -1);
-
-        for (int i = 0; i < ready; i++) {
-            struct connection *connection = events[i].data.ptr;
-
-            if (!answered(connection))
-                continue;
-            answers++;
-            if (connection->left)
-                send_request(connection);
-        }
-    }
-    return answers;
-}
+#include "load.h"
 
 static int compare(const void *left, const void *right)
 {
@@ -255,9 +185,7 @@ int main(int argc, char **argv)
     set_request(is_websocket, 1);
     exchange(poller, connections, number, 1);
     set_request(is_websocket, 0);
-    printf("ready\n");
-    fflush(stdout);
-    getchar();
+    wait_for_start();
     began = now();
     answers = rate ? arrive(poller, connections, number, each, rate, latencies)
                    : exchange(poller, connections, number, each);

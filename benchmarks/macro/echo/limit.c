@@ -2,19 +2,13 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BACKLOG = 4096, EVENTS = 512, BUFFER = 65536 };
+#include "../fail.h"
 
-static void fail(const char *what)
-{
-    perror(what);
-    exit(1);
-}
+enum { BACKLOG = 4096, EVENTS = 512, BUFFER = 65536 };
 
 /* Listen on a free port of 127.0.0.1 and print the port. */
 static int listen_anywhere(void)
