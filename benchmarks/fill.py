@@ -88,10 +88,10 @@ class Figures:
         rows = []
         for goal in GOALS:
             figure = reached(goal, medians)
-            told = "not measured" if figure is None else f"{figure:.2f}"
+            shown = "not measured" if figure is None else f"{figure:.2f}"
             verdict = "" if figure is None else "reached" if figure <= goal.most else "**missed**"
             unit = workload_of(goal.workload).figures[goal.figure]
-            rows.append([f"{goal.workload}, {goal.size:,}: {unit}", bound(goal), told, verdict])
+            rows.append([f"{goal.workload}, {goal.size:,}: {unit}", bound(goal), shown, verdict])
         return table_of(["operation", "goal", "measured", ""], rows)
 
     def machine(self):

@@ -41,8 +41,8 @@ def shares(workload, size):
         subprocess.run(record, env=environment, check=True, capture_output=True)
         # Only samples of Python: this leaves out the C program that generates the load.
         report = ["perf", "report", "--input", recorded, "--comm", Path(sys.executable).name, "--sort", "dso"]
-        told = subprocess.run([*report, "--stdio"], check=True, capture_output=True, text=True).stdout
-    return by_part(told)
+        report_text = subprocess.run([*report, "--stdio"], check=True, capture_output=True, text=True).stdout
+    return by_part(report_text)
 
 
 def by_part(report):

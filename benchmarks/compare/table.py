@@ -17,8 +17,8 @@ def print_results(results: Results) -> None:
         console.print(_table(results, rows))
     for title, without in (("left out", results.left_out), ("failed", results.failed)):
         for (workload, size, why), peers in grouped(without).items():
-            told = f"{title}: {workload}, {size:,}: {', '.join(peers)}: {why}"
-            console.print(told, soft_wrap=True, highlight=False, markup=False)
+            line = f"{title}: {workload}, {size:,}: {', '.join(peers)}: {why}"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _table(results: Results, rows: list[Row]) -> Table:
