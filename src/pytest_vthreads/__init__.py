@@ -101,13 +101,13 @@ def _rooted(function: Callable[..., object], options: dict[str, Any], item: pyte
     except (TypeError, ValueError) as error:
         pytest.fail(f"@pytest.mark.vthreads: {error}", False)
 
-    def tell(text: str) -> None:
+    def report(text: str) -> None:
         item.add_report_section("call", "vthreads", text)
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> object:
         with _timeout_unparks_no_thread(), _runner_unparks_no_thread(item.config.stash[RUNNER_THREADS]):
-            return run_as_root(functools.partial(function, *args, **kwargs), root, tell)
+            return run_as_root(functools.partial(function, *args, **kwargs), root, report)
 
     return call
 

@@ -21,7 +21,7 @@ from .._core.runtime import run
 from .._core.thread import VirtualThread
 from ._checkpoint_probe import ProbedThread, probe_thread, unprobe_thread
 from ._leaks import Holdings, LeakError, Snapshot
-from ._observer import Overhearing
+from ._observer import FiberObserver
 from ._places import describe_call
 
 __all__ = ["Checkpoint", "InjectionError", "inject_cancel"]
@@ -53,7 +53,7 @@ class InjectionError(AssertionError):
         self.checkpoint = checkpoint
 
 
-class _Injector(Overhearing):
+class _Injector(FiberObserver):
     """Probe of every virtual thread inside `scope`: cancels the scope at checkpoint number `at`."""
 
     def __init__(self, scheduler: Scheduler, scope: CancelScope, at: int | None) -> None:

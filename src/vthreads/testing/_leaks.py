@@ -120,8 +120,8 @@ class Holdings:
 def _wait_for_os_threads(differences: Callable[[], list[str]]) -> None:
     """Wait a moment for OS threads to end or become idle."""
     if set(threading.enumerate()) - {threading.main_thread()}:
-        patience = monotonic() + OS_THREADS_END_WITHIN
-        while differences() and monotonic() < patience:
+        until = monotonic() + OS_THREADS_END_WITHIN
+        while differences() and monotonic() < until:
             sleep(0.005)
 
 
@@ -186,8 +186,8 @@ class Snapshot:
 def _describe_thread(thread: VirtualThread) -> str:
     does = f"{thread.state.value} in {describe_call(thread)}" if thread.state is State.PARKED else thread.state.value
     owner = "" if thread.group is None else f" of group {thread.group.name!r}"
-    told = describe_sites(f"virtual thread {thread.name!r}{owner}", thread._sites)
-    return f"{does}: {told}".replace("\n", "\n    ")
+    spawned_at = describe_sites(f"virtual thread {thread.name!r}{owner}", thread._sites)
+    return f"{does}: {spawned_at}".replace("\n", "\n    ")
 
 
 def _free_value(thing: Any) -> int:
@@ -267,8 +267,8 @@ def _children() -> set[int]:
 
 
 def _describe_child(child: int) -> str:
-    patience = monotonic() + EXEC_ENDS_WITHIN
-    while not (command := _command_of(child)) and not _has_exited(child) and monotonic() < patience:
+    until = monotonic() + EXEC_ENDS_WITHIN
+    while not (command := _command_of(child)) and not _has_exited(child) and monotonic() < until:
         # It is about to run its program: the kernel empties the command line before it writes the new one.
         sleep(0.001)
     return f"child process {child} ({command})" if command else f"child process {child}, ended and not waited for"

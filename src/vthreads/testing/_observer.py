@@ -6,10 +6,10 @@ from typing import Any
 
 from .._core.engine import Scheduler
 
-__all__ = ["Overhearing"]
+__all__ = ["FiberObserver"]
 
 
-class Overhearing:
+class FiberObserver:
     """Replaces the observer of `scheduler` and calls it for every event. Subclasses add what they need."""
 
     def __init__(self, scheduler: Scheduler) -> None:

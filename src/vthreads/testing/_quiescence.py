@@ -21,12 +21,12 @@ from .._core.originals import Section
 from .._core.placement import schedulers_beside
 from .._core.thread import VirtualThread
 from .._sync.queues import SimpleQueue
-from ._observer import Overhearing
+from ._observer import FiberObserver
 
 __all__ = ["wait_all_parked"]
 
 
-class _Watch(Overhearing):
+class _Watch(FiberObserver):
     """Records activity of threads other than `waiting`. Changed on the carrier of `scheduler` only."""
 
     def __init__(self, scheduler: Scheduler) -> None:

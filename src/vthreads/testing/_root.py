@@ -97,13 +97,13 @@ class RootOptions:
         return self.order or FifoOrder()
 
 
-def run_as_root(test: Callable[[], T], options: RootOptions, tell: Callable[[str], object]) -> T:
+def run_as_root(test: Callable[[], T], options: RootOptions, report: Callable[[str], object]) -> T:
     """Call `test()` as the root virtual thread of a new runtime.
 
     Args:
         test: the function to call.
         options: see `RootOptions`.
-        tell: called with each text about a failed test: its seed, and the dump of its virtual threads.
+        report: called with each text about a failed test: its seed, and the dump of its virtual threads.
 
     Returns:
         The result of `test`.
@@ -122,7 +122,7 @@ def run_as_root(test: Callable[[], T], options: RootOptions, tell: Callable[[str
             with check_nothing_leaked() if options.leaks else nullcontext(), deadline, failures.watched():
                 return test()
         except BaseException as error:
-            _tell_of_failure(options, deadline.dump or failures.dump_of(error) or _dump_of_others(), tell)
+            _report_failure(options, deadline.dump or failures.dump_of(error) or _dump_of_others(), report)
             _cancel_others()
             raise
 
@@ -232,11 +232,11 @@ def _dump_of_others() -> str | None:
     return None if next(others, None) is None else _dump()
 
 
-def _tell_of_failure(options: RootOptions, dump: str | None, tell: Callable[[str], object]) -> None:
+def _report_failure(options: RootOptions, dump: str | None, report: Callable[[str], object]) -> None:
     if options.seed is not None or options.order is not None:
-        tell(f"the order of ready threads was {options.make_order()!r}")
+        report(f"the order of ready threads was {options.make_order()!r}")
     if dump is not None:
-        tell(dump)
+        report(dump)
 
 
 def _cancel_others() -> None:

@@ -43,13 +43,13 @@ def _clock_here() -> VirtualClock | None:
 def _since_start(name: str, unit: int | None = None) -> Callable[[], Any]:
     """Return a function for a clock that returns `now()`, in seconds or as a whole number of `unit`ths of a second."""
 
-    def tell() -> Any:
+    def replacement() -> Any:
         clock = _clock_here()
         if clock is None:
             return original[name]()
         return clock.now() if unit is None else round(clock.now() * unit)
 
-    return tell
+    return replacement
 
 
 def wall_time() -> float:

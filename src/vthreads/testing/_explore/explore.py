@@ -18,7 +18,7 @@ from ..._os_threads.offload import offload
 from ..._patching.holders import has_frozen
 from .. import _standard_time as standard_time
 from .interleaving import Chooser
-from .operations import Meetings
+from .operations import Operations
 from .report import Exploration, ScheduleFailed
 from .run import Failure, Trial
 from .schedule import Points, Schedule
@@ -130,9 +130,11 @@ def replay(
 class _Laboratory:
     """The environment of trials: a patched and instrumented standard library, a tracer, and a watchdog."""
 
-    def __init__(self, points: Points, meetings: Meetings, tracer: Tracer, max_points: int, watchdog: Watchdog) -> None:
+    def __init__(
+        self, points: Points, operations: Operations, tracer: Tracer, max_points: int, watchdog: Watchdog
+    ) -> None:
         self.points: Points = points
-        self._meetings = meetings
+        self._operations = operations
         self._tracer = tracer
         self._max_points = max_points
         self._watchdog = watchdog
@@ -140,7 +142,7 @@ class _Laboratory:
     @property
     def passed_over(self) -> tuple[str, ...]:
         """Names of the installed packages whose code ran and is not stopped at lines or instructions."""
-        return tuple(sorted(self._meetings.user_code.passed_over))
+        return tuple(sorted(self._operations.user_code.passed_over))
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Call `function` where runtimes can be started: on an OS thread that is not a carrier."""
@@ -148,7 +150,7 @@ class _Laboratory:
 
     def try_out(self, fn: Callable[[], Any], chooser: Chooser, watched: bool = False) -> Trial:
         """Run `fn` once."""
-        trial = Trial(chooser, self._meetings, self._tracer, self._max_points, self._watchdog, watched)
+        trial = Trial(chooser, self._operations, self._tracer, self._max_points, self._watchdog, watched)
         trial.run(fn)
         return trial
 
@@ -161,13 +163,13 @@ def _laboratory(
     if not _exploring.acquire(False):
         raise RuntimeError("an exploration is in progress in this process; wait for its end before starting another")
     user_code = UserCode(modules, fn)
-    meetings = Meetings(user_code, points == "opcodes")
+    operations = Operations(user_code, points == "opcodes")
     try:
         # Freeze after patching: patching could not find frozen locks that it must replace.
-        with _patched(), _frozen(), meetings.instrumented(), watchdog.awake():
+        with _patched(), _frozen(), operations.instrumented(), watchdog.awake():
             tracer = make_tracer(points, user_code)
             try:
-                yield _Laboratory(points, meetings, tracer, max_points, watchdog)
+                yield _Laboratory(points, operations, tracer, max_points, watchdog)
             finally:
                 tracer.close()
     finally:

@@ -31,7 +31,7 @@ from .interleaving import START, Interleaving, Place
 from .pools import Pools
 from .user_code import UserCode
 
-__all__ = ["Held", "Meetings"]
+__all__ = ["Held", "Operations"]
 
 
 class Held(NamedTuple):
@@ -58,7 +58,7 @@ MACHINERY = {
 PACKAGE = __name__.partition(".")[0]
 
 
-class Meetings:
+class Operations:
     """Records what threads do to each other in the runs of an exploration.
 
     Args:
@@ -181,85 +181,85 @@ IMMUTABLE = 1 << 8
 Method = Callable[..., Any]
 
 
-def _check(meetings: Meetings, original: Method) -> Method:
+def _check(operations: Operations, original: Method) -> Method:
     def check(self: VirtualThread) -> None:
         # A thread that is about to wait for a lock or thread has passed its point already.
-        if meetings.here() is self and meetings.awaited.get(self) is None:
-            meetings.point(sys._getframe(1))
+        if operations.here() is self and operations.awaited.get(self) is None:
+            operations.point(sys._getframe(1))
         original(self)
 
     return check
 
 
-def _point_after(meetings: Meetings, original: Method) -> Method:
+def _point_after(operations: Operations, original: Method) -> Method:
     def operation(self: Any, *args: Any, **keywords: Any) -> Any:
         result = original(self, *args, **keywords)
-        if meetings.here() is not None:
-            meetings.point(sys._getframe(1))
+        if operations.here() is not None:
+            operations.point(sys._getframe(1))
         return result
 
     return operation
 
 
-def _acquire(meetings: Meetings, original: Method) -> Method:
+def _acquire(operations: Operations, original: Method) -> Method:
     def acquire(self: Any, *args: Any, **keywords: Any) -> Any:
-        thread = meetings.here()
-        if thread is None or meetings.awaited.get(thread) is self:
+        thread = operations.here()
+        if thread is None or operations.awaited.get(thread) is self:
             # A nested call: `__enter__` calls `acquire`, or `acquire` calls `acquire` of the base class.
             return original(self, *args, **keywords)
         frame = sys._getframe(1)
-        meetings.point(frame)
+        operations.point(frame)
         # In some Python versions, joining a thread acquires a lock, so this may be inside another wait.
-        before, meetings.awaited[thread] = meetings.awaited.get(thread), self
+        before, operations.awaited[thread] = operations.awaited.get(thread), self
         try:
             taken = original(self, *args, **keywords)
         finally:
-            meetings.awaited[thread] = before
-        if taken and meetings.watched:
-            meetings.held[self] = Held(thread, meetings.place_of_program(frame))
+            operations.awaited[thread] = before
+        if taken and operations.watched:
+            operations.held[self] = Held(thread, operations.place_of_program(frame))
         return taken
 
     return acquire
 
 
-def _release(meetings: Meetings, original: Method) -> Method:
+def _release(operations: Operations, original: Method) -> Method:
     def release(self: Any, *args: Any, **keywords: Any) -> Any:
         # The standard library's Condition notifies a waiter by this lock. The waiter cannot continue yet: not a point.
-        inner = meetings.here() is None or self in meetings.released or isinstance(self, ConditionWaiterLock)
+        inner = operations.here() is None or self in operations.released or isinstance(self, ConditionWaiterLock)
         if inner:
             return original(self, *args, **keywords)
-        meetings.held.pop(self, None)
-        meetings.released.append(self)
+        operations.held.pop(self, None)
+        operations.released.append(self)
         try:
             result = original(self, *args, **keywords)
         finally:
-            meetings.released.remove(self)
-        meetings.point(sys._getframe(1))
+            operations.released.remove(self)
+        operations.point(sys._getframe(1))
         return result
 
     return release
 
 
-def _join(meetings: Meetings, original: Method) -> Method:
+def _join(operations: Operations, original: Method) -> Method:
     def join(self: Any, *args: Any, **keywords: Any) -> Any:
-        thread = meetings.here()
+        thread = operations.here()
         if thread is None:
             return original(self, *args, **keywords)
-        before, meetings.awaited[thread] = meetings.awaited.get(thread), self
+        before, operations.awaited[thread] = operations.awaited.get(thread), self
         try:
             return original(self, *args, **keywords)
         finally:
-            meetings.awaited[thread] = before
+            operations.awaited[thread] = before
 
     return join
 
 
-def _start(meetings: Meetings, original: Method) -> Method:
+def _start(operations: Operations, original: Method) -> Method:
     """Wrap `Thread.start`: a started thread reports that it runs, and only then passes a point before its function."""
 
     def start(self: threading.Thread) -> None:
-        thread = meetings.here()
-        if thread is None or meetings.run is None:
+        thread = operations.here()
+        if thread is None or operations.run is None:
             original(self)
             return
         run, attributes = self.run, vars(self)
@@ -270,13 +270,13 @@ def _start(meetings: Meetings, original: Method) -> Method:
                 del attributes["run"]
             else:
                 attributes["run"] = before
-            if meetings.run is not None:
-                meetings.run.point(*START)
+            if operations.run is not None:
+                operations.run.point(*START)
             run()
 
         # The attribute of the instance hides the method of the class.
         attributes["run"] = run_after_a_point
-        starting = meetings.run.starting
+        starting = operations.run.starting
         starting.add(thread)
         try:
             original(self)
@@ -286,35 +286,35 @@ def _start(meetings: Meetings, original: Method) -> Method:
     return start
 
 
-def _submit(meetings: Meetings, original: Method) -> Method:
+def _submit(operations: Operations, original: Method) -> Method:
     def submit(self: ThreadPoolExecutor, /, *args: Any, **keywords: Any) -> Any:
-        if meetings.here() is not None:
-            meetings.pools.renew(self)
+        if operations.here() is not None:
+            operations.pools.renew(self)
         return original(self, *args, **keywords)
 
     return submit
 
 
-def _readable(meetings: Meetings, original: Method) -> Method:
+def _readable(operations: Operations, original: Method) -> Method:
     """Use the Python method: the compiled one does not call the methods below."""
     readable: Method = inspect.unwrap(original)
     return readable
 
 
-def _launch(meetings: Meetings, original: Method) -> Method:
+def _launch(operations: Operations, original: Method) -> Method:
     """Wrap the launch of a child: it does not run at once, but which thread runs next is an ordinary decision."""
 
     def launch(self: Members, thread: VirtualThread) -> None:
-        if meetings.here() is None or not thread._is_here():
+        if operations.here() is None or not thread._is_here():
             original(self, thread)
             return
         thread._scheduler.make_ready(thread)
-        meetings.point(sys._getframe(1))
+        operations.point(sys._getframe(1))
 
     return launch
 
 
-OPERATIONS: list[tuple[type, str, Callable[[Meetings, Method], Method]]] = [
+OPERATIONS: list[tuple[type, str, Callable[[Operations, Method], Method]]] = [
     (VirtualThread, "_check", _check),
     # Acquiring a free lock of the standard library is not a checkpoint, and releasing never is, so both need points.
     (StandardLock, "acquire", _acquire),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from types import TracebackType
 
-from ..._core.exceptions import set_traceback, told, traceback_of
+from ..._core.exceptions import set_traceback, summary_of, traceback_of
 from ..._core.spawn_site import is_own_frame
 from .run import Failure, Segment
 from .schedule import Schedule
@@ -45,7 +45,7 @@ class Exploration:
     def __str__(self) -> str:
         text = f"{self.schedules} schedules, {self.distinct} of them distinct, up to {self.decisions} decisions each"
         text = f"{text}, {self.per_second:.0f} a second{', complete' if self.complete else ''}"
-        return "; ".join([text, *_tell_passed_over(self.passed_over)])
+        return "; ".join([text, *_passed_over_line(self.passed_over)])
 
 
 class ScheduleFailed(AssertionError):
@@ -81,7 +81,7 @@ class ScheduleFailed(AssertionError):
         self.exploration = exploration
         self.reproducible = reproducible
         super().__init__(
-            "\n".join([*self._head(failure), "", *_story(segments), "", *_tell_passed_over(passed_over), *self._tail()])
+            "\n".join([*self._head(failure), "", *_story(segments), "", *_passed_over_line(passed_over), *self._tail()])
         )
         _keep_program(failure.error)
         self.__cause__: BaseException | None = failure.error
@@ -108,7 +108,7 @@ class ScheduleFailed(AssertionError):
         ]
 
 
-def _tell_passed_over(packages: tuple[str, ...]) -> list[str]:
+def _passed_over_line(packages: tuple[str, ...]) -> list[str]:
     return [f"not stopped at lines or instructions: {', '.join(packages)} (see modules=)"] if packages else []
 
 
@@ -125,22 +125,22 @@ def _keep_program(error: BaseException) -> None:
 
 
 def _text_of(error: BaseException) -> str:
-    text = told(error)
+    text = summary_of(error)
     return text if ": " in text else f"{text}: {describe_raise(error)}"
 
 
 def _story(segments: list[Segment]) -> list[str]:
     lines = ["The run, in order (* where the schedule switches):"]
-    lines += [_tell(segment) for segment in segments[:MOST_SEGMENTS]]
+    lines += [_line_of(segment) for segment in segments[:MOST_SEGMENTS]]
     if len(segments) > MOST_SEGMENTS:
         lines.append(f"  and {len(segments) - MOST_SEGMENTS} more")
     return lines
 
 
-def _tell(segment: Segment) -> str:
+def _line_of(segment: Segment) -> str:
     mark = "*" if segment.chosen else " "
     if segment.why == "ends":
-        return f" {mark} '{segment.thread}' runs to its end{_tell_points(segment)}"
+        return f" {mark} '{segment.thread}' runs to its end{_points_of(segment)}"
     if segment.place is None:
         return f" {mark} '{segment.thread}' {segment.why} before its first line"
     instruction = describe_instruction(segment.place) if segment.why == "is stopped" else ""
@@ -148,7 +148,7 @@ def _tell(segment: Segment) -> str:
     return f" {mark} '{segment.thread}' {segment.why}{before} at {describe_place(segment.place)}"
 
 
-def _tell_points(segment: Segment) -> str:
+def _points_of(segment: Segment) -> str:
     """Return the first and last point of the segment; on one line if that is one line of the program."""
     if segment.first is None:
         return ""

@@ -28,7 +28,7 @@ from ..._core.thread import VirtualThread
 from ...errors import DeadlockError
 from .deadlock import describe_deadlock
 from .interleaving import START, Chooser, Interleaving, Place
-from .operations import Meetings
+from .operations import Operations
 from .pinned import describe_pin
 from .schedule import Points, Schedule
 from .silence import Silence
@@ -76,7 +76,7 @@ class Trial:
 
     Args:
         chooser: makes the decisions.
-        meetings, tracer: the sources of points.
+        operations, tracer: the sources of points.
         limit: most points that the run may pass.
         watchdog: detects a run that passes no points.
         watched: whether to record segments for a report.
@@ -85,7 +85,7 @@ class Trial:
     def __init__(
         self,
         chooser: Chooser,
-        meetings: Meetings,
+        operations: Operations,
         tracer: Tracer,
         limit: int,
         watchdog: Watchdog,
@@ -95,7 +95,7 @@ class Trial:
         self.segments: list[Segment] = []
         self.interleaving = Interleaving(chooser, self, limit)
         self._chooser = chooser
-        self._meetings = meetings
+        self._operations = operations
         self._tracer = tracer
         self._limit = limit
         self._watchdog = watchdog
@@ -114,11 +114,11 @@ class Trial:
 
     def run(self, fn: Callable[[], Any]) -> None:
         """Run `fn` once."""
-        with _undisturbed(self):
+        with _reproducible(self):
             try:
                 run(self._run_root, fn, clock=_Clock(self), order=self.interleaving, patch=False)
             finally:
-                self._meetings.end()
+                self._operations.end()
                 self._silence.end()
         self._chooser.ended(self.interleaving)
 
@@ -126,7 +126,7 @@ class Trial:
         self._root = current_thread()
         self._silence = Silence(self._root._scheduler.ident)
         self.interleaving.begin(self._root)
-        self._meetings.begin(self.interleaving, self.watched)
+        self._operations.begin(self.interleaving, self.watched)
         _explored.add(self._root._scheduler)
         self._tracer.start(self.interleaving.point, self._root._scheduler._yield_now)
         try:
@@ -179,7 +179,7 @@ class Trial:
 
     def _is_here(self) -> bool:
         """Return whether the caller is a thread of this run."""
-        return self._meetings.run is self.interleaving and self._meetings.here() is not None
+        return self._operations.run is self.interleaving and self._operations.here() is not None
 
     def thread_failed(self, details: Any) -> None:
         """Handle an exception that ended a thread (called by `threading.excepthook`)."""
@@ -194,7 +194,7 @@ class Trial:
             return
         self._deadlocks += 1
         parked = [t for t in threads_below(self._root._scheduler) if t.state is State.PARKED]
-        error = DeadlockError(describe_deadlock(parked, self._meetings))
+        error = DeadlockError(describe_deadlock(parked, self._operations))
         if not self.interleaving.abandoned:
             self._fail("deadlock", error)
         self._abandon(error)
@@ -207,9 +207,9 @@ class Trial:
         """Handle that the run has passed too many points."""
         error = RuntimeError(f"the run passed {self._limit} points and has not ended; threads may wait in a loop")
         self._fail("does not end", error)
-        thread = self._meetings.here()
+        thread = self._operations.here()
         if self.watched and thread is not None:
-            place = self._meetings.place_of_program(sys._getframe(1))
+            place = self._operations.place_of_program(sys._getframe(1))
             self.segments.append(Segment(thread.name, place, "is still running", False))
         self._abandon(error)
 
@@ -217,10 +217,12 @@ class Trial:
         """Handle that the run has passed no point for too long (called on the OS thread of the watchdog)."""
         scheduler = self._root._scheduler
         thread = scheduler.running
-        error = RuntimeError(describe_pin(thread, frame, self._meetings))
+        error = RuntimeError(describe_pin(thread, frame, self._operations))
         self._fail("pinned", error)
         if self.watched and thread is not None and not self.interleaving.abandoned:
-            self.segments.append(Segment(thread.name, self._meetings.place_of_program(frame), "does not leave", False))
+            self.segments.append(
+                Segment(thread.name, self._operations.place_of_program(frame), "does not leave", False)
+            )
         self._silence.begin()
         self.interleaving.abandon()
         if thread is not self._root:
@@ -240,7 +242,7 @@ class Trial:
 
     def passes(self, thread: VirtualThread, place: Place) -> None:
         """Record a point of a thread in the program."""
-        if self._meetings.user_code.has_run(place.code):
+        if self._operations.user_code.has_run(place.code):
             self._first.setdefault(thread, place)
             self._last[thread] = place
 
@@ -250,7 +252,7 @@ class Trial:
             why = "is stopped" if place is not None else "ends" if before.state is State.ENDED else "waits"
             points = self._first.pop(before, None), self._last.pop(before, None)
             if place is None:
-                place = self._meetings.place_of_program(sys._getframe(1))
+                place = self._operations.place_of_program(sys._getframe(1))
             else:
                 # The point before which it was stopped comes first when it continues.
                 self.passes(before, place)
@@ -284,7 +286,7 @@ participate(__name__, Participant(may_unpark=_is_explored))
 
 
 @contextmanager
-def _undisturbed(trial: Trial) -> Iterator[None]:
+def _reproducible(trial: Trial) -> Iterator[None]:
     """Make runs reproducible: no garbage collection during a run; the same random numbers and names in each."""
     hook, collects, state = threading.excepthook, gc.isenabled(), random.getstate()
     names = threading._counter  # type: ignore[attr-defined]  # not in the type stubs

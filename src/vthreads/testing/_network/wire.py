@@ -147,21 +147,21 @@ class Wire:
         with self._changing:
             if self._end is None:
                 self._end = self._arrival()
-            self._tell_all()
+            self._notify_all()
 
     def refuse(self) -> None:
         """Refuse further data: the receiver reads no more. The sender sees that after the latency."""
         with self._changing:
             if self._refusal is None:
                 self._refusal = inf if self._is_cut else now() + self._latency()
-            self._tell_all()
+            self._notify_all()
 
     def break_off(self) -> None:
         """Lose the connection: both ends get an error at once, and data in transit are lost."""
         with self._changing:
             self._is_broken = True
             self._pieces.clear()
-            self._tell_all()
+            self._notify_all()
 
     def cut(self) -> None:
         """Cut the wire: pieces that have not arrived yet stay in transit."""
@@ -176,7 +176,7 @@ class Wire:
                 return
             self._is_cut = False
             self._reschedule(self._arrival)
-            self._tell_all()
+            self._notify_all()
 
     def _reschedule(self, arrival: Callable[[], float]) -> None:
         moment = now()
@@ -186,6 +186,6 @@ class Wire:
         if self._refusal is not None and self._refusal > moment:
             self._refusal = arrival()
 
-    def _tell_all(self) -> None:
+    def _notify_all(self) -> None:
         self._readers.unpark_all()
         self._writers.unpark_all()
