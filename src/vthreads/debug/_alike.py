@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Crowds", "folded"]
+__all__ = ["SimilarThreads", "folded"]
 
 Data = dict[str, Any]
 
 
-class Crowds:
+class SimilarThreads:
     """The first thread of each kind, which counts the similar ones under "more"."""
 
     def __init__(self) -> None:
@@ -38,12 +38,12 @@ class Crowds:
 def folded(tree: list[Data]) -> list[Data]:
     """Return the nodes of a tree without the threads that are similar to an earlier one."""
     parents = {node["parent"] for node in tree}
-    crowds = Crowds()
+    similar = SimilarThreads()
     # Copy the nodes, because those that stay get a new key.
     return [
         node
         for node in map(dict, tree)
-        if node["type"] != "thread" or "more" in node or node["id"] in parents or not crowds.joins(node)
+        if node["type"] != "thread" or "more" in node or node["id"] in parents or not similar.joins(node)
     ]
 
 

@@ -24,7 +24,7 @@ from .._core.os_thread_kinds import frames_of_os_threads, own_os_threads
 from .._core.spawn_site import SpawnSite
 from .._core.thread import VirtualThread
 from .._os_threads.calls import calls_under_way, name_of
-from ._alike import Crowds
+from ._alike import SimilarThreads
 from ._garbage_collector import promote_young_objects
 from ._holders import held_in
 from ._os_thread_names import name_of_os_thread
@@ -56,9 +56,9 @@ def snapshot(*, stacks: bool = True, patience: float = PATIENCE, fold: bool = Fa
     Returns:
         The data that docs/reference/dump.md describes, ready for `json.dumps`.
     """
-    looked_at = [_look_at(scheduler, stacks, patience, fold, limit) for scheduler in list(carriers.values())]
-    found = [data for data, _ in looked_at]
-    _count_threads(looked_at)
+    collected = [_collect(scheduler, stacks, patience, fold, limit) for scheduler in list(carriers.values())]
+    found = [data for data, _ in collected]
+    _count_threads(collected)
     data = {
         "format": FORMAT,
         "pid": os.getpid(),
@@ -100,7 +100,7 @@ def _os_threads(stacks: bool) -> Iterator[Data]:
 # --- a carrier
 
 
-def _look_at(scheduler: Scheduler, stacks: bool, patience: float, fold: bool, limit: int | None) -> tuple[Data, _Tree]:
+def _collect(scheduler: Scheduler, stacks: bool, patience: float, fold: bool, limit: int | None) -> tuple[Data, _Tree]:
     tree, has_answered = ask(scheduler, lambda: _Tree(scheduler, stacks, fold, limit).grow(), patience)
     frame = None if has_answered else frames_of_os_threads().get(scheduler.ident)
     data = {
@@ -120,13 +120,13 @@ def _look_at(scheduler: Scheduler, stacks: bool, patience: float, fold: bool, li
     return data, tree
 
 
-def _count_threads(looked_at: list[tuple[Data, _Tree]]) -> None:
+def _count_threads(collected: list[tuple[Data, _Tree]]) -> None:
     """Add to the data of each carrier the number of its threads, which may be in the trees of other carriers."""
     states: dict[int, Counter[str]] = {}
-    for _, tree in looked_at:
+    for _, tree in collected:
         for ident, counted in tree.states.items():
             states.setdefault(ident, Counter()).update(counted)
-    for data, _ in looked_at:
+    for data, _ in collected:
         data["threads"] = dict(states.get(data["os_thread"]["ident"], {}))
 
 
@@ -160,7 +160,7 @@ class _Tree:
         self._scheduler = scheduler
         self._stacks = stacks
         self._limit = inf if limit is None else limit
-        self._crowds = Crowds() if fold else None
+        self._similar = SimilarThreads() if fold else None
         # Of each carrier: members of a group may run on several.
         self._waits: dict[Scheduler, Waits] = {}
         self._threads: list[VirtualThread] = []
@@ -209,7 +209,7 @@ class _Tree:
                 promote_young_objects()
         number = len(self.nodes)
         has_room = number < self._limit
-        if has_room or self._crowds is not None:
+        if has_room or self._similar is not None:
             data = {"id": number, "parent": parent, "depth": depth, **self._describe(node)}
             if self._is_counted_elsewhere(node, data, has_room):
                 return None
@@ -220,9 +220,9 @@ class _Tree:
         return None
 
     def _is_counted_elsewhere(self, node: CancelNode, data: Data, is_shown: bool) -> bool:
-        if self._crowds is None or not isinstance(node, VirtualThread) or node._children:
+        if self._similar is None or not isinstance(node, VirtualThread) or node._children:
             return False
-        return self._crowds.joins(data, is_shown=is_shown)
+        return self._similar.joins(data, is_shown=is_shown)
 
     def _describe(self, node: CancelNode) -> Data:
         if isinstance(node, VirtualThread):

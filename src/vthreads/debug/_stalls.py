@@ -88,12 +88,12 @@ class Stall(NamedTuple):
 class _Run:
     """The time from one switch of a carrier to the next, as the monitor has seen it."""
 
-    __slots__ = ("is_told", "moves", "place", "since", "switches")
+    __slots__ = ("is_reported", "moves", "place", "since", "switches")
 
     def __init__(self, switches: int, since: float) -> None:
         self.switches = switches
         self.since = since
-        self.is_told = False
+        self.is_reported = False
         # The position at the last check, and whether it changes between checks: then the thread runs Python code.
         self.place: tuple[Any, int] | None = None
         self.moves = False
@@ -123,7 +123,7 @@ class StallMonitor:
         self._report = report
         self._now = now
         self._began_at = now()
-        self._looked_at = -inf
+        self._checked_at = -inf
         self._runs: dict[Scheduler, _Run] = {}
         # When each blocked loop was first seen in its present wait, which its beginning on the clock identifies.
         self._waits: dict[Scheduler, tuple[float, float]] = {}
@@ -154,9 +154,9 @@ class StallMonitor:
             if run is not None:
                 runs[scheduler] = run
                 if now - run.since >= self.threshold / 2:
-                    self._look_at(scheduler, run, now)
-        self._look_at_loops(now)
-        self._runs, self._looked_at = runs, now
+                    self._check_run(scheduler, run, now)
+        self._check_loops(now)
+        self._runs, self._checked_at = runs, now
 
     def _run_of(self, scheduler: Scheduler, now: float) -> _Run | None:
         """Return the current run of `scheduler`; None if it polls, or switches during the check."""
@@ -168,11 +168,11 @@ class StallMonitor:
         if run is None or run.switches != before:
             began = slice_end - SLICE if type(scheduler.clock) is MonotonicClock else -inf
             # With another clock, and among threads that only spawn, the slice does not show when the run began.
-            since = began if self._looked_at < began <= now else now
+            since = began if self._checked_at < began <= now else now
             run = _Run(before, max(since, self._began_at))
         return run
 
-    def _look_at(self, scheduler: Scheduler, run: _Run, now: float) -> None:
+    def _check_run(self, scheduler: Scheduler, run: _Run, now: float) -> None:
         innermost = frames_of_os_threads().get(scheduler.ident)
         if _starts(innermost):
             # The carrier starts and patches the standard library. No thread waits for it yet, so this is not a stall.
@@ -185,13 +185,13 @@ class StallMonitor:
         place = frame.f_code, frame.f_lasti
         run.moves |= run.place is not None and run.place != place
         run.place = place
-        if now - run.since < self.threshold or run.is_told:
+        if now - run.since < self.threshold or run.is_reported:
             return
-        run.is_told = True
+        run.is_reported = True
         stall = self._stall(scheduler, thread, frame, run, now)
         self._report_stall(stall)
 
-    def _look_at_loops(self, now: float) -> None:
+    def _check_loops(self, now: float) -> None:
         """Check whether code of a loop waits, while the other virtual threads of its carrier go on."""
         waits = {}
         for scheduler, guest in list(guests.items()):
@@ -325,10 +325,10 @@ class max_stall(AbstractContextManager["max_stall"]):  # noqa: N801  used like a
         self._monitor.look()
         if not self.stalls:
             return
-        told = "\n".join(map(str, self.stalls))
+        listing = "\n".join(map(str, self.stalls))
         if error is None:
-            raise AssertionError(f"longer than {self._monitor.threshold} s: {told}")
-        add_note(error, "longer than ", f"{self._monitor.threshold} s: {told}")
+            raise AssertionError(f"longer than {self._monitor.threshold} s: {listing}")
+        add_note(error, "longer than ", f"{self._monitor.threshold} s: {listing}")
 
 
 def watch_as_asked(wanted: str) -> None:
