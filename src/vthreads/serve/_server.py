@@ -1,4 +1,4 @@
-"""A server: listeners, the group of its connections, and the order in which it stops. It does not know any protocol.
+"""A server: listeners, the group of its connections, and the order in which it stops. It does not depend on a protocol.
 
 Owners, outermost first. Each ends after all that it owns, however it ends:
 
@@ -43,7 +43,7 @@ log = logging.getLogger("vthreads.serve")
 
 # Seconds that cancelled handlers may take for their cleanup when the server ends.
 LAST_GRACE = 5.0
-# Pauses after an accept that failed for want of descriptors or memory, and seconds between two log lines about it.
+# Pauses after an accept that failed for lack of descriptors or memory, and seconds between two log lines about it.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 BETWEEN_REPORTS = 1.0
 
@@ -103,7 +103,7 @@ class Server:
         self._stop = Event()
         # Beside the event, because each response asks.
         self.is_stopping: bool = False
-        self._somebody_left = Event()
+        self._one_left = Event()
         # Connections, with the body of the thread that each gets.
         self._to_spawn: SimpleQueue[tuple[Connection, Callable[[], object]]] = SimpleQueue()
         self._reported_at = -inf
@@ -246,14 +246,14 @@ class Server:
             connection.close()
 
     def _wait_until_one_leaves(self) -> None:
-        self._somebody_left.clear()
-        self._somebody_left.wait()
+        self._one_left.clear()
+        self._one_left.wait()
 
     def _left(self, connection: Connection) -> None:
         """Handle that `connection` has closed its socket. Not a checkpoint; further calls do nothing."""
         if connection in self._connections:
             del self._connections[connection]
-            self._somebody_left.set()
+            self._one_left.set()
 
     def _spawn_soon(self, connection: Connection, body: Callable[[], object]) -> None:
         """Spawn a thread of `connection` for data that have arrived. Not a checkpoint; for calls in the scheduler."""

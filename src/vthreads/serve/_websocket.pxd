@@ -14,7 +14,7 @@ cdef class WebSocket:
     cdef Py_ssize_t _most_bytes, _unparsed
 
     cdef _receive_some(self, double until)
-    cdef _patience(self, double until)
+    cdef _seconds_to_wait(self, double until)
     cdef _ping(self)
     cdef _handle(self, bytes data)
     cdef Py_ssize_t _take_whole(self, bytes data) except -1

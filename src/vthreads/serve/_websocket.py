@@ -296,7 +296,7 @@ class WebSocket:
         source = exchange.stream.input
         if not len(source):
             try:
-                exchange.receive(self._patience(until))
+                exchange.receive(self._seconds_to_wait(until))
             except TimeoutError:
                 if now() >= until:
                     raise
@@ -346,7 +346,7 @@ class WebSocket:
     def _may_keep(self) -> bool:
         return sum(len(message) + EACH_KEPT for message in self._messages) < MOST_KEPT
 
-    def _patience(self, until: float) -> float | None:
+    def _seconds_to_wait(self, until: float) -> float | None:
         """Return the seconds to the next ping, to the loss of the client, or to `until`; None: no limit."""
         at = now()
         alarm = at + self._ping_seconds if self._pinged_at == inf else self._pinged_at + self._pong_seconds
@@ -354,7 +354,7 @@ class WebSocket:
         return None if soonest == inf else max(soonest - at, 0.0)
 
     def _ping(self) -> None:
-        """Send a ping, or give the client up if it has not answered the last one."""
+        """Send a ping, or treat the client as lost if it has not answered the last one."""
         if self._pinged_at < inf:
             if now() >= self._pinged_at + self._pong_seconds:
                 self._has_ended = True

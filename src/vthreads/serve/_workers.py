@@ -132,13 +132,13 @@ class Supervisor:
     def _wait(self, signals: int) -> bytes:
         """Wait for signals and bytes of workers; return the numbers of the signals."""
         waiting = {worker.ready: worker for worker in self._workers.values() if worker.has_pipe}
-        readable, _, _ = select.select([signals, *waiting], [], [], self._patience())
+        readable, _, _ = select.select([signals, *waiting], [], [], self._seconds_to_wait())
         for fd in readable:
             if fd in waiting:
-                self._hear_from(waiting[fd])
+                self._read_pipe(waiting[fd])
         return os.read(signals, 100) if signals in readable else b""
 
-    def _hear_from(self, worker: _Worker) -> None:
+    def _read_pipe(self, worker: _Worker) -> None:
         if not os.read(worker.ready, 1):
             # It has ended. SIGCHLD reports that as well, perhaps later.
             worker.has_pipe = False
@@ -166,7 +166,7 @@ class Supervisor:
         if self._has_changed is not None and self._has_changed():
             self._reload()
 
-    def _patience(self) -> float | None:
+    def _seconds_to_wait(self) -> float | None:
         times = [worker.kill_at for worker in self._workers.values() if worker.kill_at is not None]
         times.append(self._check_at)
         if self._status is None and self._missing() > 0:

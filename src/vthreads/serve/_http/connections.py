@@ -147,17 +147,17 @@ class HttpConnection:
         self._head = None
         while (raw := source.take_head()) is None:
             has_begun = len(source) > 0
-            patience = THREAD_WAITS
+            seconds = THREAD_WAITS
             if has_begun:
                 deadline = min(deadline, now() + self.limits.header_seconds)
-                patience = max(deadline - now(), 0.0)
+                seconds = max(deadline - now(), 0.0)
             if self._is_reported:
                 # The data for which this thread was spawned. The time of their arrival counts.
                 self._is_reported = False
             else:
                 self._watch.arm(True)
             try:
-                stream.receive(patience)
+                stream.receive(seconds)
             except TimeoutError:
                 if has_begun:
                     raise Refusal(408, "the head did not arrive in time") from None
@@ -206,7 +206,7 @@ class HttpConnection:
             self._record(CLIENT_GONE_STATUS)
 
     def _begin_request(self, head: Head, scope: RequestScope) -> Exchange:
-        """Find out the client and the identification of a request, and remove the fields that are not trusted."""
+        """Determine the client and the id of a request, and remove the fields that are not trusted."""
         self._head = head
         self._began = began = self._now()
         self._is_recorded, self._written_before = False, self.stream.written
@@ -406,7 +406,7 @@ class HttpConnection:
         return self._watch is None or self._exchange is None or self._watch.arm_for_data()
 
     def examine_client(self) -> None:
-        """Look again after a moment whether the client has gone. Not a checkpoint."""
+        """Check after a moment whether the client has gone. Not a checkpoint."""
         if self._exchange is not None:
             self._examine_client()
 
@@ -420,7 +420,7 @@ class HttpConnection:
             self._examine_client()
 
     def _spawn_reader(self) -> bool:
-        """Let another protocol read what has arrived while its handler does not; return False if that is an end."""
+        """Start a thread that reads for a handler of another protocol; return False if an end has arrived."""
         exchange = self._exchange
         assert exchange is not None
         if (
@@ -433,7 +433,7 @@ class HttpConnection:
         return True
 
     def _examine_client(self) -> None:
-        """Find out whether the client of the handled request has gone (called inside the scheduler as well)."""
+        """Check whether the client of the handled request has gone (called inside the scheduler as well)."""
         assert self._exchange is not None
         if not self.options.cancel_when_gone or self._exchange.reads_itself:
             return
@@ -441,7 +441,7 @@ class HttpConnection:
             self._lose_client()
         else:
             # Either an end, which counts after a moment, or data of the next request. After those the poller may not
-            # report again, so look again.
+            # report again, so check again.
             self._set_timer(self.limits.gone_seconds)
 
     def _expire(self) -> None:
