@@ -1,6 +1,6 @@
 """Calls of coroutines by virtual threads: `run` and `await_`.
 
-A call is back when its coroutine has ended. A cancellation of the waiting thread cancels the task of the coroutine, and
+A call returns when its coroutine has ended. A cancellation of the waiting thread cancels the task of the coroutine, and
 the thread waits for its cleanup, as in `offload(on_cancel="wait")`.
 """
 
@@ -48,7 +48,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     A cancellation of this thread, as by a deadline, cancels the coroutine. Then this waits until the coroutine has
     ended: if it ends by the cancellation, `Cancelled` is raised; if it returns a value, that is returned, and
     `Cancelled` comes at the next checkpoint. If it has not ended within the cleanup grace, one report on stderr names
-    it. Ctrl-C gives the wait up.
+    it. Ctrl-C ends the wait at once.
 
     Returns:
         The result of the coroutine.
@@ -239,7 +239,7 @@ class TaskCall(OutsideCall):
                 return
             self._is_over, self.value, self.error = True, value, error
         if self._abandoned and error is not None and not is_a(error, TaskCancelled):
-            message = f"{self.description} failed after its waiter was gone"
+            message = f"{self.description} failed after its waiter had left"
             self.shared.loop.call_exception_handler({"message": message, "exception": error})
         self._waiting.unpark_all()
 

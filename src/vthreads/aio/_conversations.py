@@ -314,11 +314,11 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
 
     def _leave_after(self, error: BaseException) -> None:
         """Leave the manager after an interrupted `__aenter__`, if that has completed, or as soon as it completes."""
-        told = TaskCancelled(*error.args) if is_a(error, Cancelled) else error
+        passed = TaskCancelled(*error.args) if is_a(error, Cancelled) else error
 
         async def leave() -> None:
             if self._is_entered:
-                await self._manager.__aexit__(type(told), told, told.__traceback__)
+                await self._manager.__aexit__(type(passed), passed, passed.__traceback__)
 
         if self._is_entered:
             self._conversation.ask_last(leave, "enter")
@@ -329,15 +329,15 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         absorbed, error = self._leave_scope(error, traceback)
-        told = TaskCancelled(*error.args) if is_a(error, Cancelled) else error
+        passed = TaskCancelled(*error.args) if is_a(error, Cancelled) else error
 
         async def leave() -> Any:
-            return await self._manager.__aexit__(None if told is None else type(told), told, traceback)
+            return await self._manager.__aexit__(None if passed is None else type(passed), passed, traceback)
 
         try:
             swallowed = bool(self._conversation.ask_last(leave, "enter"))
         except CancelledError as foreign:
-            if told is error or foreign.__cause__ is not told:
+            if passed is error or foreign.__cause__ is not passed:
                 raise
             # `__aexit__` has raised what it received, as a `with` block passes an exception on.
             swallowed = False
