@@ -77,7 +77,7 @@ def preempt(scheduler: Scheduler, seconds: float) -> None:
     if callable(handler):
         raise RuntimeError(f"preempt={seconds!r}: SIGURG is needed for it, but has the handler {handler!r}; remove it")
     state.previous = handler
-    state.ticker = Ticker(seconds / 2, _look)
+    state.ticker = Ticker(seconds / 2, _check_slice)
     _take(scheduler)
     state.ticker.start()
 
@@ -121,7 +121,7 @@ participate(__name__, Participant(started=_started, stopping=_stopping, forked=_
 # --- on the private OS thread
 
 
-def _look() -> None:
+def _check_slice() -> None:
     """Interrupt the main carrier if the same time slice has lasted for two checks."""
     scheduler = state.scheduler
     if scheduler is None or scheduler.running is None:

@@ -103,7 +103,7 @@ class _Exchange:
             self._places[place.old].append(place)
         for holder in self._survey.holders(wanted):
             if self._survey.is_own(holder):
-                # Nobody else refers to what this package has made.
+                # No other object refers to what this package has made.
                 self._own.update(map(id, gc.get_referents(holder)))
             for place in self._survey.places(holder, wanted):
                 self._places[place.old].append(place)

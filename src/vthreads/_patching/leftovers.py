@@ -39,7 +39,7 @@ HIDDEN = "referred to by what cannot be changed"
 CLASS_OF_C = "a class of C code"
 
 # A place that concerns no virtual thread.
-NOBODY = ""
+NO_USER = ""
 
 
 class Leftover(NamedTuple):
@@ -116,7 +116,7 @@ class _Places:
         places = {*self._locals_of(thing), *(self._name(holder, thing, DEPTH) for holder in self._referrers(thing))}
         named = sorted(name for name in places if name)
         # Skip objects that OS threads wait for in C, or hold on their stacks: virtual threads do not use them.
-        if named or NOBODY not in places and leftover.reason != HELD:
+        if named or NO_USER not in places and leftover.reason != HELD:
             where = "in " + ", ".join(named[:MOST_SHOWN]) if named else "in C code or on the stack of a call"
             # Not its own `__repr__`, which may be code of the program.
             yield f"  {object.__repr__(thing)}: {leftover.reason}; {where}"
@@ -130,21 +130,21 @@ class _Places:
             module = str(frame.f_globals.get("__name__"))
             for name, value in list(names.items()):
                 if value is thing:
-                    is_nobodys = is_own_frame(frame) or module.partition(".")[0] in sys.stdlib_module_names
-                    yield NOBODY if is_nobodys else f"{name!r} in {module}.{frame.f_code.co_qualname}()"
+                    is_harmless = is_own_frame(frame) or module.partition(".")[0] in sys.stdlib_module_names
+                    yield NO_USER if is_harmless else f"{name!r} in {module}.{frame.f_code.co_qualname}()"
 
     def _name(self, holder: Any, held: Any, depth: int) -> str | None:
         """Return the name of the place in `holder` that refers to `held`; None if only C code or a stack does."""
         if id(holder) in self._modules:
             module, key = self._modules[id(holder)], _key(holder, held)
-            is_nobodys = _is_harmless(module) or module == "threading" and key in OF_OS_THREADS
-            return NOBODY if is_nobodys else f"{module}.{key}"
+            is_harmless = _is_harmless(module) or module == "threading" and key in OF_OS_THREADS
+            return NO_USER if is_harmless else f"{module}.{key}"
         if is_a(holder, dict):
             return self._name_in_dict(holder, _key(holder, held), depth)
         if is_a(holder, FunctionType):
-            return NOBODY if _is_harmless(holder.__module__) else f"{holder.__module__}.{holder.__qualname__}()"
+            return NO_USER if _is_harmless(holder.__module__) else f"{holder.__module__}.{holder.__qualname__}()"
         if is_a(holder, type):
-            return NOBODY if _is_of_harmless_class(holder) else _class_name(holder)
+            return NO_USER if _is_of_harmless_class(holder) else _class_name(holder)
         if is_a(holder, CONTAINERS):
             return self._name_of(holder, depth, "" if is_a(holder, WRAPPERS) else f" (a {type(holder).__name__})")
         return self._name_in_instance(holder, _attribute(holder, held), depth)
@@ -154,13 +154,13 @@ class _Places:
             if attributes_of(above) is holder:
                 return self._name_in_instance(above, key, depth)
             if is_a(above, type):
-                return NOBODY if _is_of_harmless_class(above) else f"{_class_name(above)}.{key}"
+                return NO_USER if _is_of_harmless_class(above) else f"{_class_name(above)}.{key}"
         return self._name_of(holder, depth, f"[{key!r}]" if type(key) is str else " (a dict)")
 
     def _name_in_instance(self, owner: Any, attribute: Any, depth: int) -> str | None:
         cls = type(owner)
         if _is_of_harmless_class(cls) or module_of(cls) == "threading" and attribute in OF_OS_THREADS:
-            return NOBODY
+            return NO_USER
         step = f".{attribute}" if type(attribute) is str else ""
         name = self._name_of(owner, depth, step)
         # An object of C code that nothing refers to is on the stack of a call.
@@ -175,7 +175,7 @@ class _Places:
                 names.append(name)
             if name:
                 break
-        return next((name + step for name in names if name), NOBODY) if names else None
+        return next((name + step for name in names if name), NO_USER) if names else None
 
 
 # Types of objects without a name; a name that refers to one is used instead. WRAPPERS are not shown as a step.

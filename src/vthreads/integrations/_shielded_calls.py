@@ -36,12 +36,12 @@ def fit(module: ModuleType) -> list[Callable[[], None]]:
         holder = getattr(module, owner, None)
         original = None if holder is None else vars(holder).get(name)
         if callable(original):
-            setattr(holder, name, _undisturbed(original))
+            setattr(holder, name, _without_delivery(original))
             undo.append(partial(setattr, holder, name, original))
     return undo
 
 
-def _undisturbed(original: Callable[..., Any]) -> Callable[..., Any]:
+def _without_delivery(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         with deferred_delivery():
