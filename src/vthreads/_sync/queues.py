@@ -338,7 +338,7 @@ class Queue(_Exchange[T]):
     def shutdown(self, immediate: bool = False) -> None:
         """Shut the queue down, as in Python 3.13: `put` raises `ShutDown`, `get` raises it once the queue is empty.
 
-        Not a checkpoint.
+        Not a checkpoint; thread-safe.
 
         Args:
             immediate: discard the items in the queue, and count them as processed.
