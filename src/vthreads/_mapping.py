@@ -19,7 +19,7 @@ from ._core.contexts import inherited_context
 from ._core.current import check_here, on_carrier, running, started_here
 from ._core.delivery import deferred_delivery
 from ._core.engine import Scheduler
-from ._core.exceptions import drop_frame, is_a, show, told
+from ._core.exceptions import drop_frame, is_a, show, summary_of
 from ._core.future import Future
 from ._core.group import current_group
 from ._core.members import Members, Phase
@@ -356,7 +356,7 @@ class _Items(Members):
         """Cancel the feeder and the calls behind the one that failed; results of those before it are still wanted."""
         if thread._thread_ident == self._feeder:
             return
-        reason = f"a call before it in {self.name} failed: {told(error)}"
+        reason = f"a call before it in {self.name} failed: {summary_of(error)}"
         behind = False
         for member in list(self._members):
             if behind or member._thread_ident == self._feeder:
@@ -386,7 +386,7 @@ class _Items(Members):
                 return
             self._phase = Phase.EXITED
         self._scope._detach()
-        self._scope._let_go()
+        self._scope._break_cycles()
         # The futures refer to this object through their threads.
         self._window.clear()
         self._host._guest_left(self)

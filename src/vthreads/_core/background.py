@@ -53,11 +53,11 @@ class BackgroundGroup(Members):
             return
         self.cancel(reason)
         now = root._scheduler.clock.now
-        patience = now() + self._scope._grace()
+        until = now() + self._scope._grace()
         try:
-            while self._members and now() < patience:
+            while self._members and now() < until:
                 self._empty.add(root)
-                self._empty.park(root, patience - now())
+                self._empty.park(root, until - now())
         finally:
             for thread in self._members:
                 # Prevent their collection, which would run their `finally` blocks on any stack.

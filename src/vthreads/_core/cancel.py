@@ -42,22 +42,22 @@ class ThreadInside(Protocol):
     _scheduler: Scheduler
 
     def _is_here(self) -> bool:
-        """Whether the thread lives on the OS thread that asks."""
+        """Return whether the thread belongs to the calling OS thread."""
 
     def _notice(self) -> None:
-        """Look for what has to be raised: the node that affects the thread has changed. Thread-safe."""
+        """Check what is pending, because the node that affects the thread has changed. Thread-safe."""
 
     def _refresh(self) -> None:
-        """Look again what is pending: the innermost scope has changed."""
+        """Check what is pending, because the innermost scope has changed."""
 
     def _grace_until(self) -> float:
-        """Until when the thread may still block for its cleanup; `-inf` if it is not cleaning up."""
+        """Return until when the thread may block for its cleanup; `-inf` if it is not cleaning up."""
 
     def _forget_delivery(self, node: CancelNode) -> None:
-        """Forget the cancellation of `node`, which was left."""
+        """Drop the delivery of the cancellation of `node`, which was left."""
 
     def _abandon_scopes(self, until: CancelNode) -> None:
-        """Get out of the scopes inside `until` whose end was forgotten."""
+        """Leave the scopes inside `until` that the program did not leave."""
 
 
 class CancelNode:
@@ -124,7 +124,7 @@ class CancelNode:
 
     def _thread_inside(self) -> ThreadInside | None:
         """Return the thread whose innermost node this is, if any."""
-        raise NotImplementedError(f"{type(self).__name__} says which thread is inside")
+        raise NotImplementedError(f"{type(self).__name__} does not define _thread_inside()")
 
     def _find_affecting(self) -> CancelNode | None:
         if self._parent is not None and not self._shielded():
@@ -291,9 +291,9 @@ class CancelScope(CancelNode):
         self._leave_quietly(thread)
         thread._refresh()
         self._absorbing = self._affected_by is self
-        self._let_go()
+        self._break_cycles()
 
-    def _let_go(self) -> None:
+    def _break_cycles(self) -> None:
         """Drop all references to other nodes, because nothing is inside any more.
 
         A scope that was cancelled by its own deadline refers to itself, so only the garbage collector would free it. A

@@ -1,7 +1,7 @@
 """Delivery of cancellation and interrupts: decides what a checkpoint of a virtual thread raises.
 
 The rules are the table in `delivery_table`. This module determines the state and the condition of a thread, reads the
-table, and removes the exception to raise. It does not depend on the code of the thread or on its group.
+table, and returns the exception to raise. It does not depend on the code of the thread or on its group.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Recipient(Fiber, CancelNode):
         "_deliveries",
         "_interrupts",
         "_listens",
-        "_patience",
+        "_cleanup_ends_at",
         "_roused_by",
         "_hurried",
         "_innermost",
@@ -98,7 +98,7 @@ class Recipient(Fiber, CancelNode):
         self._innermost: CancelNode = self
         self._interrupts: deque[_PendingInterrupt] | None = None
         self._deliveries: dict[CancelNode, _Delivery] | None = None
-        self._patience = -inf
+        self._cleanup_ends_at = -inf
         # The cancelled node for which a wait was withdrawn.
         self._roused_by: CancelNode | None = None
         self._deferred = 0
@@ -116,13 +116,18 @@ class Recipient(Fiber, CancelNode):
         """Interrupt the thread; a polite interrupt waits until shields and cleanup are over."""
         if self.state is ENDED:
             return False
+        self._append_interrupt(_PendingInterrupt(error, polite))
+        self._notice()
+        return True
+
+    def _append_interrupt(self, interrupt: _PendingInterrupt) -> deque[_PendingInterrupt]:
+        """Append to the pending interrupts, and return them."""
         # Keep a local reference: the thread may end meanwhile and drop its own.
         interrupts = self._interrupts
         if interrupts is None:
             interrupts = self._interrupts = deque()
-        interrupts.append(_PendingInterrupt(error, polite))
-        self._notice()
-        return True
+        interrupts.append(interrupt)
+        return interrupts
 
     def _interrupt_wait(self, error: BaseException) -> bool:
         """Raise `error` in the wait of this parked thread; call it on the carrier. Return whether it will be raised.
@@ -133,10 +138,7 @@ class Recipient(Fiber, CancelNode):
         if self.state is not PARKED:
             return False
         interrupt = _PendingInterrupt(error, polite=False)
-        interrupts = self._interrupts
-        if interrupts is None:
-            interrupts = self._interrupts = deque()
-        interrupts.append(interrupt)
+        interrupts = self._append_interrupt(interrupt)
         self._pending = True
         self._rouse()
         if self.state is not PARKED:
@@ -159,7 +161,7 @@ class Recipient(Fiber, CancelNode):
 
     def _refresh(self) -> None:
         """Update the state after a change of the innermost scope or of the interrupts."""
-        self._patience = -inf
+        self._cleanup_ends_at = -inf
         # Drop the node: it refers to its group, and so to failures and the objects in their frames.
         self._roused_by = None
         self._pending = self._innermost._affected_by is not None or bool(self._interrupts)
@@ -202,7 +204,7 @@ class Recipient(Fiber, CancelNode):
     def _park_pending(self, abort: Callable[[], bool] | None, deadline: float) -> Any:
         """`_park` while something is pending, which may be due now, or must wait for the end of a shield."""
         scheduler = self._scheduler
-        self._patience = self._cleanup_until()
+        self._cleanup_ends_at = self._cleanup_until()
         action = self._action()
         if action in RAISING:
             # A signal handler has interrupted the thread between the check and here.
@@ -214,7 +216,7 @@ class Recipient(Fiber, CancelNode):
             self._has_begun_to_wait = False
         elif action is WAIT:
             self._roused_by = self._innermost._affected_by
-            answer = scheduler.park(abort, min(deadline, self._patience))
+            answer = scheduler.park(abort, min(deadline, self._cleanup_ends_at))
         else:
             answer = scheduler.park(abort, deadline)
         if answer is ABORTED or (answer is TIMED_OUT and deadline > scheduler.clock.now()):
@@ -239,7 +241,7 @@ class Recipient(Fiber, CancelNode):
         self._listens = False
         try:
             if self._pending:
-                self._patience = self._cleanup_until()
+                self._cleanup_ends_at = self._cleanup_until()
             if self._action() in RAISING:
                 if not abort():
                     return self._park_through()
@@ -280,7 +282,7 @@ class Recipient(Fiber, CancelNode):
             found = POLITE if all(interrupt.polite for interrupt in list(self._interrupts)) else PLAIN
         if not self._listens or self._innermost._affected_by is None:
             return found
-        if self._patience > -inf and self._in_patience():
+        if self._cleanup_ends_at > -inf and self._in_cleanup():
             return WITH_CLEANUP[found]
         return CANCELLED if found is NOTHING else CANCELLED_AND_INTERRUPTED
 
@@ -294,14 +296,14 @@ class Recipient(Fiber, CancelNode):
             return HURRIED
         return SHIELDED if row[SHIELDED] is not row[FREE] and self._is_protected_here() else FREE
 
-    def _in_patience(self) -> bool:
+    def _in_cleanup(self) -> bool:
         """Return whether the cleanup that was found at the last check may still block."""
-        return self._patience > self._scheduler.clock.now()
+        return self._cleanup_ends_at > self._scheduler.clock.now()
 
     def _is_protected_here(self) -> bool:
         # The end of a group has passed the cancellation on to its members, so it is not pending in the thread. The
         # grace still runs, and holds the first Ctrl-C back like a shield.
-        return self._is_shielded() or (not self._listens and self._in_patience())
+        return self._is_shielded() or (not self._listens and self._in_cleanup())
 
     def _is_shielded(self) -> bool:
         node: CancelNode | None = self._innermost
@@ -342,7 +344,7 @@ class Recipient(Fiber, CancelNode):
 
     def _take_due(self) -> BaseException | None:
         """Remove and return the exception that a checkpoint must raise now, if any. For the thread itself."""
-        self._patience = self._cleanup_until()
+        self._cleanup_ends_at = self._cleanup_until()
         action = self._action()
         if action is CANCEL:
             assert self._innermost._affected_by is not None

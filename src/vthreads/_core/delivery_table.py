@@ -1,8 +1,8 @@
 """The table of delivery: what a checkpoint does, by what is pending in the thread and by the condition of the thread.
 
 `delivery` reads this table at each checkpoint of a thread in which something is pending. A test has a program for each
-row, and `docs/explanation/cancellation.md` prints the table for users. This module does not know how a state or a
-condition is found.
+row, and `docs/explanation/cancellation.md` prints the table for users. This module does not depend on how a
+state or a condition is found.
 """
 
 from __future__ import annotations

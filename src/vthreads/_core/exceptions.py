@@ -2,7 +2,7 @@
 
 An exception class may refuse attributes (as a frozen dataclass does), have `__notes__` that is not a list, fail in its
 `__str__`, or be false. None of that may replace the failure by another one, or keep a thread from ending. So only
-`told` runs code of such a class, and handles its errors.
+`summary_of` runs code of such a class, and handles its errors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "set_attribute",
     "set_traceback",
     "show",
-    "told",
+    "summary_of",
     "traceback_of",
     "without_cancelled",
 ]
@@ -51,7 +51,7 @@ def is_a(error: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
     return issubclass(type(error), kind)
 
 
-def told(error: BaseException) -> str:
+def summary_of(error: BaseException) -> str:
     """Return the type and message of `error`, without its causes, whose formatting is slow and reads files."""
     name = type(error).__name__
     try:

@@ -233,7 +233,7 @@ class Future(FutureFields, concurrent.futures.Future[T]):
             with condition:
                 with changing_futures:
                     self._set(state, value, error)
-                self._tell_standard_waiters()
+                self._notify_standard_waiters()
                 condition.notify_all()
         if self._waiting:
             self._waiting.unpark_all()
@@ -247,7 +247,7 @@ class Future(FutureFields, concurrent.futures.Future[T]):
         self._traceback = None if error is None else traceback_of(error)
         self._result, self._exception, self._state = value, error, state
 
-    def _tell_standard_waiters(self) -> None:
+    def _notify_standard_waiters(self) -> None:
         for waiter in self._made_waiters or ():
             if self._state is CANCELLED:
                 waiter.add_cancelled(self)

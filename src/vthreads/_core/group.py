@@ -22,7 +22,7 @@ from .dropped import warn_dropped
 from .engine import compiled
 from .exceptions import add_note, is_a, raise_as_it_is, set_attribute, without_cancelled
 from .future import Future
-from .members import FATAL, LEAVING, NEW, OPEN, Call, Members, OnFailure, sites_here, told_undisturbed
+from .members import FATAL, LEAVING, NEW, OPEN, Call, Members, OnFailure, sites_here, summary_without_delivery
 from .placement import PlacedAtGrant
 from .repeated import repeated_in
 from .semaphore import Semaphore
@@ -298,7 +298,7 @@ class ThreadGroup(Members, GroupFields):
         if failure is not None:
             self._failed(failure, body, None)
             if self._refused(failure):
-                why = told_undisturbed(failure)
+                why = summary_without_delivery(failure)
                 self._scope._request_cancel(f"the body of group {self.name!r} failed: {why}", body)
         self._wait_for_members(body)
         self._disarm_grace()
@@ -339,7 +339,7 @@ class ThreadGroup(Members, GroupFields):
         chosen = failures[0] if fatal is None else fatal
         others = tuple(failure for failure in failures if failure is not chosen)
         for other in others:
-            add_note(chosen, "also failed in ThreadGroup ", f"{self.name!r}: {told_undisturbed(other)}")
+            add_note(chosen, "also failed in ThreadGroup ", f"{self.name!r}: {summary_without_delivery(other)}")
         if fatal is None:
             set_attribute(chosen, "suppressed", others)
         if chosen is error:

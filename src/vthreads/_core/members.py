@@ -26,7 +26,7 @@ from .current import running
 from .delivery import deferred_delivery
 from .engine import Scheduler, Section
 from .engine.timers import Timer
-from .exceptions import is_a, report, told, without_cancelled
+from .exceptions import is_a, report, summary_of, without_cancelled
 from .future import CANCELLED, FINISHED, Future
 from .participants import participants
 from .placement import place
@@ -37,7 +37,7 @@ from .submitted import SubmittedCall
 from .thread import VirtualThread
 from .wait_queue import WaitQueue, waiter_here
 
-__all__ = ["FATAL", "Call", "Members", "OnFailure", "Phase", "sites_here", "told_undisturbed"]
+__all__ = ["FATAL", "Call", "Members", "OnFailure", "Phase", "sites_here", "summary_without_delivery"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,12 +62,12 @@ class Phase(Enum):
 NEW, OPEN, LEAVING, EXITED = Phase
 
 
-def told_undisturbed(error: BaseException) -> str:
-    """Call `told` without delivering a cancellation or an interrupt meanwhile."""
+def summary_without_delivery(error: BaseException) -> str:
+    """Call `summary_of` without delivering a cancellation or an interrupt meanwhile."""
     # The message may be computed by user code (a lazy translation reads files). A cancellation raised there would leave
     # the block before its members have ended, or replace their failures.
     with deferred_delivery():
-        return told(error)
+        return summary_of(error)
 
 
 def sites_here(caller: VirtualThread | None) -> tuple[SpawnSite, ...]:
@@ -287,7 +287,7 @@ class Members:
             return
         self._note_failure(error, thread, future)
         if self._on_failure == "cancel" or is_fatal:
-            why = told_undisturbed(error)
+            why = summary_without_delivery(error)
             self._scope._request_cancel(f"{thread.name!r} in group {self.name!r} failed: {why}", thread)
 
     def _refused(self, error: BaseException) -> bool:
@@ -408,7 +408,9 @@ class Members:
                 waiter._park_for_interrupts(partial(self._empty.withdraw, waiter))
             except BaseException as interrupt:  # noqa: BLE001  # raised at the end, as a failure of the body
                 self._note_failure(interrupt, body, None)
-                self._scope._request_cancel(f"{body.name!r} was interrupted: {told_undisturbed(interrupt)}", body)
+                self._scope._request_cancel(
+                    f"{body.name!r} was interrupted: {summary_without_delivery(interrupt)}", body
+                )
 
     def _all_ended(self) -> bool:
         """Return whether no thread is left. Without members no code can use the guests, so make them give up."""

@@ -122,10 +122,10 @@ def participants() -> Iterator[Participant]:
 
 def any_may_unpark(scheduler: Scheduler) -> bool:
     """Return whether a participant reports that something outside could still unpark a thread of `scheduler`."""
-    return any(taking.may_unpark(scheduler) for taking in participants() if taking.may_unpark is not None)
+    return any(one.may_unpark(scheduler) for one in participants() if one.may_unpark is not None)
 
 
 def dismiss_waiting(scheduler: Scheduler) -> bool:
     """Make all participants end threads that wait for work that can no longer come; return whether any did."""
-    dismissed = [taking.dismiss(scheduler) for taking in participants() if taking.dismiss is not None]
+    dismissed = [one.dismiss(scheduler) for one in participants() if one.dismiss is not None]
     return any(dismissed)

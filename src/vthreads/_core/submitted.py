@@ -32,7 +32,7 @@ class HoldsSlots(Protocol):
     """The part of a group that an abandoned call uses."""
 
     def _take_slot(self, thread: Any) -> Callable[[], None] | None:
-        """Take the slot of `thread` out of its hands; return the function that releases it, or None."""
+        """Keep the slot of `thread` beyond its end; return the function that releases it. None: it has no slot."""
 
 
 class SubmittedCall:

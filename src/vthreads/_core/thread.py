@@ -275,7 +275,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
             self._joiners.unpark_all()
 
     @repeated_in("_core/compiled/thread.pxi")
-    def _let_go(self) -> None:
+    def _break_cycles(self) -> None:
         """Break the reference cycles, so that thread and future are freed with their last reference."""
         self._future = self._affected_by = self._cancel_source = None
         if self._parent is not None:

@@ -21,7 +21,7 @@ cdef bint queues_shut_down = False
 cdef object new_rlock = RLock.__new__, remove_first = deque.popleft, append_last = deque.append
 
 
-def take_condition_names(
+def set_condition_names(
     *, condition, lock, rlock, namespace, make_rlock, is_owned, release_save, size, put, get, shut_down,
     future, invoke_callbacks
 ):

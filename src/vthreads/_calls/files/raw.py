@@ -127,7 +127,7 @@ class File(OriginalFileIO):
         thread = running()
         if _called_by_a_buffer():
             return self._read_at_once(thread, buffer)
-        if self._reads_as_ever(thread):
+        if self._reads_like_original(thread):
             return super().readinto(buffer)
         piece = self.next_piece(thread, memoryview(buffer).nbytes)
         memoryview(buffer).cast("B")[: len(piece)] = piece
@@ -137,7 +137,7 @@ class File(OriginalFileIO):
         thread = running()
         if size is None or size < 0:
             return self.readall()
-        if self._reads_as_ever(thread):
+        if self._reads_like_original(thread):
             return super().read(size)
         return self.next_piece(thread, size)
 
@@ -145,7 +145,7 @@ class File(OriginalFileIO):
         thread = running()
         if _called_by_a_buffer():
             return self._read_all_at_once(thread)  # type: ignore[return-value]  # None, as in non-blocking mode
-        if self._reads_as_ever(thread):
+        if self._reads_like_original(thread):
             return super().readall()
         pieces = []
         try:
@@ -156,7 +156,7 @@ class File(OriginalFileIO):
             raise
         return b"".join(pieces)
 
-    def _reads_as_ever(self, thread: VirtualThread | None) -> bool:
+    def _reads_like_original(self, thread: VirtualThread | None) -> bool:
         if thread is None and not self.unread and self.readable():
             refuse_inside_scheduler(self.fileno(), READ)
         return thread is None and not self.unread or not self.readable() or not self.waits
@@ -262,7 +262,7 @@ class File(OriginalFileIO):
         before = self._arrivals
         with self._lock:
             if self._arrivals != before:
-                # Meanwhile another thread has read, and may have left data in the buffer: look there before a wait.
+                # Meanwhile another thread has read, and may have left data in the buffer: check it before a wait.
                 self._was_due = True
             self.busy = True
             _waited_for.add(self)

@@ -118,7 +118,7 @@ def _accept(self: Socket, /) -> tuple[int, Any]:
     if attempts is None:
         return _accept_as_ever(self)
     while True:
-        # A wait may end in vain: another process that shares the listener may accept the connection first.
+        # Accept again after each wait: another process that shares the listener may have accepted the connection.
         try:
             if _does_not_wait(self):
                 return _accept_now(self)

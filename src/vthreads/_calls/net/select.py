@@ -37,7 +37,7 @@ POLLIN, POLLPRI, POLLOUT = 1, 2, 4
 LONGEST_PAUSE = 0.05
 
 
-class _Patience:
+class _TimeLeft:
     """The remaining time of a call, on the clock of its virtual thread."""
 
     def __init__(self, thread: VirtualThread, seconds: float | None) -> None:
@@ -52,28 +52,29 @@ class _Wait:
     """Parks until one of the descriptors, given as numbers with poll(2) masks, may be ready; can be called repeatedly.
 
     The poller of the runtime reports less exactly than the masks ask: for example, it cannot wait for urgent data
-    alone. So a wake-up may be in vain, and a loop on it would spin. After a first vain wake-up the thread waits for an
-    epoll object that holds exactly these masks. Epoll always reports hangups too, even if the masks do not ask for them
-    and the call ignores them (as `select` for writing does). If these wake-ups are in vain too, only pauses are left.
+    alone. So the thread may wake up while none of the masks holds, and a loop on that would spin. After the first
+    wake-up of this kind the thread waits for an epoll object that holds exactly these masks. Epoll always reports
+    hangups too, even if the masks do not ask for them and the call ignores them (as `select` for writing does). If the
+    thread wakes up for these too, only pauses are left.
     """
 
     def __init__(
         self,
         thread: VirtualThread,
         masks: dict[int, int] | None,
-        patience: _Patience,
+        time_left: _TimeLeft,
         sockets: Mapping[int, Any] = NO_OWNERS,
     ) -> None:
         self._thread = thread
         self._masks = masks
-        self._patience = patience
+        self._time_left = time_left
         self._sockets = sockets
         self._woken = 0
         self._pauses: Pauses | None = None
 
     def _pause(self) -> bool:
         if self._pauses is None:
-            self._pauses = Pauses(self._thread, LONGEST_PAUSE, self._patience.left())
+            self._pauses = Pauses(self._thread, LONGEST_PAUSE, self._time_left.left())
         return self._pauses.park()
 
     def __call__(self) -> bool:
@@ -83,7 +84,7 @@ class _Wait:
             return self._pause()
         if self._woken > 2 and (original_epoll is None or not any(mask & POLLIN for mask in self._masks.values())):
             self._pause()
-        left = self._patience.left()
+        left = self._time_left.left()
         if left == 0:
             return False
         if self._woken == 0 or original_epoll is None:
@@ -131,12 +132,12 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
     thread._check()
     # The original validates the arguments. If something is ready, its result is final.
     files = [_repeatable(rlist), _repeatable(wlist), _repeatable(xlist)]
-    patience = _Patience(thread, timeout)
+    time_left = _TimeLeft(thread, timeout)
     ready = original_select(*files, 0)
     if any(ready):
         return ready
     fds, masks, sockets = _numbers_of(files)
-    wait = _Wait(thread, masks, patience, sockets)
+    wait = _Wait(thread, masks, time_left, sockets)
     while wait():
         ready = original_select(*fds, 0)
         if any(ready):
@@ -238,8 +239,8 @@ class Poll:
         if self._under_way:
             raise RuntimeError("concurrent poll() invocation")
         # Negative means no limit, as None does.
-        patience = _Patience(thread, None if timeout is None or timeout < 0 else timeout / 1000)
-        wait = _Wait(thread, self._masks, patience)
+        time_left = _TimeLeft(thread, None if timeout is None or timeout < 0 else timeout / 1000)
+        wait = _Wait(thread, self._masks, time_left)
         self._under_way = True
         try:
             while True:
@@ -284,8 +285,8 @@ class _KernelQueue:
     def close(self) -> None:
         self._queue.close()
 
-    def _wait(self, thread: VirtualThread, patience: _Patience) -> bool:
-        ready = park_for_fd(thread, self._queue.fileno(), READ, patience.left())
+    def _wait(self, thread: VirtualThread, time_left: _TimeLeft) -> bool:
+        ready = park_for_fd(thread, self._queue.fileno(), READ, time_left.left())
         thread._check()
         return ready
 
@@ -329,10 +330,10 @@ class Epoll(_KernelQueue):
                 lambda: self._queue.poll(timeout, maxevents), lambda: self._queue.poll(0, maxevents), bool
             )
         thread._check()
-        patience = _Patience(thread, None if timeout is None or timeout < 0 else timeout)
+        time_left = _TimeLeft(thread, None if timeout is None or timeout < 0 else timeout)
         while True:
             ready: list[tuple[int, int]] = self._queue.poll(0, maxevents)
-            if ready or not self._wait(thread, patience):
+            if ready or not self._wait(thread, time_left):
                 return ready
 
 
@@ -354,8 +355,8 @@ class Kqueue(_KernelQueue):
             give_way()
             return self._queue.control(changelist, max_events, timeout)
         thread._check()
-        patience = _Patience(thread, timeout)
+        time_left = _TimeLeft(thread, timeout)
         ready: list[Any] = self._queue.control(changelist, max_events, 0)
-        while not ready and self._wait(thread, patience):
+        while not ready and self._wait(thread, time_left):
             ready = self._queue.control(None, max_events, 0)
         return ready

@@ -72,7 +72,7 @@ class ChildWait:
             # Calls for a pidfd cannot be shared: its number may mean another process by the next call.
             self._pauses = self._pauses or Pauses(self._thread, LONGEST_PAUSE, self._left())
             return self._pauses.park()
-        return self._look()
+        return self._wait_on_os_thread()
 
     def _left(self) -> float | None:
         return None if self._until == inf else max(0.0, self._until - self._now())
@@ -87,7 +87,7 @@ class ChildWait:
             # The process is gone, the kernel lacks or forbids pidfds, or no descriptors are left.
             return None
 
-    def _look(self) -> bool:
+    def _wait_on_os_thread(self) -> bool:
         thread, timeout = self._thread, self._left()
         call = _looks.join_or_start(thread, self._changes)
         thread._scheduler.outside += 1

@@ -101,7 +101,7 @@ def spawn(self, fn, /, *args, **kwargs):
     thread._sites = sites
     thread._thread_ident = _next_ident()
     thread._innermost = thread
-    thread._patience = -INF
+    thread._cleanup_ends_at = -INF
     thread._listens = True
     future = vt_new(Future)
     (<FutureFields>future).thread = thread

@@ -1,7 +1,7 @@
 # The public checkpoint, and the names of the readable core that its compiled parts use.
 
 
-def take_core_names(
+def set_core_names(
     *, thread_type, group_type, group_open, future_type, future_running, future_finished, futures_lock, statistics
 ):
     global VirtualThread, ThreadGroup, OPEN, Future, FUTURE_RUNNING, FINISHED, changing_futures, semaphore_statistics

@@ -31,7 +31,7 @@ cdef class ThreadFields(Fiber):
     cdef public object _future, group, _innermost, _locals, _sites, _thread_ident
     cdef public bint _cancel_called, _listens, _hurried, _queued
     cdef public int _deferred
-    cdef public double _patience
+    cdef public double _cleanup_ends_at
 
     @property
     def _call(self):
@@ -81,7 +81,7 @@ cdef class ThreadFields(Fiber):
         self._end(None, error)
         return 0
 
-    # Repeats `VirtualThread._let_go`.
+    # Repeats `VirtualThread._break_cycles`.
     cdef int _drop_references(self) except -1:
         self._future = self._affected_by = self._cancel_source = None
         if self._parent is not None:

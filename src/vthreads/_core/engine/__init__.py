@@ -51,8 +51,8 @@ allocation, at a call, and where the last reference to an object is dropped. Two
   parks it from then on has a separate wait.
 
 A fiber that ends calls `_retire` before its owner drops it: no code runs as that fiber afterwards. Objects that only
-the fiber kept alive are freed at the next landing (`_let_go`), on the fiber that lands; if none is ready, at once and
-inside the scheduler.
+the fiber kept alive are freed at the next landing (`_break_cycles`), on the fiber that lands; if none is ready, at once
+and inside the scheduler.
 
 Between the queueing of a fiber and its park it is still running (`_has_begun_to_wait`). The layers above give foreign
 code that waits there a separate waiter, and check their condition again after the queueing: foreign code that waits

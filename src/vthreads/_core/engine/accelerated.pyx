@@ -98,14 +98,14 @@ PARTS.update(
         "vthreads._timeouts.sleep_here": sleep_here,
     }
 )
-TAKERS.update(
+NAME_SETTERS.update(
     {
-        "vthreads._core.runtime": take_core_names,
-        "vthreads._calls.files.reading": take_reading_names,
-        "vthreads._calls.net.select": take_select_names,
-        "vthreads._calls.net.ssl": take_tls_names,
-        "vthreads._calls.standard_conditions": take_condition_names,
-        "vthreads._sync.locks": take_lock_names,
-        "vthreads._sync.queues": take_queue_names,
+        "vthreads._core.runtime": set_core_names,
+        "vthreads._calls.files.reading": set_reading_names,
+        "vthreads._calls.net.select": set_select_names,
+        "vthreads._calls.net.ssl": set_tls_names,
+        "vthreads._calls.standard_conditions": set_condition_names,
+        "vthreads._sync.locks": set_lock_names,
+        "vthreads._sync.queues": set_queue_names,
     }
 )

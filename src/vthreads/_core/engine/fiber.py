@@ -60,7 +60,7 @@ class Fiber:
 
     def run(self) -> None:
         """The code of the fiber. Must not raise."""
-        raise NotImplementedError(f"{type(self).__name__} brings its own run()")
+        raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
     def _frame(self) -> FrameType | None:
         """Return the innermost frame of the fiber; None before its first run and after its end."""
@@ -80,7 +80,7 @@ class Fiber:
         self._scheduler.running = None
         self.state = ENDED
 
-    def _let_go(self) -> None:
+    def _break_cycles(self) -> None:
         """Drop references that form cycles. Called after the end, when any code may run."""
 
     # --- checkpoints

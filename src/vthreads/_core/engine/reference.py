@@ -75,17 +75,65 @@ class Scheduler:
         when_signalled: called with an exception that a foreign signal handler raised inside a poll.
     """
 
+    # The fiber whose code runs; None during a switch.
+    running: Any = None
+    # The fiber that is being switched to, until it runs.
+    arriving: Any = None
+    # The greenlet on whose stack the carrier waits while no fiber is ready, else None. Such a greenlet has no
+    # `gr_frame`: another OS thread finds its frames among those of the OS threads.
+    idle_on: greenlet | None = None
+    # Number of calls on OS threads that will unpark a fiber.
+    outside: int = 0
+    # Number of switches.
+    switches: int = 0
+    slice_end: float = inf
+    closed: bool = False
+
+    # Functions that the layers above set.
+
+    # Receives the events of the fibers, if set: see the contract.
+    observer: Any = None
     # Set while a thread of this carrier forks, with `slice_end` in the past. Called before each switch, spawn and
     # unpark; in the child it gives the running fiber a new scheduler, and returns True.
     when_forking: Callable[[], bool] | None = None
     # Called when no fiber is ready, before each wait; returns whether it has made one ready.
     when_idle: Callable[[], bool] | None = None
-    # For the layers above: the placement of threads on the carriers of one run; None if this carrier is the only one.
-    placement: Any = None
+    # Called after waits for locks, if set; returns the seconds until its next call.
+    when_contended: Callable[[], float] | None = None
     # Called with the fiber that was switched to, before its code runs, if set. Must not park or raise.
     when_landed: Callable[[Any], object] | None = None
-    # During a turn of an event loop: whether the fiber that runs the loop runs next, and whether `call_host` is why.
+    # Called if an event loop on this OS thread runs the scheduler: a turn is needed, because a fiber has become ready
+    # or timers may have changed. Not called during a turn.
+    when_ready: Callable[[], object] | None = None
+
+    # Objects that the layers above store here: the groups of `vthreads.spawn` and of threads that the standard library
+    # starts, the root fiber, and the placement of threads on the carriers of one run (None: this is the only carrier).
+    background: Any = None
+    threads: Any = None
+    daemons: Any = None
+    root: Any = None
+    placement: Any = None
+
+    # The turn of an event loop: the fiber that runs the loop; whether it runs next, and whether `call_host` is why; the
+    # limits of the turn; and the seconds that the last wait of a turn could have taken.
+    _host: Fiber | None = None
     _host_is_next = _host_is_called = False
+    _turn_ends_at, _turn_ends_at_switch = inf, 0
+    _host_patience: float | None = 0.0
+
+    # The fiber that has ended, until the next one has landed: objects that only it kept alive are freed there.
+    _ended: Fiber | None = None
+    # The new greenlet that the starter must start.
+    _unstarted: greenlet | None = None
+    # Whether trace and profile functions are suspended.
+    _is_untraced = False
+    # Whether the carrier waits, or may begin to wait, in its poller.
+    _asleep = False
+    _poll_at, _poll_at_switch = -inf, 0
+    # Number of pooled greenlets that were not used since the last check, and the time of the next check.
+    _unwanted, _shrink_at = 0, -inf
+    # Real time of the next check of the locks that are waited for.
+    _contended_at = -inf
 
     def __init__(
         self,
@@ -101,40 +149,6 @@ class Scheduler:
         self.poller = poller
         self.timers: Timers = Timers()
         self.descriptors: Descriptors = Descriptors(poller)
-        # The fiber whose code runs; None during a switch. And the fiber that is being switched to, until it runs.
-        self.running: Any = None
-        self.arriving: Any = None
-        # The greenlet on whose stack the carrier waits while no fiber is ready, else None. Such a greenlet has no
-        # `gr_frame`: another OS thread finds its frames among those of the OS threads.
-        self.idle_on: greenlet | None = None
-        # The fiber that has ended, until the next one has landed: objects that only it kept alive are freed there.
-        self._ended: Fiber | None = None
-        # Whether trace and profile functions are suspended.
-        self._is_untraced = False
-        # Number of calls on OS threads that will unpark a fiber.
-        self.outside = 0
-        # Receives the events of the fibers, if set: see the contract.
-        self.observer: Any = None
-        # Called after waits for locks, if set; returns the seconds until its next call.
-        self.when_contended: Callable[[], float] | None = None
-        # Called if an event loop on this OS thread runs the scheduler: a turn is needed, because a fiber has become
-        # ready or timers may have changed. Not called during a turn.
-        self.when_ready: Callable[[], object] | None = None
-        # The fiber that runs the loop, during a turn; the limits of the turn.
-        self._host: Fiber | None = None
-        self._turn_ends_at, self._turn_ends_at_switch = inf, 0
-        # The seconds that the last wait of a turn could have taken.
-        self._host_patience: float | None = 0.0
-        self.slice_end: float = inf
-        # Number of switches.
-        self.switches: int = 0
-        self.closed: bool = False
-        # For the layers above: the groups of `vthreads.spawn` and of threads that the standard library starts, and the
-        # root fiber.
-        self.background: Any = None
-        self.threads: Any = None
-        self.daemons: Any = None
-        self.root: Any = None
         self._is_deadlocked = is_deadlocked
         self._when_deadlocked = when_deadlocked
         self._when_signalled = when_signalled
@@ -143,18 +157,8 @@ class Scheduler:
         # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
         self._spawners: list[Fiber] = []
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._asleep = False
-        self._poll_at_switch = 0
-        self._poll_at = -inf
         self._starter = greenlet(self._start_greenlets)
         self._pool: list[greenlet] = []
-        # How many of them were not used since the last check, and the time of the next check.
-        self._unwanted = 0
-        self._shrink_at = -inf
-        # Real time of the next check of the locks that are waited for.
-        self._contended_at = -inf
-        # The new greenlet that the starter must start.
-        self._unstarted: greenlet | None = None
 
     # --- from any OS thread
 
@@ -400,7 +404,7 @@ class Scheduler:
         """Free the fiber that has ended, with the objects that only it kept alive: any code may run, and may park."""
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended._let_go()
+            ended._break_cycles()
 
     def _start_greenlets(self) -> None:
         """The code of the starter: start each new greenlet, and switch back when the starter is switched to again.
@@ -471,9 +475,9 @@ class Scheduler:
         if contended and self.when_contended is not None:
             wait = _sooner(wait, self._contended_at)
         began = monotonic()
-        heard = self._look_outside(wait)
+        any_event = self._look_outside(wait)
         # The wait may also end early without an event: by these limits, a late byte in the wakeup pipe, or a signal.
-        if not heard and patience is not None and monotonic() - began >= patience and not self._ready:
+        if not any_event and patience is not None and monotonic() - began >= patience and not self._ready:
             # The next poll expires the timers, after what came from outside before the jump.
             self.clock.jump(due)
 
@@ -494,7 +498,7 @@ class Scheduler:
         self._asleep = self.when_ready is not None
         for fd, ready in events:
             self.descriptors.report(fd, ready)
-        heard = bool(events) or bool(self._inbox)
+        any_event = bool(events) or bool(self._inbox)
         self._empty_inbox()
         if len(self._pool) > states.POOL_SIZE and monotonic() >= self._shrink_at:
             self._shrink_pool(monotonic())
@@ -503,7 +507,7 @@ class Scheduler:
         now = self._now()
         self._poll_at_switch = self.switches + SWITCHES_PER_POLL
         self._poll_at = now + SLICE
-        return self.timers.expire(now) or heard
+        return self.timers.expire(now) or any_event
 
     def _empty_inbox(self) -> None:
         inbox = self._inbox

@@ -6,7 +6,7 @@ from weakref import ref
 cdef object lock_statistics = None, deferred_delivery = None, _wake_carriers = None
 
 
-def take_lock_names(*, statistics, deferred, wake):
+def set_lock_names(*, statistics, deferred, wake):
     global lock_statistics, deferred_delivery, _wake_carriers
     lock_statistics, deferred_delivery, _wake_carriers = statistics, deferred, wake
 

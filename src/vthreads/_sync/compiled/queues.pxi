@@ -11,7 +11,7 @@ from vthreads.errors import Empty, Full, ShutDown
 cdef object queue_statistics = None, Refused = None, SHUT_DOWN = None
 
 
-def take_queue_names(*, statistics, refused, shut_down):
+def set_queue_names(*, statistics, refused, shut_down):
     global queue_statistics, Refused, SHUT_DOWN
     queue_statistics, Refused, SHUT_DOWN = statistics, refused, shut_down
 

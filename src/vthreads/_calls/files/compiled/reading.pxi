@@ -13,7 +13,7 @@ cdef extern from "_calls/files/compiled/pipes.h":
 cdef object some_library = None
 
 
-def take_reading_names(*, owner):
+def set_reading_names(*, owner):
     global some_library
     some_library = owner
 

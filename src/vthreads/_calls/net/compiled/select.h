@@ -4,7 +4,7 @@
 #include <poll.h>
 #include <sys/select.h>
 
-/* 0: no. -1: only the original can tell, because it is a number that select(2) does not take, or no descriptor. */
+/* 0: no. -1: only the original can decide, because select(2) does not accept the number, or it is not a descriptor. */
 static int vt_may_read(int fd) {
     struct pollfd one = {fd, POLLIN | POLLRDNORM | POLLRDBAND, 0};
     if (fd < 0 || fd >= FD_SETSIZE || poll(&one, 1, 0) < 0 || one.revents & POLLNVAL) return -1;

@@ -11,7 +11,7 @@ cdef double LONGEST_LIMIT = 1e6
 cdef object class_of_sockets = None
 
 
-def take_select_names(*, socket_class):
+def set_select_names(*, socket_class):
     global class_of_sockets
     class_of_sockets = socket_class
 

@@ -59,7 +59,7 @@ static int vt_is_stream(int fd) {
 }
 
 /* Without `inet_ntop` and the formats of Python, which together take longer than a system call. */
-static PyObject *vt_tell_ipv4(struct sockaddr_in *address) {
+static PyObject *vt_ipv4_object(struct sockaddr_in *address) {
     const unsigned char *bytes = (const unsigned char *)&address->sin_addr;
     char text[INET_ADDRSTRLEN], *end = text;
     PyObject *host, *port, *pair;
@@ -78,10 +78,10 @@ static PyObject *vt_tell_ipv4(struct sockaddr_in *address) {
     return pair;
 }
 /* The address of a peer in CPython's form (IPv4, IPv6 or Unix socket); None if there is none. */
-static PyObject *vt_tell(vt_address *address) {
+static PyObject *vt_address_object(vt_address *address) {
     char text[INET6_ADDRSTRLEN] = "";
     if (address->size == 0) Py_RETURN_NONE;
-    if (address->is.ss_family == AF_INET) return vt_tell_ipv4((struct sockaddr_in *)&address->is);
+    if (address->is.ss_family == AF_INET) return vt_ipv4_object((struct sockaddr_in *)&address->is);
     if (address->is.ss_family == AF_INET6) {
         struct sockaddr_in6 *ipv6 = (struct sockaddr_in6 *)&address->is;
         inet_ntop(AF_INET6, &ipv6->sin6_addr, text, sizeof text);
@@ -171,7 +171,7 @@ static int vt_kept_error(int fd) { return -1; }
 static int vt_close(int fd) { return -1; }
 static int vt_is_stream(int fd) { return 0; }
 
-static PyObject *vt_tell(vt_address *address) { Py_RETURN_NONE; }
+static PyObject *vt_address_object(vt_address *address) { Py_RETURN_NONE; }
 static int vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope) {
     return 0;
 }

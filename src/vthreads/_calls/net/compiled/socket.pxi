@@ -29,7 +29,7 @@ cdef extern from "_calls/net/compiled/socket.h":
     bint VT_IS_CONNECTING(int error)
     int vt_close(int fd)
     bint vt_is_stream(int fd)
-    object vt_tell(vt_address *address)
+    object vt_address_object(vt_address *address)
     bint vt_read_pair(vt_address *address, object pair)
     bint vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope)
     bint VT_WOULD_BLOCK(int error)
@@ -46,8 +46,8 @@ cdef object original_send = Original.send, original_sendall = Original.sendall
 cdef int AF_INET = _socket.AF_INET
 cdef int AF_INET6 = _socket.AF_INET6
 cdef int MSG_OOB = _socket.MSG_OOB
-# Address families that `vt_tell` can return.
-cdef frozenset TOLD = frozenset([AF_INET, AF_INET6, getattr(_socket, "AF_UNIX", AF_INET)])
+# Address families that `vt_address_object` can return.
+cdef frozenset KNOWN_FAMILIES = frozenset([AF_INET, AF_INET6, getattr(_socket, "AF_UNIX", AF_INET)])
 
 # The same calls in Python, and the timeouts of managed sockets, by id of the socket.
 cdef dict readable_calls = {}
@@ -88,7 +88,7 @@ cdef Fiber _caller(sock, int *fd, double *timeout):
     seconds = gettimeout(sock)
     if seconds is not None:
         # CPython sees a managed socket as non-blocking. So one that it sees as blocking is not looked up here: a server
-        # always has a managed socket, its listener, and would search for each of its connections in vain.
+        # always has a managed socket, its listener, and would search for each of its connections without a result.
         entry = managed.get(id(sock)) if managed else None
         seconds = 0 if entry is None else entry.timeout
         if seconds is not None and not seconds:
@@ -258,7 +258,7 @@ def recvfrom(self, bufsize, flags=0, /):
     cdef Py_ssize_t room, count
     cdef vt_address sender
     cdef Fiber fiber = None
-    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and family(self) in TOLD:
+    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and family(self) in KNOWN_FAMILIES:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return readable_calls["recvfrom"](self, bufsize, flags)
@@ -268,7 +268,7 @@ def recvfrom(self, bufsize, flags=0, /):
         count = vt_recvfrom(fd, fiber._scheduler._scratch, room, &sender)
         if count >= 0:
             data = PyBytes_FromStringAndSize(fiber._scheduler._scratch, count)
-            return data, vt_tell(&sender)
+            return data, vt_address_object(&sender)
         if _would_block(errno) and _wait(fiber, self, fd, READ, deadline, "socket.recvfrom") is None:
             return b"", None
 
@@ -441,17 +441,17 @@ def _accept(self, /):
     cdef vt_address peer
     cdef Fiber fiber = None
     # The first call on a listener without a timeout is made by the Python version, which makes it non-blocking.
-    if managed and id(self) in managed and family(self) in TOLD:
+    if managed and id(self) in managed and family(self) in KNOWN_FAMILIES:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return readable_calls["_accept"](self)
     deadline = _deadline(fiber, timeout)
     while True:
-        # A wait may end in vain: another process that shares the listener may accept the connection first.
+        # Accept again after each wait: another process that shares the listener may have accepted the connection.
         accepted = vt_accept(fd, &peer, &kept)
         if accepted >= 0:
             try:
-                return accepted, vt_tell(&peer)
+                return accepted, vt_address_object(&peer)
             except BaseException:
                 vt_close(accepted)
                 raise

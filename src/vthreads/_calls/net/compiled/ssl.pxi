@@ -11,7 +11,7 @@ cdef object WantsRead = None, WantsWrite = None, TLSError = None, RAGGED_END = N
 cdef object BROKEN = None, AT_END = None
 
 
-def take_tls_names(*, socket_class, wants_read, wants_write, error, ragged_end, broken, at_end):
+def set_tls_names(*, socket_class, wants_read, wants_write, error, ragged_end, broken, at_end):
     global TLS, WantsRead, WantsWrite, TLSError, RAGGED_END, BROKEN, AT_END
     TLS, WantsRead, WantsWrite, TLSError, RAGGED_END = socket_class, wants_read, wants_write, error, ragged_end
     BROKEN, AT_END = broken, at_end

@@ -36,7 +36,7 @@ cdef class Fiber:
 
     def run(self):
         """The code of the fiber. Must not raise."""
-        raise NotImplementedError(f"{type(self).__name__} brings its own run()")
+        raise NotImplementedError(f"{type(self).__name__} does not define run()")
 
     cdef int _run(self) except -1:
         """Call `run` (called by the scheduler). A compiled subclass overrides it and so runs without a Python call."""
@@ -62,12 +62,12 @@ cdef class Fiber:
         self._scheduler.running = None
         self.state = ENDED
 
-    def _let_go(self):
+    def _break_cycles(self):
         """Drop references that form cycles. Called after the end, when any code may run."""
 
     cdef int _drop_references(self) except -1:
-        """Call `_let_go` (called by the scheduler), as `_run` calls `run`."""
-        self._let_go()
+        """Call `_break_cycles` (called by the scheduler), as `_run` calls `run`."""
+        self._break_cycles()
         return 0
 
     # --- checkpoints

@@ -5,14 +5,14 @@ from functools import update_wrapper
 # The compiled parts, by module and name.
 cdef dict PARTS = {}
 # By module: the function that stores the names of that module which compiled parts use.
-cdef dict TAKERS = {}
+cdef dict NAME_SETTERS = {}
 # The Python versions of compiled parts, by module and name. They handle all uncommon cases.
 cdef dict readable_parts = {}
 
 
 def supply(module, **names):
     """Store the classes and constants of `module` that compiled parts use."""
-    TAKERS[module](**names)
+    NAME_SETTERS[module](**names)
 
 
 def compiled(part):

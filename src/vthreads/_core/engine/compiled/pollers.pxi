@@ -63,15 +63,15 @@ cdef class EpollEvents:
     cdef bint report(self, Descriptors descriptors) except -1:
         """Report the events to `descriptors`; return whether there was one."""
         cdef int i
-        cdef bint heard = False, interrupted = False
+        cdef bint any_event = False, interrupted = False
         for i in range(self._count):
             if vt_event_fd(&self._events[i]) == self._wakeup:
                 interrupted = True
             else:
-                heard = True
+                any_event = True
                 descriptors.report(vt_event_fd(&self._events[i]), vt_event_ready(&self._events[i]))
         if interrupted:
             vt_drain_wakeup(self._wakeup)
             # A signal may have written the byte. After the report: if a handler raised, edges would be lost.
             PyErr_CheckSignals()
-        return heard
+        return any_event

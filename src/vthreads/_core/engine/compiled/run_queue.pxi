@@ -31,7 +31,7 @@ cdef class RunQueue:
 
     cpdef object popleft(self):
         if not self._count:
-            raise IndexError("nobody is ready")
+            raise IndexError("no fiber is ready")
         fiber = <object>self._ring[self._first]
         Py_DECREF(fiber)
         self._first = (self._first + 1) & (self._room - 1)

@@ -28,7 +28,7 @@ cdef class Scheduler:
     cdef char *_scratch
     cdef public object running
     # The observer and its methods, which are looked up once.
-    cdef object _observer, _tell_parked, _tell_readied, _tell_runs, _tell_ended
+    cdef object _observer, _observe_parked, _observe_readied, _observe_runs, _observe_ended
     # Whether trace and profile functions are suspended.
     cdef bint _is_untraced
     cdef public Py_ssize_t outside
@@ -112,10 +112,10 @@ cdef class Scheduler:
 
     @observer.setter
     def observer(self, observer):
-        told = (None,) * 4
+        methods = (None,) * 4
         if observer is not None:
-            told = observer.parked, observer.readied, observer.runs, observer.ended
-        self._tell_parked, self._tell_readied, self._tell_runs, self._tell_ended = told
+            methods = observer.parked, observer.readied, observer.runs, observer.ended
+        self._observe_parked, self._observe_readied, self._observe_runs, self._observe_ended = methods
         self._observer = observer
 
     # --- from any OS thread
@@ -139,7 +139,7 @@ cdef class Scheduler:
     cpdef make_ready(self, Fiber fiber):
         """Queue a parked or new fiber."""
         if self._observer is not None:
-            self._tell_readied(fiber)
+            self._observe_readied(fiber)
         fiber.state = READY
         if self._fifo is not None:
             self._fifo.append(fiber)
@@ -183,7 +183,7 @@ cdef class Scheduler:
             fiber._parked_at, fiber._parked_until = now, deadline
             fiber.state = PARKED
             if self._observer is not None:
-                self._tell_parked(fiber)
+                self._observe_parked(fiber)
             if deadline < INF:
                 timer = self.timers.add(deadline, fiber)
             self._take_next(now)
@@ -212,7 +212,7 @@ cdef class Scheduler:
         if self._host_is_called:
             return -1.0
         self._asleep = True
-        if not self._nobody_is_ready() or self._inbox:
+        if not self._none_is_ready() or self._inbox:
             return 0.0
         return None if self._host_patience < 0 else self._host_patience
 
@@ -225,15 +225,15 @@ cdef class Scheduler:
     cdef bint _poll_for_host(self, double seconds) except -1:
         """Poll without waiting, and end the turn instead of waiting, or if it has lasted for long."""
         # If no fiber waits for a descriptor, only a message is left to poll for, and the loop finds that as well.
-        cdef bint heard = self._poll(0.0) if seconds == 0 or self.descriptors.waiting > 0 else False
-        cdef bint is_idle = seconds != 0 and not heard
+        cdef bint any_event = self._poll(0.0) if seconds == 0 or self.descriptors.waiting > 0 else False
+        cdef bint is_idle = seconds != 0 and not any_event
         cdef bint is_over = self.switches >= self._turn_ends_at_switch or self.now() >= self._turn_ends_at
         self._turn_ends_at = min(self._turn_ends_at, self.now() + SLICE)
         if (is_idle or is_over) and not self._host_is_next and not self._spawners:
             self._host_is_next = True
             self._host_patience = seconds
             self.make_next(self._host)
-        return heard
+        return any_event
 
     cpdef _yield_now(self):
         """Run every ready fiber once."""
@@ -268,7 +268,7 @@ cdef class Scheduler:
 
     # --- switching
 
-    cdef bint _nobody_is_ready(self) except -1:
+    cdef bint _none_is_ready(self) except -1:
         return self._fifo._count == 0 if self._fifo is not None else not len(self._ready)
 
     # The three parts of a switch are the same as in the reference engine. The fiber is passed by `arriving` and not as
@@ -284,9 +284,9 @@ cdef class Scheduler:
         if self._spawners:
             self.arriving = self._spawners.pop()
             return 0
-        if self._nobody_is_ready():
+        if self._none_is_ready():
             self.idle_on = PyGreenlet_GetCurrent()
-            while self._nobody_is_ready():
+            while self._none_is_ready():
                 self._idle()
                 if self._spawners:
                     self.idle_on = None
@@ -306,7 +306,7 @@ cdef class Scheduler:
         cdef greenlet target = self.arriving._greenlet
         cdef bint collecting
         if self._observer is not None:
-            self._tell_runs(self.arriving)
+            self._observe_runs(self.arriving)
         if target is None and self._pool:
             target = self._pool.pop()
             if len(self._pool) < self._unwanted:
@@ -380,7 +380,7 @@ cdef class Scheduler:
             self.running = None
             fiber.state = ENDED
             if self._observer is not None:
-                self._tell_ended(fiber)
+                self._observe_ended(fiber)
             fiber._greenlet = None
             self._ended = fiber
             fiber = None
@@ -418,7 +418,7 @@ cdef class Scheduler:
     cdef int _idle(self) except -1:
         """Wait for a timer, a descriptor or a message, because no fiber is ready."""
         cdef double due, patience, wait, began
-        cdef bint outside, heard
+        cdef bint outside, any_event
         if self._ended is not None:
             # No fiber may land for long. Code that runs here cannot wait, but may have made a fiber ready.
             return self._release_ended()
@@ -428,7 +428,7 @@ cdef class Scheduler:
         outside = self.outside > 0 or self.descriptors.waiting > 0
         if due == INF and not outside and not self._inbox and self._is_deadlocked():
             # An OS thread may be about to start, which is not visible yet. So check again after a moment.
-            if not self._look_outside(DEADLOCK_AGAIN_AFTER) and self._nobody_is_ready() and self._is_deadlocked():
+            if not self._look_outside(DEADLOCK_AGAIN_AFTER) and self._none_is_ready() and self._is_deadlocked():
                 self._when_deadlocked()
             return 0
         patience = wait = self._patience(due, outside)
@@ -438,9 +438,9 @@ cdef class Scheduler:
         if contended and self.when_contended is not None:
             wait = min(wait, max(0.0, self._contended_at - vt_monotonic()))
         began = vt_monotonic()
-        heard = self._look_outside(-1.0 if wait == INF else wait)
+        any_event = self._look_outside(-1.0 if wait == INF else wait)
         # The wait may also end early without an event: by these limits, a late byte in the wakeup pipe, or a signal.
-        if not heard and due < INF and vt_monotonic() - began >= patience and self._nobody_is_ready():
+        if not any_event and due < INF and vt_monotonic() - began >= patience and self._none_is_ready():
             # The next poll expires the timers, after what came from outside before the jump.
             self.clock.jump(due)
         return 0
@@ -455,7 +455,7 @@ cdef class Scheduler:
     cdef bint _look_outside(self, double seconds) except -1:
         """Poll for up to `seconds` (negative: until an event), then handle timers and messages."""
         cdef double now
-        cdef bint heard = False
+        cdef bint any_event = False
         self._asleep = True
         # `post` reads the flag after appending. So either its message is seen here, or it interrupts the wait.
         if self._inbox:
@@ -463,11 +463,11 @@ cdef class Scheduler:
         elif seconds > LONGEST_WAIT:
             seconds = LONGEST_WAIT
         try:
-            heard = self._poll(seconds) if self._host is None else self._poll_for_host(seconds)
-        except BaseException as error:  # of no concern to whichever fiber polled; told to the layer above
+            any_event = self._poll(seconds) if self._host is None else self._poll_for_host(seconds)
+        except BaseException as error:  # does not concern the fiber that polls: passed on
             self._when_signalled(error)
         self._asleep = self.when_ready is not None
-        heard = heard or bool(self._inbox)
+        any_event = any_event or bool(self._inbox)
         self._empty_inbox()
         now = self.now()
         self._poll_at_switch = self.switches + SWITCHES_PER_POLL
@@ -475,7 +475,7 @@ cdef class Scheduler:
         self._give_back()
         if contended and self.when_contended is not None and vt_monotonic() >= self._contended_at:
             self._contended_at = vt_monotonic() + <double>self.when_contended()
-        return self.timers.expire(now) or heard
+        return self.timers.expire(now) or any_event
 
     cdef bint _poll(self, double seconds) except -1:
         """Wait for events and report them; return whether there was one."""
