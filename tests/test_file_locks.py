@@ -58,6 +58,7 @@ LOCKS = {
     "lockf": lambda file: fcntl.lockf(file, fcntl.LOCK_EX),
     "lockf of a part": lambda file: fcntl.lockf(file, fcntl.LOCK_EX, 10, 5),
     "fcntl": lambda file: fcntl.fcntl(file, fcntl.F_SETLKW, whole_file(fcntl.F_WRLCK)),
+    "os.lockf": lambda file: os.lockf(file.fileno(), os.F_LOCK, 0),
 }
 
 
@@ -132,6 +133,9 @@ def test_the_forms_that_do_not_wait_are_no_checkpoints(path):
                     fcntl.flock(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 fcntl.lockf(two, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 fcntl.lockf(two, fcntl.LOCK_UN)
+                os.lockf(two.fileno(), os.F_TLOCK, 0)
+                os.lockf(two.fileno(), os.F_TEST, 0)
+                os.lockf(two.fileno(), os.F_ULOCK, 0)
                 fcntl.fcntl(two, fcntl.F_GETFD)
                 fcntl.flock(one, fcntl.LOCK_UN)
             assert not scope.cancelled_caught
@@ -158,6 +162,10 @@ def test_errors_are_those_of_the_original(path):
                 fcntl.lockf(file, fcntl.LOCK_EX)
             with pytest.raises(ValueError, match="unrecognized lockf argument"):
                 fcntl.lockf(file, 0)
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                os.lockf(file.fileno(), os.F_LOCK, 0)
+            with pytest.raises(TypeError):
+                os.lockf(file, os.F_LOCK, 0)
         with pytest.raises(ValueError, match="negative"):
             fcntl.flock(-1, fcntl.LOCK_EX)
         with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""Replacements for `fcntl.flock`, `fcntl.lockf` and `fcntl.fcntl` with F_SETLKW.
+"""Replacements for `fcntl.flock`, `fcntl.lockf`, `fcntl.fcntl` with F_SETLKW, and `os.lockf`.
 
 They try to lock without waiting, and retry after growing pauses. No descriptor reports that a file lock is free, and a
 blocking call on an OS thread could not be abandoned: a lock of `flock` belongs to the open file and one of `lockf` to
@@ -11,6 +11,7 @@ Compared with the blocking call, two things are lost: the fair queue of the kern
 from __future__ import annotations
 
 import fcntl as _fcntl
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,11 +20,12 @@ from .._core.thread import VirtualThread
 from .net.modes import changed_by_program
 from .pauses import Pauses
 
-__all__ = ["fcntl", "flock", "lockf"]
+__all__ = ["fcntl", "flock", "lockf", "lockf_from_position"]
 
 T = TypeVar("T")
 
 original_flock, original_lockf, original_fcntl = _fcntl.flock, _fcntl.lockf, _fcntl.fcntl
+original_lockf_from_position = os.lockf
 
 # Seconds, at most, between the release of a lock and the next attempt.
 LONGEST_PAUSE = 0.05
@@ -52,6 +54,15 @@ def lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -
         original_lockf(fd, cmd, len, start, whence)
         return
     _until_free(thread, lambda: original_lockf(fd, cmd | _fcntl.LOCK_NB, len, start, whence))
+
+
+def lockf_from_position(fd: Any, command: int, length: int, /) -> None:
+    """`os.lockf`. A checkpoint if `command` is F_LOCK; thread-safe."""
+    thread = running()
+    if thread is None or command != os.F_LOCK:
+        original_lockf_from_position(fd, command, length)
+        return
+    _until_free(thread, lambda: original_lockf_from_position(fd, os.F_TLOCK, length))
 
 
 def fcntl(fd: Any, cmd: int, arg: Any = 0, /) -> Any:

@@ -166,6 +166,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (fcntl, "flock", file_locks.flock),
     (fcntl, "lockf", file_locks.lockf),
     (fcntl, "fcntl", file_locks.fcntl),
+    (os, "lockf", file_locks.lockf_from_position),
     # blocking mode
     (fcntl, "ioctl", modes.ioctl),
     (os, "set_blocking", modes.set_blocking),
