@@ -13,6 +13,8 @@ os.environ["VTHREADS_ENGINE"] = "reference"
 os.environ.update(COLUMNS="96", NO_COLOR="1")
 sys.path.insert(0, str(Path(__file__).parent / "_site"))
 
+from sphinx.domains.python._object import PyObject as PythonObject
+
 import vthreads._core.engine
 
 assert vthreads._core.engine.engine_name == "reference"
@@ -49,6 +51,9 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # methods and attributes have entries already
 # The site is built without a network, so it cannot link to the documentation of Python.
 nitpick_ignore_regex = [("py:.*", r".*")]
+
+# Napoleon writes the section "Attributes" of a class as fields of this type, which Sphinx calls "Variables".
+next(field for field in PythonObject.doc_field_types if field.name == "variable").label = "Attributes"
 
 # --- the look
 

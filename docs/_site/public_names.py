@@ -38,6 +38,8 @@ import vthreads
 from vthreads._cli import COMMANDS, main
 
 PACKAGE = "vthreads"
+# Part of the docstring of a class that users do not call.
+CREATED_BY = "Created by "
 PATH_OF_TYPE = re.compile(r"~(?:\w+\.)*(\w+)|\bvthreads\.(?:\w+\.)*_\w*(?:\.\w+)*\.(\w+)")
 
 
@@ -130,7 +132,9 @@ class PublicModules(Generated):
         for root in self.arguments:
             for module in public_modules(root):
                 loaded: ModuleType = importlib.import_module(module)
-                lines += [f".. py:module:: {module}", "", f".. rubric:: ``{module}``", ""]
+                lines += [f".. py:module:: {module}", ""]
+                # The heading of the page names the outermost module.
+                lines += [] if module == root else [f".. rubric:: ``{module}``", ""]
                 lines += [line for name in loaded.__all__ for line in directives_for(f"{module}.{name}")]
         return self.parsed(lines)
 
@@ -169,8 +173,13 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
 
 
 def shortened(app: Sphinx, *of: Any) -> tuple[str | None, str | None]:
-    """Signatures without the modules of types: `Callable`, `T`, not `~collections.abc.Callable`."""
-    signature, result = of[-2:]
+    """Signatures without the modules of types: `Callable`, `T`, not `~collections.abc.Callable`.
+
+    None for a class that says "Created by": its arguments are not for users.
+    """
+    kind, _, value, _, signature, result = of
+    if kind == "class" and CREATED_BY in (value.__doc__ or ""):
+        return None, None
     return tuple(text and PATH_OF_TYPE.sub(lambda match: match[1] or match[2], text) for text in (signature, result))  # type: ignore[return-value]
 
 

@@ -59,7 +59,7 @@ class FutureFields:
 
 
 class Future(FutureFields, concurrent.futures.Future[T]):
-    """The outcome of a spawned virtual thread, which is available as `.thread`.
+    """The outcome of a virtual thread, which is available as `.thread`. Created by `spawn`.
 
     A group joins its threads and reports failures by itself, so the program need not keep futures.
     """

@@ -64,7 +64,7 @@ class _Several:
 
 
 class Observation:
-    """An observation that `observe` has started. Ends by `end()`, or as a context manager."""
+    """An observation. Created by `observe`; ends by `end()`, or as a context manager."""
 
     def __init__(self, make_observer: Callable[[Scheduler], Observer]) -> None:
         self._make_observer = make_observer

@@ -17,7 +17,7 @@ __all__ = ["Trace", "trace"]
 
 
 class Trace:
-    """The context manager that `trace` returns; it can be entered once."""
+    """A recording to a file, as a context manager. Created by `trace`; it can be entered once."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: str = os.path.abspath(path)

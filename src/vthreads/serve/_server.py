@@ -59,16 +59,7 @@ class Connection(Protocol):
 
 
 class Server:
-    """A server that runs in the thread that calls `_run`.
-
-    Args:
-        listeners: sockets that listen; the caller closes them.
-        connect: makes the connection of an accepted socket: `connect(server, sock, address)`.
-        max_connections: connections that are open at once.
-        drain: seconds that connections may take to end after `stop`; then they are cancelled.
-        drain_delay: seconds from `stop` to the end of accepting, in which load balancers notice that the server stops.
-        backlog: connections that are accepted at most from each listener after `stop`.
-        shares_listeners: other processes may go on to accept at the listeners.
+    """A running server. Created by `serve.tcp` and `serve.wsgi`, which pass it to `ready`.
 
     Attributes:
         shares_listeners: as given; it counts at the stop.
@@ -89,6 +80,18 @@ class Server:
         backlog: int,
         shares_listeners: bool,
     ) -> None:
+        """Prepare a server; `_run` serves in the thread that calls it.
+
+        Args:
+            listeners: sockets that listen; the caller closes them.
+            connect: makes the connection of an accepted socket: `connect(server, sock, address)`.
+            max_connections: connections that are open at once.
+            drain: seconds that connections may take to end after `stop`; then they are cancelled.
+            drain_delay: seconds from `stop` to the end of accepting, in which load balancers notice that the server
+                stops.
+            backlog: connections that are accepted at most from each listener after `stop`.
+            shares_listeners: other processes may go on to accept at the listeners.
+        """
         self._scheduler = started_here()._scheduler
         self.now: Callable[[], float] = self._scheduler.clock.now
         self._listeners = listeners

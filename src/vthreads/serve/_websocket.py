@@ -134,7 +134,7 @@ def websocket(
 
 
 class WebSocket:
-    """An open WebSocket; made by `websocket`.
+    """An open WebSocket. Created by `websocket`.
 
     Attributes:
         subprotocol: the subprotocol that was agreed on, or None.
