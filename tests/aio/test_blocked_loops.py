@@ -74,3 +74,86 @@ def test_a_loop_that_waits_or_gives_turns_is_no_stall(watch, kind):
     go_on = Event()
     vthreads.run(root, poller=kind)
     assert [] == watch.stalls
+
+
+# Each deadlock is a coroutine that blocks its loop until a virtual thread ends, which waits for that loop.
+BLOCKED = """
+import asyncio, sys
+import uvloop
+import vthreads
+from vthreads import DeadlockError, Queue, ThreadGroup, aio
+
+kind, wait, where = sys.argv[1:]
+
+async def coroutine():
+    await asyncio.sleep(0)
+    return "done"
+
+def asks():
+    if where == "later":
+        vthreads.sleep(0)
+    return aio.run(coroutine())
+
+def leaves_a_group():
+    sys.stderr = sys.stdout
+    with ThreadGroup(cleanup_grace=0) as group:
+        group.spawn(asks)
+
+def gets():
+    queue = Queue()
+    vthreads.spawn(lambda: queue.put(asks()))
+    queue.get()
+
+def iterates():
+    async def items():
+        yield 1
+
+    vthreads.spawn(lambda: list(aio.iterate(items()))).result()
+
+waits = {
+    "result": lambda: vthreads.spawn(asks).result(),
+    "join": lambda: vthreads.spawn(asks).thread.join(),
+    "group": leaves_a_group,
+    "get": gets,
+    "iterate": iterates,
+}
+
+async def blocks():
+    try:
+        waits[wait]()
+    except* DeadlockError as raised:
+        [note] = raised.exceptions[0].__notes__
+        assert " runs <" in note and f" in {waits[wait].__name__}" in note, note
+        print("a deadlock")
+    # The loop goes on, and so do those that wait for it.
+    return await asyncio.wrap_future(vthreads.spawn(asks))
+
+def root():
+    return aio.run(blocks())
+
+if where == "poller":
+    print(vthreads.run(root, poller=kind))
+else:
+    print((uvloop.run if kind == "uvloop" else asyncio.run)(blocks()))
+"""
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("wait", "where"),
+    [
+        ("result", "poller"),
+        ("result", "guest"),
+        ("result", "later"),
+        ("join", "guest"),
+        ("group", "guest"),
+        ("get", "poller"),
+        ("get", "guest"),
+        ("iterate", "guest"),
+    ],
+)
+def test_a_coroutine_that_waits_for_a_thread_that_waits_for_its_loop_gets_an_error(run_script, kind, wait, where):
+    *reports, outcome = run_script(BLOCKED, kind, wait, where).split("a deadlock\n")
+    assert "done\n" == outcome
+    # The cancelled member of the group waits for its coroutine, and gives that up.
+    assert (wait == "group") == ("still waits for the coroutine coroutine" in "".join(reports))

@@ -218,9 +218,16 @@ def _stopping(scheduler: Scheduler) -> None:
 def _user_handlers(scheduler: Scheduler) -> bool:
     """Return whether a handler of the user could still unpark a thread."""
     return scheduler is state.scheduler and any(
-        not any(handler is quiet for quiet in (*quiet_handlers, *prompt_handlers))
+        not any(handler is quiet for quiet in (*quiet_handlers, *prompt_handlers)) and not _is_of_runner(handler)
         for handler in state.handlers.values()
     )
+
+
+def _is_of_runner(handler: Any) -> bool:
+    """Return whether `asyncio.run` has set `handler`: it only cancels a task, which ends no blocking call."""
+    runners = sys.modules.get("asyncio.runners")
+    function = getattr(getattr(handler, "func", None), "__func__", None)
+    return runners is not None and function is runners.Runner._on_sigint
 
 
 participate(__name__, Participant(started=_started, stopping=_stopping, may_unpark=_user_handlers))

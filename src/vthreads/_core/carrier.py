@@ -160,7 +160,7 @@ class Carrier:
         return not other_os_threads() and not any(map(any_may_unpark, placement.schedulers))
 
     def _report_deadlock(self) -> None:
-        """Raise `DeadlockError` in the root; if its wait cannot be withdrawn, in the first thread whose wait can."""
+        """Raise `DeadlockError` in the thread that blocks a loop, else in the root; else in one whose wait can end."""
         if may_be_starting():
             # The scheduler finds the deadlock again after a moment.
             return
@@ -177,9 +177,10 @@ class Carrier:
             if note:
                 error.add_note(note)
         standing_in = [other for other in stand_ins if other._scheduler is self.scheduler]
+        blockers = [one.deadlocked(self.scheduler) for one in participants() if one.deadlocked is not None]
         # Those of this carrier first: for the others, the answer comes later.
         parked.sort(key=lambda thread: not thread._is_here())
-        for thread in [*standing_in, self.root, *parked]:
+        for thread in [*filter(None, blockers), *standing_in, self.root, *parked]:
             thread._interrupt_with(error, polite=False)
             if thread.state is not State.PARKED or not thread._is_here():
                 return

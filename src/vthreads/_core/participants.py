@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .engine import Scheduler
 
@@ -24,7 +24,7 @@ class Participant(NamedTuple):
     """The functions of a module for the occasions of a runtime; None where it has nothing to do.
 
     All are called on the OS thread of the carrier. `stopping`, `forked`, `group_failed`, and the functions called when
-    all threads are parked (`may_unpark`, `dismiss`, `deadlock_note`) must not park.
+    all threads are parked (`may_unpark`, `dismiss`, `deadlocked`, `deadlock_note`) must not park.
     """
 
     # A carrier has started, and its root runs. The flag is `run(patch=…)`: only `_patching` uses it, but it must patch
@@ -44,6 +44,8 @@ class Participant(NamedTuple):
     may_unpark: Callable[[Scheduler], bool] | None = None
     # A carrier joins its last threads: end those that wait for work that can no longer come; return whether any did.
     dismiss: Callable[[Scheduler], bool] | None = None
+    # A deadlock is being reported: return the thread of this carrier that gets the error before all others, or None.
+    deadlocked: Callable[[Scheduler], Any] | None = None
     # A `DeadlockError` is being created, between two switches: return a text to add to it; "" adds nothing.
     deadlock_note: Callable[[Scheduler], str] | None = None
     # The main thread only joins from now on: unpark threads that join it. The result is called after the joins.

@@ -16,9 +16,11 @@ from .._calls.net.select import Epoll, Kqueue, Poll, original_select
 from .._core.carrier import without_run
 from .._core.clock import MonotonicClock
 from .._core.current import running
+from .._core.deadlock import describe_wait
 from .._core.engine import Scheduler, Section, State
 from .._core.participants import Participant, participate
 from .._core.thread import VirtualThread
+from .._os_threads.held_up import leave_calls_behind
 from .running_loops import note_running_loop, running_loop_of
 
 __all__ = ["Guest", "guest_of", "guests", "host", "loop_hosts", "loop_of_root"]
@@ -45,6 +47,7 @@ class Guest:
         self.ends = False
         # The calls that wait for the loop; their class defines `settle(value, error)`.
         self.waiting: dict[Any, None] = {}
+        scheduler.loop_calls = self.waiting
         # A task whose end asks for a turn; see `has_tasks`.
         self._watched: Any = None
         # Functions to call at once, in the turn that is under way; see `begin`.
@@ -83,6 +86,8 @@ class Guest:
     def end(self) -> None:
         """Let the scheduler wait by itself again. On its OS thread; idempotent."""
         self.scheduler.when_ready = None
+        if self.scheduler.loop_calls is self.waiting:
+            self.scheduler.loop_calls = None
         for handle in (self._soon, self._later):
             if handle is not None:
                 handle.cancel()
@@ -316,7 +321,41 @@ def _stopping(scheduler: Scheduler) -> None:
 def _may_unpark(scheduler: Scheduler) -> bool:
     """Return whether a loop of the program runs, whose callbacks can unpark virtual threads."""
     guest = guest_of(scheduler)
-    return guest is not None and not guest.is_own
+    return guest is not None and not guest.is_own and guest.blocked_since is None
 
 
-participate(__name__, Participant(started=_started, stopping=_stopping, may_unpark=_may_unpark, forked=guests.clear))
+def _blocked(scheduler: Scheduler) -> Guest | None:
+    guest = guest_of(scheduler)
+    return None if guest is None or guest.blocked_since is None else guest
+
+
+def _deadlocked(scheduler: Scheduler) -> VirtualThread | None:
+    guest = _blocked(scheduler)
+    if guest is None:
+        return None
+    # The loop may be blocked by the end of a group, whose cancelled members wait for the loop: their grace has expired.
+    leave_calls_behind(scheduler=scheduler)
+    return guest.thread
+
+
+def _note_of_deadlock(scheduler: Scheduler) -> str:
+    guest = _blocked(scheduler)
+    if guest is None:
+        return ""
+    return (
+        f"{guest.thread.name!r} runs {guest.loop!r}, and a coroutine or callback blocks that loop in "
+        f"{describe_wait(guest.thread)}; use `await asyncio.wrap_future(future)` or `await aio.to_vthread(function)`"
+    )
+
+
+participate(
+    __name__,
+    Participant(
+        started=_started,
+        stopping=_stopping,
+        may_unpark=_may_unpark,
+        deadlocked=_deadlocked,
+        deadlock_note=_note_of_deadlock,
+        forked=guests.clear,
+    ),
+)

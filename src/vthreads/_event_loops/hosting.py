@@ -118,7 +118,9 @@ def _may_unpark(scheduler: Scheduler) -> bool:
     if made is None:
         return False
     guest: Guest | None = guest_of(scheduler)
-    return made.ends or guest is not None and guest.has_tasks()
+    if guest is None:
+        return made.ends
+    return guest.blocked_since is None and (made.ends or guest.has_tasks())
 
 
 participate(__name__, Participant(hosting=_hosting, joined=_joined, may_unpark=_may_unpark, forked=_hosts.clear))

@@ -14,7 +14,7 @@ from typing import Any
 
 from .._core.cancel import CancelNode, CancelScope
 from .._core.delivery import deferred_delivery
-from .._core.engine import Section
+from .._core.engine import Scheduler, Section
 from .._core.exceptions import without_cancelled
 from .._core.participants import Participant, participate
 from .._core.thread import VirtualThread
@@ -88,16 +88,17 @@ _held_up: dict[_HeldUp, None] = {}
 participate(__name__, Participant(forked=_held_up.clear))
 
 
-def leave_calls_behind(*, even_in_grace: bool = False) -> None:
+def leave_calls_behind(*, even_in_grace: bool = False, scheduler: Scheduler | None = None) -> None:
     """Make cancelled threads that still wait for their call abandon it. Not a checkpoint; thread- and signal-safe.
 
     For Ctrl-C: the thread that delays the exit may be another one than the thread that gets `KeyboardInterrupt`.
 
     Args:
         even_in_grace: include threads whose cleanup grace has not expired.
+        scheduler: only threads of this carrier.
     """
     for wait in list(_held_up):
-        if wait.overdue or even_in_grace:
+        if (wait.overdue or even_in_grace) and scheduler in (None, wait.thread._scheduler):
             wait.thread._scheduler.post(wait.leave)
 
 

@@ -153,7 +153,9 @@ class TaskCall(OutsideCall):
             self.shared.waiting.pop(self, None)
             raise
         cleaning_up = thread._innermost._affected_by is not None
-        thread._scheduler.outside += 1
+        # While a loop that drives this carrier is blocked, its calls cannot end. Otherwise they exclude a deadlock.
+        is_outside = thread._scheduler.loop_calls is not self.shared.waiting
+        thread._scheduler.outside += is_outside
         interrupt: BaseException | None = None
         try:
             try:
@@ -172,9 +174,10 @@ class TaskCall(OutsideCall):
                 wait_held_up(thread, self, overdue_at)
         except BaseException:
             self._abandoned = True
+            self.shared.waiting.pop(self, None)
             raise
         finally:
-            thread._scheduler.outside -= 1
+            thread._scheduler.outside -= is_outside
         return self._conclude(thread, interrupt)
 
     def call_off(self) -> None:

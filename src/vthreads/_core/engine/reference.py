@@ -105,6 +105,9 @@ class Scheduler:
     # Called if an event loop on this OS thread runs the scheduler: a turn is needed, because a fiber has become ready
     # or timers may have changed. Not called during a turn.
     when_ready: Callable[[], object] | None = None
+    # The calls of fibers that wait for the event loop that runs the scheduler. They end in its turns, so not while the
+    # fiber that runs the loop is parked by a blocking call in the loop's own code.
+    loop_calls: Any = None
 
     # Objects that the layers above store here: the groups of `vthreads.spawn` and of threads that the standard library
     # starts, the root fiber, and the placement of threads on the carriers of one run (None: this is the only carrier).
@@ -462,7 +465,8 @@ class Scheduler:
         if self.when_idle is not None and self.when_idle():
             return
         due = self.timers.due()
-        outside = self.outside > 0 or self.descriptors.waiting > 0
+        loop_goes_on = self._host is not None and bool(self.loop_calls)
+        outside = self.outside > 0 or self.descriptors.waiting > 0 or loop_goes_on
         if due == inf and not outside and not self._inbox and self._is_deadlocked():
             # An OS thread may be about to start, which is not visible yet. So check again after a moment.
             if not self._look_outside(DEADLOCK_AGAIN_AFTER) and not self._ready and self._is_deadlocked():

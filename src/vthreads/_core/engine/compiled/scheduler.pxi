@@ -47,7 +47,7 @@ cdef class Scheduler:
     cdef unsigned long long _poll_at_switch, _turn_ends_at_switch
     cdef double _poll_at, _contended_at
     # For an event loop that runs the scheduler: see the reference engine.
-    cdef public object when_ready, when_landed
+    cdef public object when_ready, when_landed, loop_calls
     cdef Fiber _host
     cdef greenlet _starter, _unstarted
     # For other OS threads; the reference engine describes them.
@@ -426,6 +426,8 @@ cdef class Scheduler:
             return 0
         due = self.timers.due()
         outside = self.outside > 0 or self.descriptors.waiting > 0
+        if self._host is not None and self.loop_calls:
+            outside = True
         if due == INF and not outside and not self._inbox and self._is_deadlocked():
             # An OS thread may be about to start, which is not visible yet. So check again after a moment.
             if not self._look_outside(DEADLOCK_AGAIN_AFTER) and self._none_is_ready() and self._is_deadlocked():
