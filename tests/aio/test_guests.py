@@ -286,6 +286,39 @@ def test_loops_run_one_after_the_other_and_leave_nothing(script):
     assert "True\n" == script(text)
 
 
+def test_calls_that_wait_for_a_loop_fail_when_it_stops(script):
+    text = """
+    from vthreads import aio
+
+    async def waits():
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            print("cleaned up")
+
+    def asks():
+        try:
+            aio.run(waits())
+        except RuntimeError as error:
+            assert "was stopped" in str(error), error
+            print("failed")
+
+    async def main():
+        future = vthreads.spawn(asks)
+        await asyncio.sleep(0)
+        return future
+
+    loop = (uvloop if sys.argv[1] == "uvloop" else asyncio).new_event_loop()
+    future = loop.run_until_complete(main())
+    future.result()
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    """
+    assert "failed\ncleaned up\n" == script(text)
+
+
 def test_threads_that_outlive_the_loop_go_on(script):
     text = """
     async def main():

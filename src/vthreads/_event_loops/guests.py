@@ -88,6 +88,8 @@ class Guest:
         self.scheduler.when_ready = None
         if self.scheduler.loop_calls is self.waiting:
             self.scheduler.loop_calls = None
+        if self.scheduler.when_idle == self.end_if_stopped:
+            self.scheduler.when_idle = None
         for handle in (self._soon, self._later):
             if handle is not None:
                 handle.cancel()
@@ -98,6 +100,14 @@ class Guest:
         if guests.get(self.scheduler) is self:
             del guests[self.scheduler]
         self.fail_waiting()
+
+    def end_if_stopped(self) -> bool:
+        """Handle that the loop runs no more; called before each wait of the scheduler. Returns whether calls ended."""
+        if self._is_lent or self.is_driven:
+            return False
+        was_waiting = bool(self.waiting)
+        self.end()
+        return was_waiting
 
     def fail_waiting(self) -> None:
         """End the calls that wait for the loop, which has ended or was stopped."""
@@ -309,7 +319,10 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
     note_running_loop(root, loop)
     carrier = without_run.get(scheduler.ident)
     if carrier is not None and carrier.scheduler is scheduler:
-        host(loop, root)
+        guest = host(loop, root)
+        if guest is not None:
+            # uvloop that was imported before the patch does not report its end.
+            scheduler.when_idle = guest.end_if_stopped
 
 
 def _stopping(scheduler: Scheduler) -> None:
