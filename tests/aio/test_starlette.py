@@ -25,9 +25,9 @@ def serve(request):
     """Serve an application on an OS thread of its own; return its port."""
     started = []
 
-    def serve(app):
+    def serve(app, http="h11"):
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, loop=request.param, http="h11", log_level="error", lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, loop=request.param, http=http, log_level="error", lifespan="off"))
         ready = threading.Event()
 
         def run():
@@ -164,6 +164,34 @@ def test_a_client_that_sends_its_next_request_has_not_left(serve):
         answers = client.makefile("rb").read()
     assert 2 == answers.count(b"HTTP/1.1 200 ")
     assert ["exit"] * 3 == app.seen
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_server_decides_whether_a_half_closed_connection_is_left(serve, keeps):
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class Protocol(H11Protocol):
+        def eof_received(self):
+            loop.append(asyncio.get_running_loop())
+            half_closed.set()
+            # uvicorn itself returns None, which closes the connection.
+            return keeps
+
+    app, loop, half_closed = application(), [], threading.Event()
+    port = serve(app, Protocol)
+    client = ask(port, "/waits", leave=True)
+    app.begun.wait()
+    client.shutdown(socket.SHUT_WR)
+    half_closed.wait()
+    if keeps:
+        # After an iteration of the loop, in which a message about it would come.
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop[0]).result()
+        app.gate.set()
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    client.close()
+    app.ended.wait()
+    assert (200 if keeps else None) == (int(answer.split()[1]) if answer else None)
+    assert [*([] if keeps else ["Cancelled"]), "exit"] == app.seen
 
 
 def test_a_background_task_goes_on_when_the_client_leaves(serve):
