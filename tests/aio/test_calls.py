@@ -13,6 +13,7 @@ import pytest
 
 import vthreads
 from vthreads import Cancelled, CancelScope, Event, ThreadGroup, aio
+from vthreads.testing import VirtualClock
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -180,6 +181,40 @@ def test_a_cancelled_wait_is_back_after_the_cleanup():
         assert future.cancelled()
 
     vthreads.run(root)
+
+
+def test_the_cleanup_after_a_cancelled_call_has_its_full_grace():
+    class Clock(VirtualClock):
+        passed = 0
+
+        def now(self):
+            return super().now() + self.passed
+
+    async def goes_on():
+        try:
+            await sleeper.wait()
+        except asyncio.CancelledError:
+            # While the thread waits for this cleanup, more than its own grace passes.
+            clock.passed += 100
+            raise
+
+    def waits():
+        try:
+            aio.run(goes_on())
+        finally:
+            vthreads.sleep(1)
+            ended.append(True)
+
+    def root():
+        with ThreadGroup(cleanup_grace=2) as group:
+            future = group.spawn(waits)
+            sleeper.begun.wait()
+            future.cancel()
+        assert future.cancelled()
+
+    clock, sleeper, ended = Clock(), Sleeper(), []
+    vthreads.run(root, clock=clock)
+    assert [True] == ended
 
 
 def test_a_deadline_cancels_the_coroutine():

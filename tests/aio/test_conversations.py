@@ -25,9 +25,11 @@ class Items:
 
     def __init__(self):
         self.tasks = set()
+        self.seen = []
         self.closed = []
 
     async def __aiter__(self):
+        self.seen.append(variable.get())
         try:
             for item in range(3):
                 self.tasks.add(asyncio.current_task())
@@ -44,14 +46,18 @@ class Manager:
     def __init__(self, swallows=False):
         self.tasks = []
         self.told = []
+        self.seen = []
         self._swallows = swallows
 
     async def __aenter__(self):
+        self.seen.append(variable.get())
+        variable.set("inside")
         await asyncio.sleep(0)
         self.tasks.append(asyncio.current_task())
         return self
 
     async def __aexit__(self, kind, error, traceback):
+        self.seen.append(variable.get())
         await asyncio.sleep(0)
         self.tasks.append(asyncio.current_task())
         self.told.append(kind)
@@ -68,6 +74,7 @@ def test_all_items_come_in_one_task_and_one_context():
         variable.set("outside")
         assert [(0, 0), (1, 1), (2, 2)] == list(aio.iterate(items))
         assert "outside" == variable.get()
+        assert ["outside"] == items.seen
         assert 1 == len(items.tasks)
         assert [True] == items.closed
 
@@ -125,6 +132,43 @@ def test_a_cancelled_step_ends_the_generator():
         assert [True] == closed
 
     vthreads.run(root)
+
+
+def test_a_cancellation_is_over_with_its_step():
+    begun = Event()
+    counts = []
+
+    async def goes_on():
+        try:
+            begun.set()
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            yield "swallowed"
+        counts.append(asyncio.current_task().cancelling())
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fails())
+        yield "next"
+
+    async def fails():
+        raise LookupError("in a task")
+
+    def asks(steps):
+        with CancelScope() as scope:
+            scopes.append(scope)
+            assert "swallowed" == next(steps)
+        assert scope.cancel_called
+        assert "next" == next(steps)
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(asks, aio.iterate(goes_on()))
+            begun.wait()
+            scopes[0].cancel()
+
+    scopes = []
+    vthreads.run(root)
+    assert [0] == counts
 
 
 def test_a_task_that_is_cancelled_between_two_items_raises_at_the_next():
@@ -273,12 +317,35 @@ def test_what_is_not_asynchronous_is_refused():
 # --- enter
 
 
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_coroutine_cannot_make_the_steps_of_a_virtual_thread(end):
+    async def steps():
+        if end == "first":
+            with pytest.raises(RuntimeError, match="use await there"):
+                next(items)
+        with pytest.raises(RuntimeError, match="use await there"):
+            block.__enter__() if end == "first" else block.__exit__(None, None, None)
+
+    def root():
+        nonlocal items, block
+        items, block = aio.iterate(Items()), aio.enter(Manager())
+        if end == "last":
+            block.__enter__()
+        aio.run(steps())
+
+    items = block = None
+    vthreads.run(root)
+
+
 def test_both_ends_of_a_block_run_in_one_task():
     manager = Manager()
 
     def root():
+        variable.set("outside")
         with aio.enter(manager) as value:
             assert manager is value
+        assert ["outside", "inside"] == manager.seen
+        assert "outside" == variable.get()
         assert 2 == len(manager.tasks)
         assert 1 == len(set(manager.tasks))
         assert [None] == manager.told

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 import vthreads
-from vthreads import Event, ThreadGroup, aio
+from vthreads import Cancelled, CancelScope, Event, ThreadGroup, aio
 from vthreads._core import originals
 
 variable = contextvars.ContextVar("variable", default="unset")
@@ -136,6 +136,48 @@ def test_a_cancelled_task_waits_for_the_cleanup_of_its_thread_however_often_it_i
         assert sleeper.ended
 
     run(main)
+
+
+def test_a_thread_that_swallows_its_cancellation_returns_its_value(run):
+    def swallows():
+        begun.append(True)
+        try:
+            Event().wait()
+        except Cancelled:
+            return "value"
+
+    async def main():
+        task = asyncio.create_task(aio.to_vthread(swallows))
+        await until(lambda: begun)
+        task.cancel()
+        return await task
+
+    begun = []
+    assert "value" == run(main)
+
+
+def test_a_thread_that_goes_on_after_the_grace_is_reported_once(run, monkeypatch):
+    class Reports(list):
+        def write(self, text):
+            self.append(text)
+            go_on.set()
+
+    def goes_on():
+        begun.append(True)
+        with CancelScope(shield=True, cleanup_grace=0):
+            go_on.wait()
+
+    async def main():
+        task = asyncio.create_task(aio.to_vthread(goes_on))
+        await until(lambda: begun)
+        task.cancel()
+        await asyncio.wait([task])
+
+    begun, go_on, reports = [], Event(), Reports()
+    monkeypatch.setattr("sys.stderr", reports)
+    run(main)
+    [report] = reports
+    assert "a cancelled task still waits for <VirtualThread" in report
 
 
 def test_a_timeout_of_asyncio_ends_a_virtual_thread(run):
