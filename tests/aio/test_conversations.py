@@ -171,6 +171,39 @@ def test_a_cancellation_is_over_with_its_step():
     assert [0] == counts
 
 
+@pytest.mark.parametrize("swallows", [False, True])
+def test_a_close_in_a_cancelled_thread_waits_for_the_cleanup_and_is_no_failure(swallows):
+    closed = []
+
+    async def items():
+        try:
+            yield 1
+        finally:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                closed.append(True)
+                if not swallows:
+                    raise
+
+    def closes():
+        steps = aio.iterate(items())
+        next(steps)
+        vthreads.current_thread().cancel()
+        steps.close()
+        closed.append("closed")
+        vthreads.checkpoint()
+
+    def root():
+        with ThreadGroup() as group:
+            future = group.spawn(closes)
+        assert future.cancelled()
+        assert [True, "closed"][: 1 + swallows] == closed
+
+    vthreads.run(root)
+
+
 def test_a_task_that_is_cancelled_between_two_items_raises_at_the_next():
     tasks = []
 

@@ -166,6 +166,11 @@ class Recipient(Fiber, CancelNode):
         self._roused_by = None
         self._pending = self._innermost._affected_by is not None or bool(self._interrupts)
 
+    def _is_in_cleanup(self) -> bool:
+        """Return whether the cancellation that affects this thread has been delivered to it."""
+        node = self._innermost._affected_by
+        return node is not None and self._deliveries is not None and node in self._deliveries
+
     def _forget_delivery(self, node: CancelNode) -> None:
         if self._deliveries is not None:
             self._deliveries.pop(node, None)

@@ -129,7 +129,7 @@ def _wait_through(thread: VirtualThread, call: Call, cancel: Callable[[], object
 
     Raises `Cancelled` only if the call never began. An interrupt is raised at once and abandons the call.
     """
-    cleaning_up = thread._innermost._affected_by is not None
+    cleaning_up = thread._is_in_cleanup()
     scheduler = thread._scheduler
     scheduler.outside += 1
     try:

@@ -152,7 +152,8 @@ class TaskCall(OutsideCall):
         except RuntimeError:
             self.shared.waiting.pop(self, None)
             raise
-        cleaning_up = thread._innermost._affected_by is not None
+        # The last step of a conversation begins without a check, so a cancellation may be pending.
+        cleaning_up = thread._is_in_cleanup()
         # While a loop that drives this carrier is blocked, its calls cannot end. Otherwise they exclude a deadlock.
         is_outside = thread._scheduler.loop_calls is not self.shared.waiting
         thread._scheduler.outside += is_outside
