@@ -363,6 +363,27 @@ def test_a_cancelled_wait_leaves_the_child_to_be_waited_for(way):
     virtual(root)
 
 
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_wait_calls_the_waitpid_by_which_a_program_replaced_that_of_os(monkeypatch, timeout):
+    called = []
+
+    def replaced(pid, options):
+        called.append(pid)
+        return ours(pid, options)
+
+    def root():
+        nonlocal ours
+        ours = os.waitpid
+        monkeypatch.setattr(os, "waitpid", replaced)
+        child = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+        return child.pid, child.wait(timeout)
+
+    ours = None
+    pid, code = vthreads.run(root)
+    assert 3 == code
+    assert {pid} == set(called)
+
+
 def test_wait_with_no_time_is_no_checkpoint():
     def root():
         with start(CAT) as process:

@@ -12,9 +12,11 @@ from typing import Any
 
 from ..._core.current import running
 from ..._core.delivery import deferred_delivery
+from ..._core.replaced import latest
 from ..._core.thread import VirtualThread
 from ..._timeouts import shield
 from .children import Changes, ChildWait, has_changed
+from .waiting import original_waitpid
 
 __all__ = ["send_signal", "wait"]
 
@@ -51,6 +53,10 @@ def wait(self: Popen[Any], timeout: float | None) -> int | None:
 
 def _wait(thread: VirtualThread, process: Popen[Any], timeout: float | None) -> int | None:
     thread._check()
+    if os.waitpid is not latest(original_waitpid):
+        # The program has replaced it as well, for example by a mock. The original calls what it finds there.
+        replaced: int | None = original_wait(process, timeout)
+        return replaced
     code = _take_status(process)
     if code is None:
         end = Changes(os.P_PID, process.pid, os.WEXITED)
