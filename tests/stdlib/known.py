@@ -82,11 +82,6 @@ KNOWN: tuple[Known, ...] = (
         ("threads",),
     ),
     Known(
-        "test.test_io.CBuffered*.test_slow_close_from_thread",
-        f"{ONE_OS_THREAD}: a buffered object that is in use refuses another call instead of waiting",
-        ("threads",),
-    ),
-    Known(
         "test.test_thread.ThreadRunningTests.test_unraisable_exception",
         "the failure of a thread that _thread itself started is told by threading.excepthook, with its spawn site",
         ("threads",),
