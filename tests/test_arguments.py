@@ -1,6 +1,7 @@
 """Timeouts and counts of blocking calls: checked the same way in all calls, before anything is queued."""
 
 import functools
+import os
 import queue
 import select
 import signal
@@ -15,6 +16,7 @@ from math import inf, nan
 import pytest
 
 import vthreads
+from vthreads._patching import table
 from vthreads.testing import VirtualClock, explore, inject_cancel
 
 # More than a float can hold, and more than Python is willing to write out.
@@ -535,3 +537,93 @@ def test_whatever_does_its_work_when_called_is_spawned(fn):
 def test_a_group_takes_its_name_first():
     with pytest.raises(TypeError, match=r"ThreadGroup\(8\): the first argument is a name; was max_concurrency=8 meant"):
         vthreads.ThreadGroup(8)
+
+
+# --- wrong numbers and names of arguments
+
+# Calls, and what the same functions of the standard library answer on an OS thread.
+WRONG = [
+    (lambda: threading.Event(1), "Event.__init__() takes 1 positional argument but 2 were given"),
+    (lambda: threading.Event().set(1), "Event.set() takes 1 positional argument but 2 were given"),
+    (lambda: threading.Event().wait(1, 2), "Event.wait() takes from 1 to 2 positional arguments but 3 were given"),
+    (lambda: threading.Event().wait(nonsense=1), "Event.wait() got an unexpected keyword argument 'nonsense'"),
+    (lambda: threading.Condition(1, 2), "Condition.__init__() takes from 1 to 2 positional arguments but 3 were given"),
+    (
+        lambda: threading.Condition().notify(nonsense=1),
+        "Condition.notify() got an unexpected keyword argument 'nonsense'",
+    ),
+    (threading.Condition.notify, "Condition.notify() missing 1 required positional argument: 'self'"),
+    (
+        lambda: threading.Semaphore().acquire(nonsense=1),
+        "Semaphore.acquire() got an unexpected keyword argument 'nonsense'",
+    ),
+    (
+        lambda: threading.Semaphore().acquire(1, blocking=1),
+        "Semaphore.acquire() got multiple values for argument 'blocking'",
+    ),
+    (
+        lambda: threading.Semaphore().release(1, 2),
+        "Semaphore.release() takes from 1 to 2 positional arguments but 3 were given",
+    ),
+    (lambda: queue.Queue().put(), "Queue.put() missing 1 required positional argument: 'item'"),
+    (lambda: queue.LifoQueue().get(nonsense=1), "Queue.get() got an unexpected keyword argument 'nonsense'"),
+    (lambda: Future().result(nonsense=1), "Future.result() got an unexpected keyword argument 'nonsense'"),
+    (lambda: Future().set_result(), "Future.set_result() missing 1 required positional argument: 'result'"),
+    (
+        lambda: Future().set_running_or_notify_cancel(1),
+        "Future.set_running_or_notify_cancel() takes 1 positional argument but 2 were given",
+    ),
+    # Functions in C there, which have other words for the same names.
+    (lambda: queue.SimpleQueue().put(), "SimpleQueue.put() missing 1 required positional argument: 'item'"),
+    (lambda: os.read(1), "read() missing 1 required positional argument: 'length'"),
+    (lambda: os.write(1, b"", nonsense=1), "write() got an unexpected keyword argument 'nonsense'"),
+    (lambda: select.select(1), "select() missing 2 required positional arguments: 'wlist' and 'xlist'"),
+    # Not of the standard library.
+    (lambda: vthreads.Queue().put(), "Queue.put() missing 1 required positional argument: 'item'"),
+    (lambda: vthreads.Queue().get(nonsense=1), "Queue.get() got an unexpected keyword argument 'nonsense'"),
+    (
+        lambda: vthreads.spawn(print).result(1, 2),
+        "Future.result() takes from 1 to 2 positional arguments but 3 were given",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "text"), WRONG, ids=[text.partition(" ")[0] for _, text in WRONG])
+def test_wrong_arguments_are_refused_in_the_words_of_the_function_that_was_called(call, text):
+    def root():
+        with pytest.raises(TypeError) as caught:
+            call()
+        return str(caught.value)
+
+    assert text == vthreads.run(root, clock=VirtualClock())
+
+
+def replaced_and_public():
+    """All functions and methods that the patch sets, and those of the public API."""
+    for new in (*table.functions(), *table.methods()):
+        yield from vars(new.new).values() if isinstance(new.new, type) else [new.new]
+    for name in vthreads.__all__:
+        value = getattr(vthreads, name)
+        yield from vars(value).values() if isinstance(value, type) else [value]
+
+
+def module_of(function):
+    return getattr(getattr(function.__wrapped__, "__objclass__", None), "__module__", None)
+
+
+def test_no_error_of_wrong_arguments_names_a_compiled_function():
+    def root():
+        for function in {id(function): function for function in replaced_and_public()}.values():
+            # A compiled function that has a Python version. The methods of buffers accept any arguments.
+            if hasattr(function, "__wrapped__") and hasattr(function, "func_dict") and "_io" != module_of(function):
+                if function.__name__ in ("__enter__", "__exit__"):
+                    # Called by `with` alone, so they do without it.
+                    continue
+                with pytest.raises(TypeError) as caught:
+                    function(no_such_parameter=1)
+                seen[function.__qualname__] = str(caught.value).partition("(")[0]
+
+    seen = {}
+    vthreads.run(root)
+    expected = {name: {name, name.rpartition(".")[2]} for name in seen}
+    assert {} == {name: said for name, said in seen.items() if said not in expected[name]}

@@ -41,7 +41,7 @@ def quick_condition_call(name, readable):
     if name not in QUICK:
         return readable
     quick = QUICK[name]
-    update_wrapper(quick, readable)
+    _name_after(readable, quick)
     return quick
 
 

@@ -58,6 +58,9 @@ cdef extern from "_core/engine/compiled/methods.h":
     bint vt_is_method(object self, str name, object function) except -1
     bint vt_class_has(object kind, str name, object function)
 
+cdef extern from "_core/engine/compiled/named_errors.h":
+    void vt_refuse_as_readable(object function)
+
 cdef extern from "_core/engine/compiled/weak_references.h":
     bint vt_owns(object owner, object owned)
 
