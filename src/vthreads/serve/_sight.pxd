@@ -9,3 +9,4 @@ cdef class Sight:
 
     cpdef refused(self, status, reason)
     cpdef ended(self, client, request_id, head, Py_ssize_t status, double seconds, Py_ssize_t sent)
+    cdef _of_head(self, head)

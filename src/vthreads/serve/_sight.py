@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ._access_log import AccessLog, Entry
+from ._access_log import AccessLog
 from ._board import Board, Row
 
 __all__ = ["Sight"]
@@ -47,18 +47,23 @@ class Sight:
         """Record a request; `head` is None if its head was refused."""
         self.ended_requests += 1
         self.row.answered(status, seconds, sent)
-        if self._log is None:
+        log = self._log
+        if log is None:
             return
+        request = head.of_log if head is not None else log.lines.request("-", "-", "-", "", "")
+        if request is None:
+            request = self._of_head(head)
+        log.add(log.lines.line(time.time(), client, request, status, sent, seconds, request_id))
+
+    def _of_head(self, head: Any) -> Any:
+        """Return what the lines of requests with this head have in common; kept with it, since heads recur."""
+        assert self._log is not None
         referer = agent = ""
-        method = target = version = "-"
-        if head is not None:
-            method, target = head.method, head.target.decode("latin-1")
-            version = "HTTP/1.1" if head.is_1_1 else "HTTP/1.0"
-            for name, value in head.fields:
-                if name == b"referer":
-                    referer = value.decode("latin-1")
-                elif name == b"user-agent":
-                    agent = value.decode("latin-1")
-        self._log.add(
-            Entry(time.time(), client, method, target, version, status, sent, seconds, request_id, referer, agent)
-        )
+        for name, value in head.fields:
+            if name == b"referer":
+                referer = value.decode("latin-1")
+            elif name == b"user-agent":
+                agent = value.decode("latin-1")
+        version = "HTTP/1.1" if head.is_1_1 else "HTTP/1.0"
+        head.of_log = self._log.lines.request(head.method, head.target.decode("latin-1"), version, referer, agent)
+        return head.of_log

@@ -12,10 +12,11 @@ from functools import partial
 from typing import IO, Any
 
 from .._core.arguments import checked_seconds
-from ._access_log import FORMATS, AccessLog
+from ._access_log import AccessLog
 from ._addresses import Address, FdAddress
 from ._limits import Limits
 from ._listeners import open_listeners
+from ._log_lines import FORMATS
 from ._proxies import TrustedProxies
 from ._server import Server
 from ._sight import Sight

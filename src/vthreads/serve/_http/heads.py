@@ -27,6 +27,7 @@ class Head:
         has_body: whether it announces a body, which may be empty.
         keeps_alive: whether the client may send another request on the connection (RFC 9112, 9.3).
         of_fields, of_head: what the application's side derives from the fields alone, and from the head; first None.
+        of_log: what the access log derives from the head; first None.
 
     A head that is known (see `known_heads`) is shared by requests, so it does not change after it was parsed.
     """
@@ -44,6 +45,7 @@ class Head:
         "method",
         "of_fields",
         "of_head",
+        "of_log",
         "options",
         "target",
         "upgrade",
@@ -65,6 +67,7 @@ class Head:
         self.is_forwarded = False
         self.of_fields: Any = None
         self.of_head: Any = None
+        self.of_log: Any = None
         for name, value in fields:
             collect = COLLECTED.get(name)
             if collect is not None:
@@ -77,7 +80,7 @@ class Head:
     def with_line(self, method: str, target: bytes) -> Head:
         """Return a head with the same fields and version, and with another request line."""
         other = Head.__new__(Head)
-        other.method, other.target, other.of_head = method, target, None
+        other.method, other.target, other.of_head, other.of_log = method, target, None, None
         other.is_1_1, other.keeps_alive, other.fields = self.is_1_1, self.keeps_alive, self.fields
         other.hosts, other.lengths, other.codings = self.hosts, self.lengths, self.codings
         other.options, other.upgrade, other.expectation = self.options, self.upgrade, self.expectation
