@@ -25,9 +25,10 @@ def fifo(tmp_path):
 
 
 @pytest.fixture(params=["cached", "not cached"])
-def cached(request, monkeypatch):
+def cached(request, monkeypatch, tmp_path):
     """Whether the page cache has what is read."""
-    monkeypatch.setattr(kinds, "is_in_memory", lambda _: False)
+    # Wherever temporary files are.
+    monkeypatch.setitem(kinds._in_memory, tmp_path.stat().st_dev, False)
     if request.param == "not cached":
 
         def preadv(fd, buffers, offset, flags=0):
@@ -37,4 +38,4 @@ def cached(request, monkeypatch):
 
         original = reading.original_preadv
         monkeypatch.setattr(reading, "original_preadv", preadv)
-        monkeypatch.setattr(raw, "rest_in_cache", lambda _: None)
+        monkeypatch.setattr(raw.File, "_read_rest_at_once", lambda *_: None)

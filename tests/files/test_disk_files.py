@@ -7,6 +7,8 @@ import errno
 import os
 import threading
 
+import pytest
+
 import vthreads
 from vthreads._calls.files import kinds, raw, reading
 from vthreads.testing import VirtualClock
@@ -94,6 +96,78 @@ def test_the_rest_of_a_file_in_the_cache_is_read_at_once(path):
     virtual(root)
 
 
+def test_a_large_file_is_read_as_ever(path, cached):
+    expected = bytes(range(256)) * 1024
+    path.write_bytes(expected)
+
+    def root():
+        with open(path, "rb") as file:
+            assert expected == file.read()
+            assert b"" == file.read()
+            file.seek(5)
+            assert expected[5:200_000] == file.read(199_995)
+            assert expected[200_000:] == file.read(None)
+
+    virtual(root)
+
+
+def test_a_raw_file_waits_for_its_data_after_a_read_through_its_buffer(path, cached):
+    expected = path.read_bytes()
+
+    def root():
+        with open(path, "rb") as file:
+            assert expected == file.read()
+            with pytest.raises(TypeError):
+                file.read("1")
+            file.raw.seek(3)
+            assert expected[3:] == file.raw.readall()
+            file.raw.seek(3)
+            assert expected[3:8] == file.raw.read(5)
+            file.raw.seek(3)
+            assert expected[3:8] == into(file.raw.readinto, 5)
+
+    virtual(root)
+
+
+def test_a_due_checkpoint_ends_a_read_of_the_cache_before_it_reads(path):
+    expected = path.read_bytes()
+
+    def root():
+        with open(path, "rb") as file:
+            with vthreads.CancelScope() as scope:
+                scope.cancel()
+                file.read()
+            assert scope.cancelled_caught
+            assert 0 == file.tell()
+            assert expected == file.read()
+
+    virtual(root)
+
+
+def test_a_file_that_replaces_another_while_it_is_opened_is_waited_for_as_its_kind_needs(run_script, path):
+    out = run_script(
+        f"""
+        import os, sys, vthreads
+        from vthreads._calls.files import kinds
+
+        def replace(event, arguments):
+            if event == "open" and arguments[0] == {str(path)!r} and not os.path.islink({str(path)!r}):
+                os.unlink({str(path)!r})
+                os.symlink("/dev/null", {str(path)!r})
+
+        def root():
+            with open({str(path)!r}, "rb") as file:
+                assert b"" == file.read()
+                print(file.raw.kind.name)
+
+        kinds._in_memory[os.stat({str(path)!r}).st_dev] = False
+        sys.addaudithook(replace)
+        vthreads.run(root)
+        """
+    )
+    assert "POLLED" == out.strip()
+
+
 def test_a_cancelled_read_of_a_file_on_a_disk_does_not_move_it(path, monkeypatch):
     gate = threading.Event()
 
@@ -108,7 +182,7 @@ def test_a_cancelled_read_of_a_file_on_a_disk_does_not_move_it(path, monkeypatch
             # Nothing has been read ahead.
             file.seek(7)
             monkeypatch.setattr(reading, "original_preadv", preadv)
-            monkeypatch.setattr(raw, "rest_in_cache", lambda _: None)
+            monkeypatch.setattr(raw.File, "_read_rest_at_once", lambda *_: None)
             for call in (lambda: file.read(10_000), file.read, lambda: file.readinto(bytearray(10_000))):
                 with vthreads.move_on_after(1) as scope:
                     call()
@@ -128,7 +202,7 @@ def test_what_is_only_written_or_in_memory_is_the_original_s_own(path, monkeypat
         with open(path.with_name("new"), "w") as file:
             assert _io.BufferedWriter is type(file.buffer)
             assert _io.FileIO is type(file.buffer.raw)
-        monkeypatch.setattr("vthreads._calls.files.opening.is_in_memory", lambda _: True)
+        monkeypatch.setitem(kinds._in_memory, path.stat().st_dev, True)
         with open(path) as file:
             assert _io.BufferedReader is type(file.buffer)
 

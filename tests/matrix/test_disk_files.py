@@ -25,8 +25,8 @@ def reading_a_disk(call):
             gate.wait()
             return original(fd, buffers, offset, flags)
 
-        original, original_rest = file_reading.original_preadv, raw.rest_in_cache
-        file_reading.original_preadv, raw.rest_in_cache = not_cached, lambda _: None
+        original, original_rest = file_reading.original_preadv, raw.File._read_rest_at_once
+        file_reading.original_preadv, raw.File._read_rest_at_once = not_cached, lambda *_: None
         with tempfile.TemporaryFile(dir=os.path.dirname(__file__)) as file:
             file.write(b"0123456789")
             file.flush()
@@ -35,7 +35,7 @@ def reading_a_disk(call):
                 yield lambda: call(file.fileno())
             finally:
                 gate.set()
-                file_reading.original_preadv, raw.rest_in_cache = original, original_rest
+                file_reading.original_preadv, raw.File._read_rest_at_once = original, original_rest
             assert b"56" == os.read(file.fileno(), 2)
 
     return read

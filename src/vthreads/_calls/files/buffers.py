@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._core.current import running
+from ..._core.engine import compiled, supply
 from ...errors import Cancelled
 from .raw import ON_A_DISK, File, as_original, buffer_method, named_as_original
 
@@ -49,6 +50,7 @@ class _Reading(_Buffer):
     _peek: Callable[..., bytes]
     _seek: Callable[..., int]
 
+    @compiled
     @buffer_method
     def read(self, size: int | None = -1, /) -> bytes | None:
         got = self._read(size)
@@ -215,3 +217,6 @@ class Random(_Reading, io.BufferedRandom):  # type: ignore[misc]  # likewise
 @_with_originals
 class Writer(_Writing, io.BufferedWriter):  # type: ignore[misc]  # likewise
     """The buffer that `open(…, "wb")` returns for a file that may make a writer wait."""
+
+
+supply(__name__, reader_class=Reader)

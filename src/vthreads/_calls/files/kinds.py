@@ -11,7 +11,8 @@ from enum import Enum
 from io import FileIO
 from typing import Any
 
-from ..._core.engine import compiled
+from ..._core.engine import compiled, supply
+from ..._core.repeated import repeated_in
 
 __all__ = ["Kind", "device_of_regular", "fstat", "is_in_memory", "kind_of", "status_of"]
 
@@ -44,6 +45,7 @@ fstat, isatty, status_of = os.fstat, os.isatty, os.stat
 _in_memory: dict[int, bool] = {}
 
 
+@repeated_in("_calls/files/compiled/opening.pxi")
 def kind_of(fd: int) -> Kind:
     """Return how to wait for `fd`."""
     device = device_of_regular(fd)
@@ -71,6 +73,7 @@ def device_of_regular(file: Any) -> int:
     return status.st_dev if stat.S_ISREG(status.st_mode) else -1
 
 
+@repeated_in("_calls/files/compiled/opening.pxi")
 def is_in_memory(device: int) -> bool:
     """Return whether the file system with this device number uses neither a disk nor a server."""
     if device not in _in_memory:
@@ -92,3 +95,6 @@ def _file_system_of(device: int) -> str | None:
         if fields[2] == wanted:
             return fields[fields.index(b"-") + 1].decode("ascii", "replace")
     return None
+
+
+supply(__name__, disk=Kind.DISK, kind_of=kind_of, in_memory=_in_memory)

@@ -20,7 +20,9 @@ import sys
 from typing import Any
 
 from ..._core.current import on_carrier, running
+from ..._core.engine import compiled, supply
 from ..._core.originals import allocate_lock, close_fd
+from ..._core.repeated import repeated_in
 from ..._core.wait_queue import refuse_to_wait_inside_scheduler
 from ..._os_threads.calls import Limiter
 from ..._os_threads.offload import offload_abandonable
@@ -50,6 +52,7 @@ MODES = {
 }
 
 
+@compiled
 def open_file(
     file: Any,
     mode: str = "r",
@@ -81,6 +84,7 @@ def open_file(
         raise
 
 
+@repeated_in("_calls/files/compiled/opening.pxi")
 def _is_odd(mode: str, buffering: int, encoding: Any, errors: Any, newline: Any, *_: Any) -> bool:
     """Return whether the original raises an error or a warning for these arguments."""
     if "b" in mode:
@@ -88,6 +92,7 @@ def _is_odd(mode: str, buffering: int, encoding: Any, errors: Any, newline: Any,
     return buffering == 0
 
 
+@repeated_in("_calls/files/compiled/opening.pxi")
 def format_if_it_waits(file: Any, mode: str) -> int | None:
     """Return the format of `file`, a path or descriptor, by `stat`; None if it never waits or cannot be opened."""
     device = device_of_regular(file)
@@ -111,6 +116,7 @@ def _status_if_there(file: Any) -> os.stat_result | None:
         return None
 
 
+@repeated_in("_calls/files/compiled/opening.pxi")
 def _layers_over(raw: File, mode: str, buffering: int, encoding: Any, errors: Any, newline: Any) -> Any:
     by_lines = buffering == 1 or buffering < 0 and raw.kind is Kind.TTY
     if buffering == 0:
@@ -123,17 +129,22 @@ def _layers_over(raw: File, mode: str, buffering: int, encoding: Any, errors: An
     return text
 
 
+@repeated_in("_calls/files/compiled/opening.pxi")
 def _buffer_of(raw: File) -> type:
     reading: type = OriginalRandom if raw.writable() else OriginalReader
     original = reading if raw.readable() else OriginalWriter
     return original if never_parks(raw, original) else OVER_FILES[original]
 
 
+@repeated_in("_calls/files/compiled/opening.pxi")
 def _buffer_size(raw: File) -> int:
     block: int = raw._blksize  # type: ignore[attr-defined]  # not in the type stubs
     if sys.version_info >= (3, 14):
         return max(min(block, 8 << 20), io.DEFAULT_BUFFER_SIZE)
     return block if block > 1 else io.DEFAULT_BUFFER_SIZE
+
+
+supply(__name__, layers_over=_layers_over, original=original_open)
 
 
 # --- descriptors

@@ -20,8 +20,9 @@ from typing import Any
 
 from ..._core.blocks import block
 from ..._core.current import running
-from ..._core.engine import READ, WRITE
+from ..._core.engine import READ, WRITE, compiled, supply
 from ..._core.participants import Participant, participate
+from ..._core.repeated import repeated_in
 from ..._core.thread import VirtualThread
 from ..._sync.locks import Lock
 from ..net.readiness import forget_fd, park_for_fd, park_for_owned, refuse_inside_scheduler, wait_blocking
@@ -48,7 +49,8 @@ def buffer_method(function: Any) -> Any:
     return function
 
 
-def _called_by_a_buffer() -> bool:
+@compiled
+def _called_by_a_buffer(_: File) -> bool:
     # C code has no frame. So the frame above this function and the calling method is the Python code that called C.
     # There is none if the method itself was spawned.
     caller = sys._getframe(1).f_back
@@ -106,6 +108,7 @@ class File(OriginalFileIO):
     busy = False
     _lock: Lock | None = None
 
+    @repeated_in("_calls/files/compiled/opening.pxi")
     def __init__(self, file: Any, mode: str = "r", closefd: bool = True, opener: Any = None) -> None:
         init_file(self, file, mode, closefd, opener)
         self.kind = kind_of(self.fileno())
@@ -125,7 +128,7 @@ class File(OriginalFileIO):
 
     def readinto(self, buffer: Any, /) -> int | None:  # None, as in non-blocking mode
         thread = running()
-        if _called_by_a_buffer():
+        if _called_by_a_buffer(self):
             return self._read_at_once(thread, buffer)
         if self._reads_like_original(thread):
             return super().readinto(buffer)
@@ -141,9 +144,10 @@ class File(OriginalFileIO):
             return super().read(size)
         return self.next_piece(thread, size)
 
+    @compiled
     def readall(self) -> bytes:
         thread = running()
-        if _called_by_a_buffer():
+        if _called_by_a_buffer(self):
             return self._read_all_at_once(thread)  # type: ignore[return-value]  # None, as in non-blocking mode
         if self._reads_like_original(thread):
             return super().readall()
@@ -243,6 +247,7 @@ class File(OriginalFileIO):
         collected.truncate(end)
         return collected.getvalue()
 
+    @compiled
     def _read_rest_at_once(self, thread: VirtualThread | None) -> bytes | None:
         """Return the rest of the file if it takes no wait and no checkpoint is due; else None, and nothing changes."""
         checked = self._checked
@@ -304,6 +309,7 @@ class File(OriginalFileIO):
         was_due, self._was_due = self._was_due, False
         return was_due
 
+    @repeated_in("_calls/files/compiled/raw.pxi")
     def _is_due(self, thread: VirtualThread | None) -> bool:
         """Return whether a buffer must stop for a checkpoint or for its turn, except directly after a wait."""
         if self._checked:
@@ -319,7 +325,7 @@ class File(OriginalFileIO):
 
     def write(self, data: Any, /) -> int | None:  # type: ignore[override]  # None, as in non-blocking mode
         thread = running()
-        if _called_by_a_buffer() and self.kind not in ON_A_DISK:
+        if _called_by_a_buffer(self) and self.kind not in ON_A_DISK:
             count = None if self._is_due(thread) else write_some(self.fileno(), data, self.kind)
             self.starved = count is None and self.waits
             return count
@@ -340,6 +346,7 @@ class File(OriginalFileIO):
             park_for_fd(thread, self.fileno(), direction)
         thread._check()
 
+    @compiled
     def close(self) -> None:
         try:
             if self._finalizing and not self.closed and self.closefd:
@@ -350,3 +357,6 @@ class File(OriginalFileIO):
             if not self.closed and self.closefd:
                 forget_fd(self.fileno())
             close_file(self)
+
+
+supply(__name__, file_class=File, forget=forget_fd)

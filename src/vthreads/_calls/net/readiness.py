@@ -181,6 +181,7 @@ def ready_now(fd: int, directions: int) -> int:
     return sum(direction for direction in (READ, WRITE) if directions & direction and wait_blocking(fd, direction, 0))
 
 
+@repeated_in("_calls/files/compiled/raw.pxi")
 def forget_fd(fd: int) -> None:
     """Unpark all waiters for `fd`, on every carrier; called before `fd` is closed or gets another file."""
     here = get_ident()

@@ -51,7 +51,10 @@ include "_calls/net/compiled/watches.pxi"
 include "_calls/files/compiled/kinds.pxi"
 include "_calls/files/compiled/reading.pxi"
 include "_calls/files/compiled/writing.pxi"
+include "_calls/files/compiled/raw.pxi"
+include "_calls/files/compiled/buffers.pxi"
 include "_calls/files/compiled/buffer_classes.pxi"
+include "_calls/files/compiled/opening.pxi"
 include "_patching/compiled/holders.pxi"
 
 # --- the table of parts
@@ -89,7 +92,13 @@ PARTS.update(
         "vthreads._calls.files.reading.read": os_read,
         "vthreads._calls.files.reading.rest_in_cache": rest_in_cache,
         "vthreads._calls.files.writing.write": os_write,
+        "vthreads._calls.files.raw._called_by_a_buffer": called_by_a_buffer,
+        "vthreads._calls.files.raw.File.readall": file_readall,
+        "vthreads._calls.files.raw.File._read_rest_at_once": rest_at_once,
+        "vthreads._calls.files.raw.File.close": file_close,
+        "vthreads._calls.files.buffers._Reading.read": read_through,
         "vthreads._calls.files.buffer_classes.in_turn": in_turn,
+        "vthreads._calls.files.opening.open_file": open_file,
         "vthreads._calls.standard_locks.ConditionWaiterLock": ConditionWaiterLock,
         "vthreads._patching.holders.referents_of_kinds": referents_of_kinds,
         "vthreads._patching.holders.referrers": referrers,
@@ -101,6 +110,10 @@ PARTS.update(
 NAME_SETTERS.update(
     {
         "vthreads._core.runtime": set_core_names,
+        "vthreads._calls.files.buffers": set_buffer_names,
+        "vthreads._calls.files.kinds": set_kind_names,
+        "vthreads._calls.files.opening": set_opening_names,
+        "vthreads._calls.files.raw": set_raw_names,
         "vthreads._calls.files.reading": set_reading_names,
         "vthreads._calls.net.select": set_select_names,
         "vthreads._calls.net.ssl": set_tls_names,

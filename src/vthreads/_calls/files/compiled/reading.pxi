@@ -63,9 +63,11 @@ def os_read(fd, length, /):
 @cython.binding(True)
 def rest_in_cache(int fd):
     cdef Fiber fiber = _here()
+    return None if fiber is None else _rest_in_cache(fiber, fd)
+
+
+cdef _rest_in_cache(Fiber fiber, int fd):
     cdef Py_ssize_t count, left
-    if fiber is None:
-        return None
     # A file system on the network may ask its server.
     with nogil:
         left = vt_left(fd)

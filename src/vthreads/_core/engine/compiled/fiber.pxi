@@ -21,6 +21,8 @@ cdef class Fiber:
     cdef object _context
     # The name of a compiled call that parks, and its object.
     cdef object _waits_in, _waits_on
+    # Borrowed: the raw file whose buffer it has called through a compiled method. NULL between such calls.
+    cdef PyObject *_reads_through
     cdef public double _parked_at, _parked_until
     cdef public bint _pending, _has_begun_to_wait
 
