@@ -109,3 +109,84 @@ def test_a_select_of_one_socket_answers_as_the_original_does():
         return [list(map(len, answer)) for answer in answers]
 
     assert [[0, 0, 0], *[[1, 0, 0]] * 3] == root() == vthreads.run(root)
+
+
+def connected():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        a = socket.create_connection(listener.getsockname())
+        b, _ = listener.accept()
+    return a, b
+
+
+@pytest.mark.parametrize("pair", [socket.socketpair, connected])
+def test_a_select_goes_on_if_another_thread_has_read_the_data(pair):
+    def root():
+        a, b = pair()
+        with a, b, ThreadGroup() as group:
+            for _ in range(3):
+                reading = group.spawn(a.recv, 10)
+                wait_all_parked()
+                waiting = group.spawn(readable, a)
+                wait_all_parked()
+                b.send(b"x")
+                assert b"x" == reading.result()
+                wait_all_parked()
+                assert not waiting.done()
+                b.send(b"y")
+                assert waiting.result()
+                assert b"y" == a.recv(10)
+
+    vthreads.run(root)
+
+
+@pytest.mark.parametrize("pair", [socket.socketpair, connected])
+def test_a_select_with_a_limit_finds_what_arrives_before_and_after_it_begins(pair):
+    def root():
+        a, b = pair()
+        with a, b, ThreadGroup() as group:
+            for _ in range(3):
+                b.send(b"x")
+                # Whether the poller has reported them already or not.
+                assert ([a], [], []) == select.select([a], [], [], 60)
+                assert b"x" == a.recv(10)
+                assert ([], [], []) == select.select([a], [], [], 0.001)
+                waiting = group.spawn(select.select, [a], [], [], 60)
+                wait_all_parked()
+                b.send(b"x")
+                assert ([a], [], []) == waiting.result()
+                assert b"x" == a.recv(10)
+
+    vthreads.run(root)
+
+
+def test_a_select_for_reading_waits_for_more_than_urgent_data():
+    def root():
+        a, b = connected()
+        with a, b, ThreadGroup() as group:
+            waiting = group.spawn(readable, a)
+            wait_all_parked()
+            b.send(b"!", socket.MSG_OOB)
+            # The edge of the urgent data ends this wait, so it has been reported.
+            assert ([], [], [a]) == select.select([], [], [a], 60)
+            wait_all_parked()
+            assert not waiting.done()
+            b.send(b"x")
+            assert waiting.result()
+            assert b"x" == a.recv(1)
+
+    vthreads.run(root)
+
+
+@pytest.mark.parametrize("pair", [socket.socketpair, connected])
+def test_the_end_of_the_data_ends_a_select(pair):
+    def root():
+        a, b = pair()
+        with a, b, ThreadGroup() as group:
+            waiting = group.spawn(readable, a)
+            wait_all_parked()
+            b.shutdown(socket.SHUT_WR)
+            assert waiting.result()
+            assert b"" == a.recv(10)
+            assert readable(a)
+
+    vthreads.run(root)

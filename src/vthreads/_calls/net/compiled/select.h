@@ -3,6 +3,7 @@
 #if !defined(_WIN32)
 #include <poll.h>
 #include <sys/select.h>
+#define VT_FD_SETSIZE FD_SETSIZE
 
 /* 0: no. -1: only the original can decide, because select(2) does not accept the number, or it is not a descriptor. */
 static int vt_may_read(int fd) {
@@ -11,5 +12,6 @@ static int vt_may_read(int fd) {
     return one.revents ? 1 : 0;
 }
 #else
+#define VT_FD_SETSIZE 0
 static int vt_may_read(int fd) { return -1; }
 #endif

@@ -2,6 +2,7 @@
 # version.
 
 cdef extern from "_calls/net/compiled/select.h":
+    int VT_FD_SETSIZE
     int vt_may_read(int fd)
 
 # Seconds. The Python version checks longer limits.
@@ -46,26 +47,31 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
         deadline = fiber._scheduler.now() + seconds
     while True:
         fd = fileno(sock)
-        ready = vt_may_read(fd)
-        if ready < 0:
-            return readable_parts["vthreads._calls.net.select.select"](rlist, wlist, xlist, timeout)
-        if ready:
-            return [sock], [], []
+        entry = descriptors.find(fd, sock) if 0 <= fd < VT_FD_SETSIZE else None
+        # After a read that emptied the socket, the next edge reports new data: it needs no attempt.
+        if entry is None or entry.readable:
+            ready = vt_may_read(fd)
+            if ready < 0:
+                return readable_parts["vthreads._calls.net.select.select"](rlist, wlist, xlist, timeout)
+            if ready:
+                return [sock], [], []
         if deadline < INF and deadline <= fiber._scheduler.now():
             return [], [], []
-        entry = descriptors.find(fd, sock)
         if entry is None:
             entry = descriptors.claim(fd, ref(sock))
         descriptors.enlist(entry, READ, fiber, by_number=False)
         fiber._waits_in, fiber._waits_on = "select", sock
         answer = fiber._stay(None, deadline)
         descriptors.withdraw(entry, READ, fiber)
-        if answer is TIMED_OUT:
-            Fiber._check(fiber)
-            return [], [], []
-        if answer is not True:
+        if answer is not True and answer is not TIMED_OUT:
             _raise_for(fiber, answer)
         Fiber._check(fiber)
+        if answer is TIMED_OUT:
+            # Data that arrived meanwhile may not have been reported yet.
+            return ([sock] if vt_may_read(fileno(sock)) > 0 else []), [], []
         # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
         if fileno(sock) != fd:
             raise OSError(EBADF, os.strerror(EBADF))
+        # No other fiber could read since the poll that reported the edge. Urgent data alone are no reason to return.
+        if entry._reported_at == fiber._scheduler.switches and not entry._had_urgent:
+            return [sock], [], []

@@ -55,6 +55,10 @@ cdef class Descriptor:
     cdef public bint readable, writable, hung_up, always_ready, short_read_drains
     cdef public int ended
     cdef long _mode
+    # Whether urgent data were ever reported, for which the poller has no other event than for ordinary data.
+    cdef bint _had_urgent
+    # The count of switches at the last report that there are data to read.
+    cdef unsigned long long _reported_at
     cdef list _readers, _writers
 
     # Repeats `_is_plain_tcp`.
@@ -107,6 +111,7 @@ cdef class Descriptor:
             self.hung_up = True
         if events & URGENT:
             self.short_read_drains = False
+            self._had_urgent = True
         if events & (READ | HANGUP):
             self.readable = True
             if self._readers:
@@ -159,6 +164,8 @@ cdef class Descriptors:
     cdef dict _entries
     cdef PyObject **_places
     cdef Py_ssize_t _room
+    # The count of switches of the scheduler at its last poll.
+    cdef unsigned long long _polled_at
     # The descriptor of epoll, which needs no call before each wait, because a registration stays. -1: another poller.
     cdef int _epoll
 
@@ -265,4 +272,6 @@ cdef class Descriptors:
         """Handle an event of the poller: `fd` is ready."""
         cdef Descriptor entry = self._at(fd)
         if entry is not None:
+            if events & (READ | HANGUP):
+                entry._reported_at = self._polled_at
             entry.report(events)

@@ -481,6 +481,7 @@ cdef class Scheduler:
 
     cdef bint _poll(self, double seconds) except -1:
         """Wait for events and report them; return whether there was one."""
+        self.descriptors._polled_at = self.switches
         if self._events is not None:
             self._events.wait(seconds)
             self._asleep = self.when_ready is not None
