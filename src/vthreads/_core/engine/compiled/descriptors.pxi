@@ -15,6 +15,8 @@ cdef extern from "_core/engine/compiled/epoll.h":
         pass
     int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) nogil
     int vt_epoll_add(int epoll, int fd)
+    int vt_epoll_rearm(int epoll, int fd)
+    void vt_epoll_remove(int epoll, int fd)
     int vt_write_wakeup(int fd) nogil
     void vt_drain_wakeup(int fd)
     int vt_event_fd(vt_event *event)
@@ -236,10 +238,13 @@ cdef class Descriptors:
 
     def enlist(self, Descriptor entry, int direction, waiter, *, bint by_number):
         """Queue `waiter` for `direction` (READ or WRITE); see the reference engine."""
-        if by_number:
-            self._poller.rearm(entry.fd, direction)
-        elif self._epoll < 0:
-            self._poller.arm(entry.fd, direction)
+        cdef int error
+        if self._epoll < 0:
+            (self._poller.rearm if by_number else self._poller.arm)(entry.fd, direction)
+        elif by_number:
+            error = vt_epoll_rearm(self._epoll, entry.fd)
+            if error:
+                raise OSError(error, os.strerror(error))
         entry.enlist(direction, waiter)
         self.waiting += 1
 
@@ -256,7 +261,10 @@ cdef class Descriptors:
         if entry is not None:
             self._places[fd] = NULL
             del self._entries[fd]
-            self._poller.unregister(fd)
+            if self._epoll >= 0:
+                vt_epoll_remove(self._epoll, fd)
+            else:
+                self._poller.unregister(fd)
             entry.close()
 
     def get(self, fd):

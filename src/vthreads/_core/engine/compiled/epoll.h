@@ -29,6 +29,18 @@ static int vt_epoll_add(int epoll, int fd) {
     /* The same open file is still registered with this number, by a previous owner of the number. */
     return errno == EEXIST && epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &interest) == 0 ? 0 : errno;
 }
+/* Register `fd` anew, which may mean another file by now, as the Python poller does. Returns 0 or the error. */
+static int vt_epoll_rearm(int epoll, int fd) {
+    struct epoll_event interest = {EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, {0}};
+    interest.data.fd = fd;
+    if (epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &interest) == 0) return 0;
+    return errno == ENOENT ? vt_epoll_add(epoll, fd) : errno;
+}
+/* An error means that `fd` is closed already, which has removed it. */
+static void vt_epoll_remove(int epoll, int fd) {
+    struct epoll_event none = {0, {0}};
+    epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &none);
+}
 static int vt_event_fd(vt_event *event) { return event->data.fd; }
 /* The sum of READ 1, WRITE 2, HANGUP 4 and URGENT 8. */
 static int vt_event_ready(vt_event *event) {
@@ -42,6 +54,8 @@ static int vt_event_ready(vt_event *event) {
 typedef struct { int fd; } vt_event;
 static int vt_epoll_wait(int epoll, vt_event *events, int room, int milliseconds) { return 0; }
 static int vt_epoll_add(int epoll, int fd) { return -1; }
+static int vt_epoll_rearm(int epoll, int fd) { return -1; }
+static void vt_epoll_remove(int epoll, int fd) {}
 static int vt_event_fd(vt_event *event) { return -1; }
 static int vt_event_ready(vt_event *event) { return 0; }
 #endif
