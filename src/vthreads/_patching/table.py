@@ -133,7 +133,7 @@ MODULE_ATTRIBUTES: list[tuple[Any, str, Any]] = [
     (select, "kqueue", net_select.Kqueue),
     # sockets and descriptors
     (os, "sendfile", transfers.sendfile),
-    (io, "open", opening.open_file),
+    (io, "open", opening.open),
     (io, "FileIO", raw_class.FileIO),
     (io, "BufferedReader", buffer_classes.BufferedReader),
     (io, "BufferedWriter", buffer_classes.BufferedWriter),

@@ -30,7 +30,7 @@ from .buffer_classes import OVER_FILES, OriginalRandom, OriginalReader, Original
 from .kinds import Kind, device_of_regular, fstat, is_in_memory, status_of
 from .raw import File
 
-__all__ = ["format_if_it_waits", "open_fd", "open_file", "opener_for"]
+__all__ = ["format_if_it_waits", "open", "open_fd", "opener_for"]
 
 original_open, original_os_open, original_fcntl = io.open, os.open, fcntl.fcntl
 
@@ -52,8 +52,9 @@ MODES = {
 }
 
 
+# Errors of wrong arguments show this name, so it is the one that programs call.
 @compiled
-def open_file(
+def open(
     file: Any,
     mode: str = "r",
     buffering: int = -1,

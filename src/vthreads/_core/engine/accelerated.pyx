@@ -98,7 +98,7 @@ PARTS.update(
         "vthreads._calls.files.raw.File.close": file_close,
         "vthreads._calls.files.buffers._Reading.read": read_through,
         "vthreads._calls.files.buffer_classes.in_turn": in_turn,
-        "vthreads._calls.files.opening.open_file": open_file,
+        "vthreads._calls.files.opening.open": open_file,
         "vthreads._calls.standard_locks.ConditionWaiterLock": ConditionWaiterLock,
         "vthreads._patching.holders.referents_of_kinds": referents_of_kinds,
         "vthreads._patching.holders.referrers": referrers,

@@ -50,7 +50,7 @@ def open_file(
                 return original_open(file, mode, -1, encoding, errors, newline, closefd)
             if in_memory is False:
                 return _open_on_disk(file, mode, is_text, encoding, errors, newline, closefd, device)
-    return readable_parts["vthreads._calls.files.opening.open_file"](
+    return readable_parts["vthreads._calls.files.opening.open"](
         file, mode, buffering, encoding, errors, newline, closefd, opener
     )
 
