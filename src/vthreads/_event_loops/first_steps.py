@@ -10,39 +10,46 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from functools import partial
 from typing import Any
 
-__all__ = ["start_task"]
+__all__ = ["task_starter"]
 
 
-def start_task(loop: Any, coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
-    """Create a task of `loop`, which runs here, and make its first step at once, unless a task makes a step now.
+def task_starter(loop: Any) -> Callable[..., asyncio.Task[Any]]:
+    """Return a function that creates a task of `loop`, which runs here, and makes its first step at once.
 
-    A loop with a task factory creates the task, and makes its first step in its next turn.
+    It is called with a coroutine and `context=`; not while a task of the loop makes a step, and not for a loop with a
+    task factory.
     """
-    if loop.get_task_factory() is not None or asyncio.current_task(loop) is not None:
-        return loop.create_task(coroutine, context=context)  # type: ignore[no-any-return]  # a loop of any kind
-    return _eager_task(loop, coroutine, context)
-
-
-def _eager_task(loop: Any, coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
     if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, context=context, eager_start=True)
-    first_step: Callable[[], None] | None = None
+        return partial(asyncio.Task, loop=loop, eager_start=True)
+    return _Starter(loop).start
 
-    def call_soon(callback: Callable[..., None], *args: Any, context: Context | None = None) -> Any:
-        nonlocal first_step
-        if first_step is None and getattr(callback, "__self__", None).__class__ is asyncio.Task:
-            first_step = callback
+
+class _Starter:
+    """Creates tasks of a loop, and takes the place of its `call_soon` meanwhile."""
+
+    def __init__(self, loop: Any) -> None:
+        self._loop = loop
+        self._first_step: Callable[[], None] | None = None
+
+    def start(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
+        """Create a task and make its first step."""
+        loop = self._loop
+        loop.call_soon = self._catch
+        try:
+            task = asyncio.Task(coroutine, loop=loop, context=context)
+        finally:
+            del loop.call_soon
+        first_step, self._first_step = self._first_step, None
+        assert first_step is not None
+        context.run(first_step)
+        return task
+
+    def _catch(self, callback: Callable[..., None], *args: Any, context: Context | None = None) -> Any:
+        if self._first_step is None and getattr(callback, "__self__", None).__class__ is asyncio.Task:
+            self._first_step = callback
             return None
         # A finalizer runs while the task is made.
-        return type(loop).call_soon(loop, callback, *args, context=context)
-
-    loop.call_soon = call_soon
-    try:
-        task = asyncio.Task(coroutine, loop=loop, context=context)
-    finally:
-        del loop.call_soon
-    assert first_step is not None
-    context.run(first_step)
-    return task
+        return type(self._loop).call_soon(self._loop, callback, *args, context=context)

@@ -53,12 +53,12 @@ class Guest:
         # Functions to call at once, in the turn that is under way; see `begin`.
         self._begun: list[Callable[[], object]] = []
         # Whether the other virtual threads have the carrier; not while this turn calls such a function.
-        self._is_lent = False
+        self.is_lent = False
         # Whether the next turn comes in the next iteration of the loop in any case.
         self._turn_follows = False
         self._soon: Any = None
         self._later: Any = None
-        self._start_task = _first_steps()
+        self._start_task, self._current_task = _functions_of_tasks(loop)
         self._fd: int = scheduler.poller.fileno()  # type: ignore[attr-defined]  # see `can_be_guest`
         self._leave_original = _wait_in_original(loop)
         loop.add_reader(self._fd, self._turn, True)
@@ -79,7 +79,7 @@ class Guest:
     def blocked_since(self) -> float | None:
         """The time on the clock at which code of the loop parked and so blocked it; None: the loop goes on."""
         thread = self.thread
-        if thread.state is not State.PARKED or self._is_lent or not self.is_driven:
+        if thread.state is not State.PARKED or self.is_lent or not self.is_driven:
             return None
         return thread._parked_at
 
@@ -103,7 +103,7 @@ class Guest:
 
     def end_if_stopped(self) -> bool:
         """Handle that the loop runs no more; called before each wait of the scheduler. Returns whether calls ended."""
-        if self._is_lent or self.is_driven:
+        if self.is_lent or self.is_driven:
             return False
         was_waiting = bool(self.waiting)
         self.end()
@@ -135,7 +135,7 @@ class Guest:
         """
         if self.loop.get_debug():
             self.loop.call_soon_threadsafe(function)
-        elif self._is_lent:
+        elif self.is_lent:
             self._begun.append(function)
             self.scheduler.call_host()
         else:
@@ -143,8 +143,9 @@ class Guest:
 
     def create_task(self, coroutine: Any, context: Any) -> Any:
         """Create a task of the loop, and make its first step at once if the loop could."""
-        if running() is self.thread:
-            task = self._start_task(self.loop, coroutine, context)
+        loop = self.loop
+        if running() is self.thread and loop.get_task_factory() is None and self._current_task(loop) is None:
+            task = self._start_task(coroutine, context=context)
             if not task.done() and task._fut_waiter is None:
                 # It has yielded, so the next iteration of the loop makes its next step. A turn after that finds the
                 # threads that the step has unparked, without one more iteration.
@@ -198,11 +199,11 @@ class Guest:
         """Run the other virtual threads, and call here what they begin on the loop. Returns as `Scheduler.lend`."""
         goes_on = False
         while True:
-            self._is_lent = True
+            self.is_lent = True
             try:
                 seconds: float | None = self.scheduler.lend(goes_on, polls)
             finally:
-                self._is_lent = False
+                self.is_lent = False
             if not self._begun:
                 return seconds
             begun, self._begun = self._begun, []
@@ -214,11 +215,13 @@ class Guest:
             goes_on, polls = True, False
 
 
-def _first_steps() -> Callable[..., Any]:
-    # Imported here, because it imports asyncio, and programs without asyncio import this module too.
-    from .first_steps import start_task
+def _functions_of_tasks(loop: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    # Imported here, because they import asyncio, and programs without asyncio import this module too.
+    from asyncio import current_task
 
-    return start_task
+    from .first_steps import task_starter
+
+    return task_starter(loop), current_task
 
 
 def _wait_in_original(loop: Any) -> Callable[[], None]:

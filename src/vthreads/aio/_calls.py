@@ -20,7 +20,8 @@ from .._core.current import running, started_here
 from .._core.engine import Section
 from .._core.exceptions import drop_frame, insert_context, is_a
 from .._core.thread import VirtualThread
-from .._event_loops.guests import Guest, guest_of
+from .._core.wait_queue import waiter_here
+from .._event_loops.guests import Guest, guest_of, guests
 from .._os_threads.held_up import OutsideCall, wait_held_up
 from .._timeouts import waiting_thread
 from ..errors import Cancelled
@@ -111,7 +112,8 @@ def refuse_in_coroutine(name: str) -> None:
 
 def loop_for(thread: VirtualThread) -> ServingLoop:
     """Return the loop that serves the calls of `thread`: the one that drives its carrier, else the shared one."""
-    return guest_of(thread._scheduler) or shared_loop()
+    guest = guests.get(thread._scheduler)
+    return guest if guest is not None and (guest.is_lent or guest.is_driven) else shared_loop()
 
 
 # --- a call
@@ -124,14 +126,16 @@ class TaskCall(OutsideCall):
     and calls `settle` at its end.
     """
 
+    # Defaults in the class, because most calls set few of them.
+    value: Any = None
+    error: BaseException | None = None
+    called_off = _is_over = _abandoned = False
+    # The thread that waits, for the contexts that know it; see `AwaitCall`.
+    _waiting_thread: list[VirtualThread] = []  # noqa: RUF012  # never filled
+
     def __init__(self, shared: ServingLoop) -> None:
         super().__init__()
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self._is_over = False
-        self.called_off = False
         self.shared = shared
-        self._abandoned = False
 
     @property
     def is_over(self) -> bool:
@@ -153,19 +157,19 @@ class TaskCall(OutsideCall):
             self.shared.waiting.pop(self, None)
             raise
         # The last step of a conversation begins without a check, so a cancellation may be pending.
-        cleaning_up = thread._is_in_cleanup()
+        cleaning_up = thread._innermost._affected_by is not None and thread._is_in_cleanup()
         # While a loop that drives this carrier is blocked, its calls cannot end. Otherwise they exclude a deadlock.
         is_outside = thread._scheduler.loop_calls is not self.shared.waiting
         thread._scheduler.outside += is_outside
         interrupt: BaseException | None = None
         try:
             try:
-                self.park(thread, thread._park)
+                self._park_first()
             except BaseException as raised:  # noqa: BLE001  # raised below, when the task has ended
                 now = thread._scheduler.clock.now()
                 overdue_at = thread._grace_until() if is_a(raised, Cancelled) else now + thread._innermost._grace()
                 interrupt = None if is_a(raised, Cancelled) else raised
-            if not self.is_over:
+            if not self._is_over:
                 node = thread._innermost._affected_by
                 if node is not None and not cleaning_up:
                     # This `Cancelled` is swallowed here, so do not count it as delivered: the cleanup after the call
@@ -179,7 +183,16 @@ class TaskCall(OutsideCall):
             raise
         finally:
             thread._scheduler.outside -= is_outside
-        return self._conclude(thread, interrupt)
+        return self.value if interrupt is None and self.error is None else self._conclude(thread, interrupt)
+
+    def _park_first(self) -> None:
+        """Park until the call is over, or until something is raised here."""
+        with self.shared.changing:
+            if self._is_over:
+                return
+            waiter = waiter_here()
+            self._waiting.add(waiter)
+        self._waiting.park(waiter)
 
     def call_off(self) -> None:
         """Cancel the task."""
@@ -237,9 +250,11 @@ class TaskCall(OutsideCall):
 
     def settle(self, value: Any, error: BaseException | None) -> None:
         """Store the outcome and unpark the virtual thread; does nothing if there is an outcome already."""
-        self.shared.waiting.pop(self, None)
-        with self.shared.changing:
-            if self.is_over:
+        shared = self.shared
+        shared.waiting.pop(self, None)
+        self._waiting_thread.clear()
+        with shared.changing:
+            if self._is_over:
                 return
             self._is_over, self.value, self.error = True, value, error
         if self._abandoned and error is not None and not is_a(error, TaskCancelled):
@@ -251,6 +266,8 @@ class TaskCall(OutsideCall):
 class AwaitCall(TaskCall):
     """The wait for an awaitable, in a new task and a copy of the caller's context."""
 
+    _task: asyncio.Task[None] | None = None
+
     def __init__(self, thread: VirtualThread, awaitable: Awaitable[Any]) -> None:
         super().__init__(loop_for(thread))
         self._awaitable = awaitable
@@ -258,7 +275,6 @@ class AwaitCall(TaskCall):
         # For `remaining`; emptied at the end, because tasks that outlive the call keep the context.
         self._waiting_thread = [thread]
         self._context.run(waiting_thread.set, self._waiting_thread)
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def description(self) -> str:
@@ -266,12 +282,12 @@ class AwaitCall(TaskCall):
         return f"the {'coroutine' if iscoroutine(self._awaitable) else 'awaitable'} {_name_of(self._awaitable)}"
 
     def _start_here(self) -> None:
-        if self.called_off or self.is_over:
+        if self.called_off or self._is_over:
             # Over already, if the loop was stopped before it read this message.
             self._never_begins()
             return
         task = self.shared.create_task(self._await(), self._context)
-        if not self.is_over:
+        if not self._is_over:
             self._task = task
             task.add_done_callback(self._ended)
 
@@ -294,11 +310,6 @@ class AwaitCall(TaskCall):
         if task.cancelled():
             # Before its first step. Later, `_await` keeps the cancellation.
             self._never_begins()
-
-    def settle(self, value: Any, error: BaseException | None) -> None:
-        """Store the outcome and unpark the virtual thread; does nothing if there is an outcome already."""
-        self._waiting_thread.clear()
-        super().settle(value, error)
 
     def _never_begins(self) -> None:
         """End the call, which was cancelled before its first step."""
