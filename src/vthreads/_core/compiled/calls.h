@@ -13,7 +13,8 @@ static PyObject *vt_call(PyObject *function, PyObject *arguments, PyObject *keyw
     return PyObject_Vectorcall(
         function, ((PyTupleObject *)arguments)->ob_item, (size_t)PyTuple_GET_SIZE(arguments), NULL);
 }
-static PyObject *vt_call_in_a_frame(PyObject *caller, PyObject *function, PyObject *arguments, PyObject *keywords) {
+/* Not inlined: its array would be on the C stack of every thread, which is copied at each switch. */
+static __attribute__((noinline)) PyObject *vt_call_in_a_frame(PyObject *caller, PyObject *function, PyObject *arguments, PyObject *keywords) {
     PyObject *given[] = {function, arguments, keywords};
     return PyObject_Vectorcall(caller, given, 3, NULL);
 }

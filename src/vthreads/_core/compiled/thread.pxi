@@ -28,9 +28,10 @@ cdef class ThreadFields(Fiber):
     cdef public object _affected_by, _cancel_reason, _cancel_source, _children, _parent, _cleanup_grace
     cdef object _function, _arguments, _keywords
     cdef public object _deliveries, _interrupts, _joiners, _name, _roused_by
-    cdef public object _future, group, _innermost, _locals, _sites, _thread_ident
+    cdef public object _future, group, _innermost, _locals, _sites
     cdef public bint _cancel_called, _listens, _hurried, _queued
     cdef public int _deferred
+    cdef public unsigned long long _thread_ident
     cdef public double _cleanup_ends_at
 
     @property
@@ -44,19 +45,22 @@ cdef class ThreadFields(Fiber):
 
     # Repeats `VirtualThread.run`.
     cdef int _run(self) except -1:
-        # Each switch copies the C stack, so keep little on it: the code after the call is in methods that are not
-        # inlined.
+        # Each switch copies the C stack, so keep little on it: the code before and after the call is in methods that are
+        # not inlined.
         cdef PyObject *value
         cdef bint is_framed = False
         if self._queued or self._affected_by is not None or self._function is None:
-            readable_parts["vthreads._core.thread.VirtualThread.run"](self)
-            return 0
+            return self._run_readable()
         if type(self._function) is FunctionType or type(self._function) is MethodType:
             value = vt_call(self._function, self._arguments, self._keywords)
         else:
             is_framed = True
             value = vt_call_in_a_frame(call_in_a_frame, self._function, self._arguments, self._keywords)
         return self._fail(is_framed) if value is NULL else self._succeed(value)
+
+    cdef int _run_readable(self) except -1:
+        readable_parts["vthreads._core.thread.VirtualThread.run"](self)
+        return 0
 
     cdef int _succeed(self, PyObject *owned) except -1:
         value = <object>owned

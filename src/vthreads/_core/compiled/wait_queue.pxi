@@ -6,6 +6,8 @@ cdef class _Place:
     """A node of the linked list: a waiter and its two neighbours."""
 
     cdef object waiter
+    # None if the place is in the dict of the queue.
+    cdef WaitQueue queue
     cdef _Place before, behind
 
 
@@ -20,53 +22,64 @@ cdef class _Withdrawal:
 
 
 cdef class WaitQueue(Withdrawable):
-    """Waiters in the order in which they queued: a linked list of places, and a dict from waiter to place."""
+    """Waiters in the order in which they queued: a linked list of places.
 
-    # Created for the second waiter, because most queues never have one.
-    cdef dict _places
+    To withdraw a waiter, the queue must find its place. A fiber nearly always waits in one queue only, so it refers to
+    its place. A dict would take 60 bytes more per fiber. Other waiters, and fibers that have a place elsewhere, are in
+    a dict.
+    """
+
+    cdef Py_ssize_t _number
+    cdef dict _others
     cdef _Place _first, _last
 
     def __len__(self):
-        return len(self._places) if self._places is not None else self._first is not None
+        return self._number
 
     def __contains__(self, waiter):
         return self._place_of(waiter) is not None
 
     cdef _Place _place_of(self, waiter):
-        if self._places is not None:
-            return self._places.get(waiter)
-        return self._first if self._first is not None and self._first.waiter is waiter else None
+        if isinstance(waiter, Fiber):
+            place = (<Fiber>waiter)._place
+            if place is not None and (<_Place>place).queue is self:
+                return <_Place>place
+        return None if self._others is None else self._others.get(waiter)
 
     cpdef add(self, waiter):
         cdef _Place place = _Place.__new__(_Place)
-        cdef dict places = None
-        place.waiter = waiter
-        while self._places is None and self._first is not None:
-            if places is None:
-                # This may run a finalizer, which may add waiters too.
-                places = {}
-            else:
-                self._places = places
-                places[self._first.waiter] = self._first
-        if self._places is not None and self._places.setdefault(waiter, place) is not place:
+        cdef bint is_fiber = isinstance(waiter, Fiber)
+        if self._others is None and not (is_fiber and (<Fiber>waiter)._place is None):
+            others = {}
+            # The two allocations may run a finalizer, which may add waiters too. No other code runs after them.
+            if self._others is None:
+                self._others = others
+        if self._place_of(waiter) is not None:
             # The waiter is still queued, because a signal handler ended its last wait.
             return
+        if is_fiber and (<Fiber>waiter)._place is None:
+            place.queue = self
+            (<Fiber>waiter)._place = place
+        else:
+            self._others[waiter] = place
+        place.waiter = waiter
         place.before = self._last
         if self._last is None:
             self._first = place
         else:
             self._last.behind = place
         self._last = place
+        self._number += 1
 
     cpdef bint withdraw(self, waiter) except -1:
         """Remove `waiter`. False means that another caller has removed it, and its wake-up is already posted."""
-        cdef _Place place
-        if self._places is None:
-            place = self._place_of(waiter)
-        else:
-            place = self._places.pop(waiter, None)
+        cdef _Place place = self._place_of(waiter)
         if place is None:
             return False
+        if place.queue is None:
+            del self._others[waiter]
+        else:
+            (<Fiber>waiter)._place = place.queue = None
         if place.before is None:
             self._first = place.behind
         else:
@@ -76,20 +89,25 @@ cdef class WaitQueue(Withdrawable):
         else:
             place.behind.before = place.before
         place.before = place.behind = None
+        self._number -= 1
         return True
 
-    cpdef park(self, waiter, timeout=None):
+    def park(self, waiter, timeout=None):
         """Park `waiter`, which is queued here. Return the value of `_unpark`, or TIMED_OUT. May raise Cancelled."""
-        cdef _Withdrawal withdrawal
-        cdef Fiber fiber
+        return self._park_waiter(waiter, timeout)
+
+    cdef object _park_waiter(self, waiter, timeout):
         cdef double deadline
-        if isinstance(waiter, Fiber):
-            fiber = <Fiber>waiter
-            # Read the clock before the check: it may be Python code, during which an interrupt may arrive.
-            deadline = INF if timeout is None else fiber._scheduler.now() + <double>timeout
-            if not fiber._pending:
-                return fiber._park_until(self, deadline)
-        withdrawal = _Withdrawal.__new__(_Withdrawal)
+        if not isinstance(waiter, Fiber):
+            return self._park_by_method(waiter, timeout)
+        # Read the clock before the check: it may be Python code, during which an interrupt may arrive.
+        deadline = INF if timeout is None else (<Fiber>waiter)._scheduler.now() + <double>timeout
+        if (<Fiber>waiter)._pending:
+            return self._park_by_method(waiter, timeout)
+        return (<Fiber>waiter)._park_until(self, deadline)
+
+    cdef object _park_by_method(self, waiter, timeout):
+        cdef _Withdrawal withdrawal = _Withdrawal.__new__(_Withdrawal)
         withdrawal._queue, withdrawal._waiter = self, waiter
         return waiter._park(withdrawal, timeout)
 
@@ -105,10 +123,14 @@ cdef class WaitQueue(Withdrawable):
 
     def waiters(self):
         """Return the current waiters in no order, for inspection from any OS thread."""
-        cdef _Place first = self._first
-        if self._places is not None:
-            return list(self._places)
-        return [] if first is None else [first.waiter]
+        cdef _Place place
+        cdef list found = []
+        # No other code runs from here on.
+        place = self._first
+        while place is not None:
+            found.append(place.waiter)
+            place = place.behind
+        return found
 
     def first(self):
         """Return the first waiter without removing it; None if there is none."""
@@ -117,13 +139,19 @@ cdef class WaitQueue(Withdrawable):
     cpdef Py_ssize_t unpark_all(self, value=True) except -1:
         """Unpark the current waiters; return their number."""
         cdef Py_ssize_t unparked = 0
-        for _ in range(len(self)):
+        for _ in range(self._number):
             unparked += self.unpark_one(value)
         return unparked
 
     def forget_all(self):
         """Drop all waiters, in the child of a fork: their threads do not exist here."""
-        self._places = self._first = self._last = None
+        cdef _Place place = self._first
+        while place is not None:
+            if place.queue is not None:
+                (<Fiber>place.waiter)._place = place.queue = None
+            place = place.behind
+        self._others = self._first = self._last = None
+        self._number = 0
 
 
 cdef object _waiter_here():
@@ -147,7 +175,7 @@ cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
     cdef Fiber fiber
     cdef double deadline
     if not isinstance(waiter, Fiber):
-        return queue.park(waiter, timeout)
+        return queue._park_waiter(waiter, timeout)
     fiber = <Fiber>waiter
     # Read the clock before the check: it may be Python code, during which an interrupt may arrive.
     deadline = INF if timeout is None else fiber._scheduler.now() + <double>timeout
@@ -158,6 +186,6 @@ cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
             fiber._raise_aborted()
         return answer
     try:
-        return queue.park(fiber, timeout)
+        return queue._park_waiter(fiber, timeout)
     finally:
         fiber._waits_in = fiber._waits_on = None

@@ -1,8 +1,7 @@
 """The engine in readable Python: the specification of the compiled engine.
 
 The contract is in the package's docstring. There is no hub: a fiber that parks picks the next ready one and switches to
-it, or polls if there is none. Finished greenlets are kept and run later fibers, because creating one takes 8 µs and
-reusing one about 1 µs.
+it, or polls if there is none.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ from ..repeated import repeated_in
 from . import states
 from .descriptors import Descriptors, modes_changed
 from .fiber import Abort, Fiber
+from .greenlet_pool import GreenletPool
 from .pollers import Poller
 from .states import (
     DEADLOCK_AGAIN_AFTER,
     LONGEST_WAIT,
     NOTHING,
-    SHRINK_BY,
-    SHRINK_PAUSE,
     SLICE,
     SWITCHES_PER_POLL,
     State,
@@ -126,15 +124,11 @@ class Scheduler:
 
     # The fiber that has ended, until the next one has landed: objects that only it kept alive are freed there.
     _ended: Fiber | None = None
-    # The new greenlet that the starter must start.
-    _unstarted: greenlet | None = None
     # Whether trace and profile functions are suspended.
     _is_untraced = False
     # Whether the carrier waits, or may begin to wait, in its poller.
     _asleep = False
     _poll_at, _poll_at_switch = -inf, 0
-    # Number of pooled greenlets that were not used since the last check, and the time of the next check.
-    _unwanted, _shrink_at = 0, -inf
     # Real time of the next check of the locks that are waited for.
     _contended_at = -inf
 
@@ -160,8 +154,7 @@ class Scheduler:
         # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
         self._spawners: list[Fiber] = []
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._starter = greenlet(self._start_greenlets)
-        self._pool: list[greenlet] = []
+        self._pool: GreenletPool = GreenletPool(self._carry)
 
     # --- from any OS thread
 
@@ -328,9 +321,7 @@ class Scheduler:
     def close(self) -> None:
         """End the pooled greenlets and close the poller. No fiber but the running one may be left."""
         self.closed = True
-        self._end_pooled(len(self._pool))
-        self._starter.parent = getcurrent()
-        self._starter.switch()
+        self._pool.close()
         self.poller.close()
 
     # --- switching
@@ -372,13 +363,7 @@ class Scheduler:
         """Switch to `fiber`, which lands there; return after a switch back."""
         if self.observer is not None:
             self.observer.runs(fiber)
-        target = fiber._greenlet
-        if target is None and self._pool:
-            target = self._pool.pop()
-            self._unwanted = min(self._unwanted, len(self._pool))
-        elif target is None:
-            self._unstarted = greenlet(self._carry, self._starter)
-            target = self._starter
+        target = self._pool.take() if fiber._greenlet is None else fiber._greenlet
         self.arriving = fiber
         # This frame may exist for long, and must not keep the other fiber alive.
         del fiber
@@ -409,16 +394,6 @@ class Scheduler:
         if ended is not None:
             ended._break_cycles()
 
-    def _start_greenlets(self) -> None:
-        """The code of the starter: start each new greenlet, and switch back when the starter is switched to again.
-
-        A greenlet starts with the recursion depth of the greenlet that starts it. If each were started by the fiber
-        that parked before it, the depths would add up to a RecursionError after some hundred.
-        """
-        while self._unstarted is not None:
-            target, self._unstarted = self._unstarted, None
-            target.switch()
-
     def _carry(self) -> None:
         """The code of a greenlet: run fiber after fiber. It ends when it is switched to without one."""
         me = getcurrent()
@@ -437,22 +412,8 @@ class Scheduler:
             fiber._greenlet = None
             self._ended = fiber
             del fiber
-            self._pool.append(me)
+            self._pool.keep(me)
             self._switch_to(self._take_next())
-
-    def _shrink_pool(self, now: float) -> None:
-        """End greenlets that were not used for a while, so that a peak of load does not keep its memory."""
-        spare = min(self._unwanted, len(self._pool) - states.POOL_SIZE)
-        self._end_pooled(max(0, min(spare, SHRINK_BY)))
-        self._unwanted = len(self._pool)
-        self._shrink_at = now + (SHRINK_PAUSE if spare > SHRINK_BY else states.SHRINK_EVERY)
-
-    def _end_pooled(self, count: int) -> None:
-        """End the `count` greenlets that have been in the pool longest."""
-        ended, self._pool[:count] = self._pool[:count], []
-        for pooled in ended:
-            pooled.parent = getcurrent()
-            pooled.switch()
 
     # --- outside events
 
@@ -473,9 +434,9 @@ class Scheduler:
                 self._when_deadlocked()
             return
         patience = wait = self.clock.patience(due, outside)
-        if len(self._pool) > states.POOL_SIZE:
+        if self._pool.may_shrink():
             # May wake up early to shrink the greenlet pool.
-            wait = _sooner(wait, self._shrink_at)
+            wait = _sooner(wait, self._pool.shrinks_at)
         if contended and self.when_contended is not None:
             wait = _sooner(wait, self._contended_at)
         began = monotonic()
@@ -504,8 +465,8 @@ class Scheduler:
             self.descriptors.report(fd, ready)
         any_event = bool(events) or bool(self._inbox)
         self._empty_inbox()
-        if len(self._pool) > states.POOL_SIZE and monotonic() >= self._shrink_at:
-            self._shrink_pool(monotonic())
+        if self._pool.may_shrink() and monotonic() >= self._pool.shrinks_at:
+            self._pool.shrink(monotonic())
         if contended and self.when_contended is not None and monotonic() >= self._contended_at:
             self._contended_at = monotonic() + self.when_contended()
         now = self._now()

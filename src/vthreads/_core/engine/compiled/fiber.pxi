@@ -23,6 +23,8 @@ cdef class Fiber:
     cdef object _waits_in, _waits_on
     # Borrowed: the raw file whose buffer it has called through a compiled method. NULL between such calls.
     cdef PyObject *_reads_through
+    # Set and read by the wait queue in which the fiber waits.
+    cdef object _place
     cdef public double _parked_at, _parked_until
     cdef public bint _pending, _has_begun_to_wait
 
@@ -77,31 +79,35 @@ cdef class Fiber:
     cpdef _check(self):
         """The start of every checkpoint: raise what is pending, and yield after a long run."""
         cdef Scheduler scheduler
+        if self._pending or vt_lacks_room(ROOM):
+            self._raise_if_due()
+        scheduler = self._scheduler
+        if scheduler.now() >= scheduler.slice_end:
+            scheduler._yield()
+            if self._pending:
+                self._raise_if_due()
+
+    # Like the parts of `Scheduler.park`: not in the frame that is copied at a switch.
+    cdef int _raise_if_due(self) except -1:
         if vt_lacks_room(ROOM):
             refuse_to_wait()
         if self._pending:
             self._raise_due()
-        scheduler = self._scheduler
-        if scheduler.now() >= scheduler.slice_end:
-            scheduler._yield_now()
-            if self._pending:
-                self._raise_due()
+        return 0
 
     cpdef _give_way(self):
         """Yield after a long run, for calls that are not checkpoints but may be the only calls of a loop."""
         cdef Scheduler scheduler = self._scheduler
         if scheduler.now() >= scheduler.slice_end and not vt_lacks_room(ROOM):
-            scheduler._yield_now()
+            scheduler._yield()
 
     cpdef _yield_now(self):
         """A checkpoint that lets every ready fiber run once."""
-        if vt_lacks_room(ROOM):
-            refuse_to_wait()
+        if self._pending or vt_lacks_room(ROOM):
+            self._raise_if_due()
+        self._scheduler._yield()
         if self._pending:
-            self._raise_due()
-        self._scheduler._yield_now()
-        if self._pending:
-            self._raise_due()
+            self._raise_if_due()
 
     @property
     def context(self):
@@ -138,7 +144,7 @@ cdef class Fiber:
 
         Without `finally`, which would need a large frame on the C stack.
         """
-        answer = self._stay_pending(abort, deadline) if self._pending else self._scheduler.park(abort, deadline)
+        answer = self._stay_pending(abort, deadline) if self._pending else self._scheduler._park(abort, deadline)
         self._waits_in = self._waits_on = None
         return answer
 
@@ -150,8 +156,13 @@ cdef class Fiber:
 
     cdef object _park_until(self, abort, double deadline):
         if self._pending:
-            return self._park_pending(abort, deadline)
-        answer = self._scheduler.park(abort, deadline)
+            return self._park_now_pending(abort, deadline)
+        return self._checked(self._scheduler._park(abort, deadline))
+
+    cdef object _park_now_pending(self, abort, double deadline):
+        return self._park_pending(abort, deadline)
+
+    cdef object _checked(self, answer):
         if answer is ABORTED:
             self._raise_aborted()
         return answer
@@ -161,7 +172,7 @@ cdef class Fiber:
 
     def _park_pending(self, abort, double deadline):
         """`_park` while `_pending` is set."""
-        return self._scheduler.park(abort, deadline)
+        return self._scheduler._park(abort, deadline)
 
     def _raise_aborted(self):
         """Raise the exception for which `_park` was aborted."""

@@ -49,17 +49,14 @@ cdef class Scheduler:
     # For an event loop that runs the scheduler: see the reference engine.
     cdef public object when_ready, when_landed, loop_calls
     cdef Fiber _host
-    cdef greenlet _starter, _unstarted
     # For other OS threads; the reference engine describes them.
     cdef readonly greenlet idle_on
-    cdef readonly list _pool
-    cdef Py_ssize_t _pool_size, _unwanted
-    cdef double _shrink_every, _shrink_at, _turn_ends_at, _host_patience
+    cdef readonly GreenletPool _pool
+    cdef double _turn_ends_at, _host_patience
     # The fiber that is being switched to, until it runs.
     cdef readonly Fiber arriving
     # The fiber that has ended, until the next one has landed.
     cdef Fiber _ended
-    cdef object _life
     # The place of the last spawn, and its spawn sites.
     cdef object _site_code, _site_inherited
     cdef int _site_instruction
@@ -96,12 +93,7 @@ cdef class Scheduler:
         self._inbox = deque()
         self._poll_at = -INF
         self._turn_ends_at = INF
-        self._starter = PyGreenlet_New(self._start_greenlets, PyGreenlet_GetCurrent())
-        self._pool = []
-        self._pool_size, self._shrink_every = states.POOL_SIZE, states.SHRINK_EVERY
-        self._shrink_at = -INF
-        self._life = self._carry
-        vt_keep_stacks()
+        self._pool = GreenletPool(self._carry)
 
     cdef double now(self) except? -1:
         return vt_monotonic() if self._real_time else self._clock_now()
@@ -165,35 +157,54 @@ cdef class Scheduler:
         self._switch(<PyObject *>spawner._greenlet)
         self._land()
 
-    cpdef park(self, abort=None, double deadline=inf):
+    def park(self, abort=None, double deadline=inf):
         """Run others until the running fiber is unparked; return the value of `_unpark`, TIMED_OUT or ABORTED."""
+        return self._park(abort, deadline)
+
+    # A switch copies the C stack of the fiber, and a parked fiber keeps the copy. So the functions that are on the stack
+    # during a switch have small frames: what they do before and after it is in virtual methods, which are not inlined.
+
+    cdef object _park(self, abort, double deadline):
         cdef Fiber fiber = self.running
+        cdef Timer timer
+        if self.when_forking is not None and self._has_forked():
+            return fiber._scheduler._park(abort, deadline)
+        timer = self._begin_wait(fiber, abort, deadline)
+        if fiber.state is not RUNNING:
+            self._switch(<PyObject *>fiber._greenlet)
+        return self._end_wait(fiber, timer)
+
+    cdef bint _has_forked(self) except -1:
+        return self.when_forking()
+
+    cdef Timer _begin_wait(self, Fiber fiber, abort, double deadline):
+        """Choose the fiber that runs next: it is `fiber` itself, still in state RUNNING, if it was unparked before."""
         cdef Timer timer = None
         cdef double now
-        if self.when_forking is not None and self.when_forking():
-            return fiber._scheduler.park(abort, deadline)
         self._suspend_tracing()
         self.running = None
         fiber._has_begun_to_wait = False
         # Read the clock before the check: it may be Python code, during which a finalizer may unpark the fiber.
         now = self.now()
-        if fiber._wake is NOTHING:
-            fiber._abort = abort
-            fiber._greenlet = PyGreenlet_GetCurrent()
-            fiber._parked_at, fiber._parked_until = now, deadline
-            fiber.state = PARKED
-            if self._observer is not None:
-                self._observe_parked(fiber)
-            if deadline < INF:
-                timer = self.timers.add(deadline, fiber)
-            self._take_next(now)
-            self._switch(<PyObject *>fiber._greenlet)
-            # Clear this wait before the fiber runs: foreign code may park it again before this returns.
-            if timer is not None:
-                self.timers.cancel(timer)
-            fiber._abort = None
-        else:
+        if fiber._wake is not NOTHING:
             self.arriving = fiber
+            return None
+        fiber._abort = abort
+        fiber._greenlet = PyGreenlet_GetCurrent()
+        fiber._parked_at, fiber._parked_until = now, deadline
+        fiber.state = PARKED
+        if self._observer is not None:
+            self._observe_parked(fiber)
+        if deadline < INF:
+            timer = self.timers.add(deadline, fiber)
+        self._take_next(now)
+        return timer
+
+    cdef object _end_wait(self, Fiber fiber, Timer timer):
+        # Clear this wait before the fiber runs: foreign code may park it again before this returns.
+        if timer is not None:
+            self.timers.cancel(timer)
+        fiber._abort = None
         answer = Fiber._take_wake(fiber)
         self._land()
         return answer
@@ -207,7 +218,7 @@ cdef class Scheduler:
             self._turn_ends_at_switch = self.switches + SWITCHES_PER_POLL
         if polls:
             self._poll_at = -INF
-        self.park(stay_parked)
+        self._park(stay_parked, INF)
         self._host = None
         if self._host_is_called:
             return -1.0
@@ -235,18 +246,24 @@ cdef class Scheduler:
             self.make_next(self._host)
         return any_event
 
-    cpdef _yield_now(self):
+    def _yield_now(self):
         """Run every ready fiber once."""
+        self._yield()
+
+    cdef int _yield(self) except -1:
         cdef Fiber fiber = self.running
-        if self.when_forking is not None and self.when_forking():
-            return
+        if self.when_forking is not None and self._has_forked():
+            return 0
+        self._begin_yield(fiber)
+        self._switch(<PyObject *>fiber._greenlet)
+        return self._land()
+
+    cdef int _begin_yield(self, Fiber fiber) except -1:
         self._suspend_tracing()
         self.running = None
         fiber._greenlet = PyGreenlet_GetCurrent()
         self.make_ready(fiber)
-        self._take_next(self.now())
-        self._switch(<PyObject *>fiber._greenlet)
-        self._land()
+        return self._take_next(self.now())
 
     cdef int _suspend_tracing(self) except -1:
         if not self._is_untraced:
@@ -261,9 +278,7 @@ cdef class Scheduler:
     def close(self):
         """End the pooled greenlets and close the poller. No fiber except the running one may be left."""
         self.closed = True
-        self._end_pooled(len(self._pool))
-        self._starter.parent = PyGreenlet_GetCurrent()
-        self._starter.switch()
+        self._pool.close()
         self.poller.close()
 
     # --- switching
@@ -303,25 +318,16 @@ cdef class Scheduler:
 
     cdef int _switch(self, PyObject *here) except -1:
         """Switch from the greenlet `here` to the chosen fiber, which lands there; return when another switches back."""
-        cdef greenlet target = self.arriving._greenlet
-        cdef bint collecting
-        if self._observer is not None:
-            self._observe_runs(self.arriving)
-        if target is None and self._pool:
-            target = self._pool.pop()
-            if len(self._pool) < self._unwanted:
-                self._unwanted = len(self._pool)
-        elif target is None:
-            # Python 3.11 may collect garbage at any allocation, and finalizers may wait. No fiber runs here, so postpone it.
-            collecting = PyGC_Disable()
-            self._unstarted = PyGreenlet_New(self._life, self._starter)
-            if collecting:
-                PyGC_Enable()
-            target = self._starter
+        cdef greenlet target = self._target()
         if <PyObject *>target is not here:
             # Without arguments, because a tuple for them would be an allocation.
             PyGreenlet_Switch(target, NULL, NULL)
         return 0
+
+    cdef greenlet _target(self):
+        if self._observer is not None:
+            self._observe_runs(self.arriving)
+        return self._pool.take() if self.arriving._greenlet is None else <greenlet>self.arriving._greenlet
 
     cdef int _land(self) except -1:
         """The fiber that was switched to runs from here on."""
@@ -358,59 +364,37 @@ cdef class Scheduler:
             ended._drop_references()
         return 0
 
-    def _start_greenlets(self):
-        """The code of the starter: start each new greenlet; see the Python version."""
-        cdef greenlet target
-        while self._unstarted is not None:
-            target, self._unstarted = self._unstarted, None
-            PyGreenlet_Switch(target, NULL, NULL)
-
     def _carry(self):
         """The code of a greenlet: run fiber after fiber. It ends when it is switched to without a fiber to run."""
         cdef Fiber fiber
         me = PyGreenlet_GetCurrent()
         while self.arriving is not None:
             fiber = self.arriving
-            self._land()
-            # Set from inside: for greenlet, a suspended greenlet without a Python frame runs on another OS thread.
-            if fiber._context is not None or vt_has_context():
-                me.gr_context = fiber._context
+            self._land_in(me)
             fiber._run()
-            self._suspend_tracing()
-            self.running = None
-            fiber.state = ENDED
-            if self._observer is not None:
-                self._observe_ended(fiber)
-            fiber._greenlet = None
-            self._ended = fiber
+            self._end(fiber)
+            # Choosing the next fiber may take long: do not keep this one alive.
             fiber = None
-            self._pool.append(me)
+            self._pool.keep(me)
             self._take_next(self.now())
             self._switch(<PyObject *>me)
 
-    cdef int _give_back(self) except -1:
-        """End greenlets that were not used for a while, and return the memory of their frame stacks."""
-        cdef Py_ssize_t spare
-        cdef double now
-        if len(self._pool) <= self._pool_size and not vt_many_warm():
-            return 0
-        now = vt_monotonic()
-        if now < self._shrink_at:
-            return 0
-        spare = min(self._unwanted, len(self._pool) - self._pool_size)
-        self._end_pooled(max(0, min(spare, SHRINK_BY)))
-        self._unwanted = len(self._pool)
-        vt_cool_stacks()
-        self._shrink_at = now + (SHRINK_PAUSE if spare > SHRINK_BY else self._shrink_every)
+    cdef int _land_in(self, greenlet me) except -1:
+        cdef Fiber fiber = self.arriving
+        self._land()
+        # Set from inside: for greenlet, a suspended greenlet without a Python frame runs on another OS thread.
+        if fiber._context is not None or vt_has_context():
+            me.gr_context = fiber._context
         return 0
 
-    cdef int _end_pooled(self, Py_ssize_t count) except -1:
-        """End the `count` greenlets that have been in the pool longest."""
-        cdef list ended = self._pool[:count]
-        del self._pool[:count]
-        for pooled in ended:
-            pooled.parent = PyGreenlet_GetCurrent()
-            pooled.switch()
+    cdef int _end(self, Fiber fiber) except -1:
+        self._suspend_tracing()
+        self.running = None
+        fiber.state = ENDED
+        if self._observer is not None:
+            self._observe_ended(fiber)
+        fiber._greenlet = None
+        self._ended = fiber
         return 0
 
     # --- the outside world
@@ -434,9 +418,9 @@ cdef class Scheduler:
                 self._when_deadlocked()
             return 0
         patience = wait = self._patience(due, outside)
-        if len(self._pool) > self._pool_size or vt_many_warm():
+        if self._pool.may_shrink():
             # May wake up early to shrink the pool of greenlets.
-            wait = min(wait, max(0.0, self._shrink_at - vt_monotonic()))
+            wait = min(wait, max(0.0, self._pool.shrinks_at - vt_monotonic()))
         if contended and self.when_contended is not None:
             wait = min(wait, max(0.0, self._contended_at - vt_monotonic()))
         began = vt_monotonic()
@@ -474,7 +458,8 @@ cdef class Scheduler:
         now = self.now()
         self._poll_at_switch = self.switches + SWITCHES_PER_POLL
         self._poll_at = now + SLICE
-        self._give_back()
+        if self._pool.may_shrink() and vt_monotonic() >= self._pool.shrinks_at:
+            self._pool.shrink(vt_monotonic())
         if contended and self.when_contended is not None and vt_monotonic() >= self._contended_at:
             self._contended_at = vt_monotonic() + <double>self.when_contended()
         return self.timers.expire(now) or any_event
