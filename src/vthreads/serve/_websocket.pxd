@@ -1,6 +1,6 @@
 # Types for `_websocket.py`, where it is compiled.
 
-from ._frames cimport SentFrames, data_frame, payload_of, size_of
+from ._frames cimport data_frame, payload_of, size_of
 
 cdef class WebSocket:
     cdef object __weakref__
@@ -24,7 +24,3 @@ cdef class WebSocket:
     cdef _check_open(self)
     cdef _flush(self)
     cdef _send_all(self, bytes data)
-
-cdef class UpgradedSocket:
-    cdef object _exchange, _sending
-    cdef SentFrames _frames

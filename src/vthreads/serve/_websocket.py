@@ -26,11 +26,9 @@ from .._sync.events import Event
 from .._sync.locks import Lock
 from .._timeouts import move_on_after
 from ._frames import (
-    CLOSE_GOING_AWAY,
     GOING_AWAY,
     MOST_IN_2_BYTES,
     TEXT,
-    SentFrames,
     data_frame,
     payload_of,
     size_of,
@@ -45,7 +43,7 @@ else:
     # It needs httptools, which a server without HTTP does not.
     exchanges = ModuleOnDemand("vthreads.serve._http.exchanges")
 
-__all__ = ["EXCHANGE", "UpgradedSocket", "WebSocket", "WebSocketClosed", "websocket"]
+__all__ = ["EXCHANGE", "WebSocket", "WebSocketClosed", "websocket"]
 
 # The key of the environment under which a handler's exchange is found.
 EXCHANGE = "vthreads.serve.exchange"
@@ -54,8 +52,6 @@ NORMAL, ABNORMAL, NOT_TEXT = 1000, 1006, 1007
 # Messages that are kept for a handler that waits elsewhere: their bytes, and what each counts beside those. Beyond it
 # nothing is read, so that the client is slowed down.
 MOST_KEPT, EACH_KEPT = 64 << 10, 64
-# Seconds for the close frame of a client of another library, after ours.
-HURRY_SECONDS = 5.0
 
 
 class WebSocketClosed(Disconnected):
@@ -458,71 +454,3 @@ class WebSocket:
         except OSError as error:
             raise WebSocketClosed(ABNORMAL, str(error)) from error
         self._is_broken = False
-
-
-class UpgradedSocket:
-    """The socket of a request that asks for an upgrade; its first use is the upgrade.
-
-    Libraries find it under `gunicorn.socket` in the environment. They speak their protocol themselves. If that is
-    WebSocket, the server sends a close frame when it stops, at the end of a frame of the library.
-    """
-
-    __slots__ = ("_exchange", "_frames", "_sending")
-
-    def __init__(self, exchange: exchanges.Exchange) -> None:
-        self._exchange = exchange
-        self._frames = SentFrames()
-        # Keeps the frames whole: the close frame is sent by another thread.
-        self._sending = Lock()
-
-    def __repr__(self) -> str:
-        return f"<UpgradedSocket of {self._exchange!r}>"
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        """Return data of the client, at first those that were received with the request."""
-        source = self._exchange.stream.input
-        if len(source) and not flags:
-            return source.take(size)
-        return self._sock.recv(size, flags)  # type: ignore[no-any-return]  # a method of a socket
-
-    def send(self, data: Any, flags: int = 0) -> int:
-        """Send a part of `data`; return its size. A checkpoint."""
-        sock = self._sock
-        with self._sending:
-            size: int = sock.send(data, flags)
-            self._frames.add(bytes(memoryview(data).cast("B")[:size]))
-            return size
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send `data`. A checkpoint."""
-        sock = self._sock
-        with self._sending:
-            sock.sendall(data, flags)
-            self._frames.add(bytes(data))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._sock, name)
-
-    @property
-    def _sock(self) -> Any:
-        exchange = self._exchange
-        if not exchange.is_upgraded:
-            exchange.upgrade()
-            exchange.response.set_upgraded(101)
-            if exchange.head.upgrade.lower() == b"websocket":
-                exchange.hurry_upgraded = self._hurry
-        return exchange.stream.sock
-
-    def _hurry(self) -> None:
-        """Handle that the server stops: close with 1001, and end the connection if the client does not. A checkpoint.
-
-        Called in another thread than the handler's.
-        """
-        with self._sending, contextlib.suppress(OSError):
-            if self._frames.are_complete and not self._frames.is_closed:
-                self._exchange.stream.sock.sendall(CLOSE_GOING_AWAY)
-                self._frames.add(CLOSE_GOING_AWAY)
-        with move_on_after(HURRY_SECONDS):
-            self._exchange.ended.wait()
-            return
-        self._exchange.stream.shut_down()

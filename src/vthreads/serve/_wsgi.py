@@ -22,7 +22,8 @@ from ._server import Server
 from ._sight import Sight
 from ._stopping import stopped_by_sigterm
 from ._tcp import DEFAULT_BACKLOG, where
-from ._websocket import EXCHANGE, UpgradedSocket
+from ._upgraded_socket import UpgradedSocket
+from ._websocket import EXCHANGE
 
 __all__ = ["FileWrapper", "WsgiOptions", "serve_application", "wsgi"]
 
