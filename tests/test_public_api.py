@@ -227,6 +227,20 @@ def test_the_list_is_sorted_and_true():
     assert all(hasattr(vthreads, name) for name in vthreads.__all__)
 
 
+@pytest.mark.parametrize("name", ["vthreads", "vthreads.aio", "vthreads.debug", "vthreads.serve", "vthreads.testing"])
+def test_a_package_lists_all_that_it_offers(name):
+    """The reference and `import *` read `__all__`, while an attribute works without it."""
+    package = importlib.import_module(name)
+    classes_and_functions = {
+        attribute
+        for attribute, value in vars(package).items()
+        if attribute[0] != "_" and getattr(value, "__module__", "").startswith("vthreads.")
+    }
+    # A module, and exceptions of the standard library.
+    others = {"errors", "Empty", "Full"} if package is vthreads else set()
+    assert {*package.__all__} == {*getattr(package, "HOMES", ()), *classes_and_functions, *others}
+
+
 def test_every_module_lists_its_names():
     for module in pkgutil.walk_packages(vthreads.__path__, "vthreads."):
         # Importing it runs the command line; and this one is for a platform that is not ours.
