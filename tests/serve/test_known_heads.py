@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vthreads.serve._http.heads import Head
-from vthreads.serve._http.known_heads import LONGEST_KEPT, MOST_KEPT, KnownHeads
+from vthreads.serve._http.known_heads import LONGEST_KEPT, MOST_KEPT, MOST_SEEN, KnownHeads
 from vthreads.serve._http.parser import HeadParser
 from vthreads.serve._http.recent import Recent
 from vthreads.serve._http.refusals import Refusal
@@ -15,7 +15,7 @@ from .test_rules import ACCEPTED, REFUSED
 
 
 def contents(head):
-    derived = {"of_fields", "of_head"}
+    derived = {"of_fields", "of_head", "of_log"}
     return {name: getattr(head, name) for name in Head.__slots__ if name not in derived}
 
 
@@ -38,6 +38,12 @@ def through(known, raw):
         return refusal.status, refusal.reason
     known.keep(raw, head)
     return contents(head)
+
+
+def keep(known, raw):
+    """Pass the head to `known` as often as it takes until it is kept."""
+    for _ in range(2):
+        known.keep(raw, HeadParser().parse(raw))
 
 
 LINES = [
@@ -89,7 +95,7 @@ RAW = st.builds(
 @given(st.lists(RAW, min_size=2, max_size=8))
 def test_what_is_known_does_not_change_an_outcome(heads):
     known = KnownHeads()
-    for raw in [*heads, *heads]:
+    for raw in heads * 3:
         assert parsed(raw) == through(known, raw)
 
 
@@ -97,7 +103,7 @@ def test_a_head_after_each_other_one_has_its_own_outcome():
     cases = [*ACCEPTED.values(), *(raw for _, raw in REFUSED.values())]
     known = KnownHeads()
     # Each request line with the fields of each head.
-    for raw in cases:
+    for raw in cases * 2:
         line = raw.partition(b"\r\n")[0]
         for other in cases:
             mixed = line + b"\r\n" + other.partition(b"\r\n")[2]
@@ -106,17 +112,27 @@ def test_a_head_after_each_other_one_has_its_own_outcome():
 
 def test_fields_are_known_with_another_target():
     known = KnownHeads()
-    known.keep(ACCEPTED["plain"], HeadParser().parse(ACCEPTED["plain"]))
+    keep(known, ACCEPTED["plain"])
 
     head = known.find(ACCEPTED["plain"].replace(b"GET /", b"POST /a?b"))
     assert ("POST", b"/a?b", [(b"host", b"a")]) == (head.method, head.target, head.fields)
+
+
+def test_fields_that_occur_once_are_not_kept():
+    known = KnownHeads()
+    raw = ACCEPTED["plain"]
+    known.keep(raw, HeadParser().parse(raw))
+    assert known.find(raw) is None
+    # Another target, the same fields.
+    known.keep(raw.replace(b"GET /", b"GET /a"), HeadParser().parse(raw))
+    assert known.find(raw) is not None
 
 
 def test_only_what_is_small_and_needs_no_trust_is_kept():
     known = KnownHeads()
     for extra in b"X: " + b"x" * LONGEST_KEPT, b"X-Request-Id: 1", b"X-Forwarded-For: 10.0.0.1":
         raw = b"GET / HTTP/1.1\r\nHost: a\r\n" + extra + b"\r\n\r\n"
-        known.keep(raw, HeadParser().parse(raw))
+        keep(known, raw)
         assert known.find(raw) is None
 
 
@@ -124,9 +140,10 @@ def test_clients_cannot_fill_the_memory():
     known = KnownHeads()
     for number in range(10 * MOST_KEPT):
         raw = b"GET / HTTP/1.1\r\nHost: a\r\nX: %d\r\n\r\n" % number
-        known.keep(raw, HeadParser().parse(raw))
+        keep(known, raw)
     assert len(known._whole) <= 2 * MOST_KEPT
     assert len(known._by_fields) <= 2 * MOST_KEPT
+    assert len(known._seen) <= 2 * MOST_SEEN
 
 
 def test_an_entry_that_is_used_stays():

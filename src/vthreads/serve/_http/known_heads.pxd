@@ -4,7 +4,7 @@ from .heads cimport Head
 from .recent cimport Recent
 
 cdef class KnownHeads:
-    cdef readonly Recent _whole, _by_fields
+    cdef readonly Recent _by_fields, _seen, _whole
 
     cpdef Head find(self, bytes raw)
     cpdef keep(self, bytes raw, Head head)

@@ -8,6 +8,9 @@ change the target, so the lines of the fields are known apart from the request l
   `COMMON_LINE`) no rule depends on the request line. Only heads of that form are kept, so that the rules which depend
   on the version have had the same version before.
 
+Fields are kept when they occur for the second time: cookies and tokens often make them unique, and a kept head with its
+environment fills caches and burdens the garbage collector until others replace it.
+
 A head with a field that only a trusted proxy may set is not kept: the connection decides about those.
 """
 
@@ -27,16 +30,20 @@ COMMON_LINE = re.compile(
 # Together with the longest head, the bound of the memory.
 MOST_KEPT = 128
 LONGEST_KEPT = 2 << 10
+# Hashes that are remembered. Equal ones of different fields only cause that one of them is kept too early.
+MOST_SEEN = 1 << 10
 
 
 class KnownHeads:
     """The known heads of one server."""
 
-    __slots__ = ("_by_fields", "_whole")
+    __slots__ = ("_by_fields", "_seen", "_whole")
 
     def __init__(self) -> None:
         self._whole = Recent(MOST_KEPT)
         self._by_fields = Recent(MOST_KEPT)
+        # The hashes of fields that have occurred.
+        self._seen = Recent(MOST_SEEN)
 
     def find(self, raw: bytes) -> Head | None:
         """Return the head with the bytes `raw`, if it is known; treat it as immutable."""
@@ -51,10 +58,14 @@ class KnownHeads:
         return head
 
     def keep(self, raw: bytes, head: Head) -> None:
-        """Keep `head`, which is parsed from `raw` and was accepted by all rules, if it may be used again."""
+        """Keep `head`, which is parsed from `raw` and was accepted by all rules, if it is likely to be used again."""
         if len(raw) > LONGEST_KEPT or head.is_forwarded:
             return
         end = raw.find(b"\r\n")
+        key = hash(raw[end:])
+        if self._seen.get(key) is None:
+            self._seen.add(key, True)
+            return
         if COMMON_LINE.fullmatch(raw, 0, end) is not None:
             self._whole.add(raw, head)
             self._by_fields.add(raw[end:], head)
