@@ -13,6 +13,7 @@ import pytest
 
 import vthreads
 from vthreads import sleep
+from vthreads.serve._http import adapters
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -279,3 +280,21 @@ def test_flask(with_app):
     assert [(200, b'{"hello":"you"}\n'), (200, b"content text"), (200, b"0,1,2,")] == answers[:3]
     assert 504 == answers[3][0]
     assert 61.0 == ended
+
+
+# CWE-770: a client can make up names of fields without end.
+def test_made_up_names_of_fields_are_not_all_kept(with_app):
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return [",".join(sorted(key for key in environ if key.startswith("HTTP_MADE_UP"))).encode()]
+
+    def program(site):
+        for first in range(0, 98 * 11, 98):
+            names = [f"made-up-{number}" for number in range(first, first + 98)]
+            fields = "".join(f"{name}: x\r\n" for name in names).encode()
+            answer = site.ask(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + fields[:-2] + b"\r\n\r\n")
+            keys = [f"HTTP_{name.upper().replace('-', '_')}" for name in names]
+            assert ",".join(sorted(keys)).encode() == body_of(answer)
+
+    with_app(app, program)
+    assert len(adapters._keys) <= adapters.MOST_KEYS

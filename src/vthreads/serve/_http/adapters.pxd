@@ -15,4 +15,5 @@ cdef class Adapter:
     cdef dict _of_fields(self, list fields)
     cdef str _below_root(self, str path)
 
+cdef str _key_of(bytes name)
 cdef bytes _origin_form(Head head)

@@ -15,6 +15,9 @@ __all__ = ["Adapter"]
 
 # Fields that CGI names without HTTP_.
 UNPREFIXED = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
+# The keys of names that were seen; a client with more of them makes them up.
+MOST_KEYS = 1_000
+_keys: dict[bytes, str] = {}
 OF_EACH_REQUEST = (
     "wsgi.input",
     "wsgi.errors",
@@ -141,7 +144,7 @@ class Adapter:
     def _of_fields(self, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
         environ = self._base.copy()
         for name, value in fields:
-            key = UNPREFIXED.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+            key = _keys.get(name) or _key_of(name)
             text = value.decode("latin-1")
             before = environ.get(key)
             if before is None:
@@ -154,6 +157,13 @@ class Adapter:
     def _below_root(self, path: str) -> str:
         root = self._base["SCRIPT_NAME"]
         return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
+
+
+def _key_of(name: bytes) -> str:
+    key = UNPREFIXED.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
+    if len(_keys) < MOST_KEYS:
+        _keys[name] = key
+    return key
 
 
 def _origin_form(head: Head) -> bytes:
