@@ -37,8 +37,9 @@ original_open, original_os_open, original_fcntl = io.open, os.open, fcntl.fcntl
 # Each opening of a FIFO uses an OS thread until its other end is opened, perhaps by another opening that waits here.
 # If the limit were reached, neither could continue; so it is high.
 fifos = Limiter("open of a FIFO", 1000)
-# Longest wait, in seconds, for the OS thread to leave the call after its opening was cancelled.
-LONGEST_END = 0.1
+# Longest wait, in seconds, for the OS thread to leave the call after its opening was cancelled. It takes microseconds,
+# but on a loaded machine the system may not run the OS thread for more than 0.1 s.
+LONGEST_END = 1.0
 # Flag for a descriptor that stands for a file without opening it. Not every platform has it.
 O_PATH: int = getattr(os, "O_PATH", 0)
 
