@@ -236,8 +236,8 @@ def test_a_package_lists_all_that_it_offers(name):
         for attribute, value in vars(package).items()
         if attribute[0] != "_" and getattr(value, "__module__", "").startswith("vthreads.")
     }
-    # A module, and exceptions of the standard library.
-    others = {"errors", "Empty", "Full"} if package is vthreads else set()
+    # The module, and its exceptions, of which some are those of the standard library.
+    others = {"errors", *vthreads.errors.__all__} if package is vthreads else set()
     assert {*package.__all__} == {*getattr(package, "HOMES", ()), *classes_and_functions, *others}
 
 
