@@ -247,6 +247,29 @@ def test_a_coroutine_sees_the_deadline_of_the_thread_that_waits():
     vthreads.run(root)
 
 
+def test_a_task_that_outlives_the_call_does_not_see_its_deadline():
+    async def leaves():
+        go_on = asyncio.Event()
+        left.extend([go_on, asyncio.create_task(looks(go_on))])
+
+    async def looks(go_on):
+        await go_on.wait()
+        return vthreads.remaining()
+
+    async def ends():
+        go_on, task = left
+        go_on.set()
+        return await task
+
+    def root():
+        with vthreads.fail_after(3600):
+            aio.run(leaves())
+            return aio.run(ends())
+
+    left = []
+    assert math.inf == vthreads.run(root)
+
+
 def test_a_swallowed_cancellation_returns_the_value_and_comes_at_the_next_checkpoint():
     async def swallows(scope):
         try:
