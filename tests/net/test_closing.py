@@ -68,6 +68,112 @@ def test_a_reader_of_a_socket_that_is_shut_down_and_closed_gets_the_end_of_data(
     assert nothing == virtual(root)
 
 
+def datagrams_of_unix():
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def datagrams_of_ip():
+    one, two = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+    one.bind(("127.0.0.1", 0))
+    two.connect(one.getsockname())
+    one.connect(two.getsockname())
+    return one, two
+
+
+DATAGRAMS = pytest.mark.parametrize("make", [datagrams_of_unix, datagrams_of_ip])
+ENDS_OF_READING = {
+    "shutdown": lambda sock: sock.shutdown(socket.SHUT_RDWR),
+    "shutdown of reading": lambda sock: sock.shutdown(socket.SHUT_RD),
+    "shutdown and close": leave,
+    "shutdown and detach": leave_detached,
+}
+
+
+@DATAGRAMS
+@pytest.mark.parametrize("name", [name for name in RECEIVING if name != "file"])
+@pytest.mark.parametrize("end", ENDS_OF_READING)
+def test_a_reader_of_a_datagram_socket_that_is_shut_down_gets_the_end_of_data(virtual, make, name, end):
+    call, nothing = RECEIVING[name]
+    one, two = make()
+
+    def root():
+        with one, two:
+            reader = vthreads.spawn(call, one)
+            wait_all_parked()
+            ENDS_OF_READING[end](one)
+            return reader.result()
+
+    assert nothing == virtual(root)
+
+
+@DATAGRAMS
+@pytest.mark.parametrize("timeout", [None, 5])
+def test_a_datagram_socket_that_was_shut_down_gives_what_came_and_then_the_end_of_data(virtual, make, timeout):
+    one, two = make()
+    one.settimeout(timeout)
+
+    def root():
+        with one, two:
+            two.send(b"data")
+            one.shutdown(socket.SHUT_RD)
+            return [one.recv(10) for _ in range(3)]
+
+    assert [b"data", b"", b""] == virtual(root)
+
+
+def listener_of_ip(_):
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def listener_of_unix(folder):
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "listener"))
+    listener.listen()
+    return listener
+
+
+@pytest.mark.parametrize("listen", [listener_of_ip, listener_of_unix])
+@pytest.mark.parametrize("end", ENDS_OF_READING)
+@pytest.mark.parametrize("times", [1, 2])
+def test_accept_of_a_listener_that_is_shut_down_fails_as_in_the_kernel(virtual, tmp_path, error_of, listen, end, times):
+    def root():
+        with listen(tmp_path) as listener:
+            acceptors = [vthreads.spawn(error_of, listener.accept) for _ in range(times)]
+            wait_all_parked()
+            ENDS_OF_READING[end](listener)
+            return [acceptor.result().errno for acceptor in acceptors]
+
+    assert [errno.EINVAL] * times == virtual(root)
+
+
+def test_connect_ex_returns_the_error_of_a_socket_that_is_closed_meanwhile(virtual, tmp_path):
+    def root():
+        with listener_of_unix(tmp_path) as listener, socket.socket(socket.AF_UNIX) as first:
+            listener.listen(0)
+            first.connect(listener.getsockname())
+            late = socket.socket(socket.AF_UNIX)
+            connecting = vthreads.spawn(late.connect_ex, listener.getsockname())
+            wait_all_parked()
+            late.close()
+            return connecting.result()
+
+    assert errno.EBADF == virtual(root)
+
+
+def test_a_socket_whose_number_was_closed_can_be_detached(virtual, pair):
+    one, two = pair
+
+    def root():
+        number = one.fileno()
+        one.settimeout(5)
+        two.send(b"data")
+        assert b"data" == one.recv(10)
+        os.close(number)
+        return number == one.detach()
+
+    assert virtual(root)
+
+
 def test_a_reader_gets_the_end_of_data_if_an_os_thread_shuts_down_and_closes(virtual, pair):
     one, _ = pair
 

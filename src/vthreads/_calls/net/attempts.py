@@ -12,14 +12,14 @@ from math import inf
 from typing import Any
 
 from ..._core.current import on_carrier, running
-from ..._core.engine import WRITE, Descriptor
+from ..._core.engine import READ, WRITE, Descriptor
 from ..._core.originals import sleep
 from ..._core.repeated import repeated_in
 from ..._core.thread import VirtualThread
 from ..._core.wait_queue import refuse_to_wait_inside_scheduler, waiter_here
 from .managed import C, Socket, managed, timeout_of
 from .modes import refusal
-from .readiness import park_for_owned, wait_blocking
+from .readiness import has_read_end, park_for_owned, wait_blocking
 
 __all__ = ["AF_UNIX", "DONTWAIT", "attempts_on", "call_with_flags", "nothing_for"]
 
@@ -33,12 +33,13 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 class _Attempts:
     """The attempts of one call on one socket: their time limit, and how to wait between them."""
 
-    __slots__ = ("_deadline", "_pause", "_sock", "thread")
+    __slots__ = ("_deadline", "_pause", "_sock", "_waited", "thread")
 
     def __init__(self, sock: Socket, thread: VirtualThread | None, timeout: float | None) -> None:
         self._sock = sock
         self.thread = thread
         self._pause = SHORTEST_PAUSE
+        self._waited = False
         self._deadline = inf if timeout is None else self._now() + timeout
 
     def _now(self) -> float:
@@ -48,7 +49,9 @@ class _Attempts:
         """Wait until the socket is ready, after an attempt that would block. A checkpoint.
 
         Returns:
-            False if the data have ended: the socket was shut down and then closed, so another attempt is impossible.
+            False if the data have ended, because the socket was shut down. Then another attempt is impossible if it was
+            closed as well. Of a datagram socket or a Unix listener it would find "would block" again: there only a call
+            that waits in the kernel gets the end of data.
         """
         timeout = None if self._deadline == inf else self._deadline - self._now()
         if timeout is not None and timeout <= 0:
@@ -60,12 +63,9 @@ class _Attempts:
         else:
             owner = weakref.ref(sock)
             entry = thread._scheduler.descriptors.claim(sock.fileno(), owner)
-            if not entry.mode_is_known:
-                # A socket without a timeout waits only if its open file is in blocking mode. Another object may have
-                # changed that since the last look, so read the flag.
-                if id(sock) not in managed and not os.get_blocking(entry.fd):
-                    raise refusal()
-                entry.waits()
+            self._refuse_if_nonblocking(entry)
+            if direction == READ and self._finds_end(entry):
+                return False
             try:
                 ready = park_for_owned(thread, entry.fd, direction, owner, timeout)
             except OSError:
@@ -79,6 +79,21 @@ class _Attempts:
             if sock.fileno() != entry.fd:
                 return _after_close(entry, direction)
         return True
+
+    def _refuse_if_nonblocking(self, entry: Descriptor) -> None:
+        if not entry.mode_is_known:
+            # A socket without a timeout waits only if its open file is in blocking mode. Another object may have
+            # changed that since the last look, so read the flag.
+            if id(self._sock) not in managed and not os.get_blocking(entry.fd):
+                raise refusal()
+            entry.waits()
+
+    def _finds_end(self, entry: Descriptor) -> bool:
+        """Return whether reading has ended although the last attempt would block."""
+        # Asking the kernel costs a system call. Not all pollers report a hangup, but then the last wait was in vain.
+        may_have_ended = entry.hung_up or self._waited
+        self._waited = True
+        return may_have_ended and has_read_end(entry.fd)
 
     def found_nothing(self) -> None:
         """Record that a read has found the buffer of the kernel empty."""

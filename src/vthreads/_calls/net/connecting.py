@@ -106,6 +106,11 @@ def connect_ex(self: Socket, address: Any, /) -> int:
     except TimeoutError:
         # The original returns this number too, if the timeout of the socket expires first.
         return errno.EWOULDBLOCK
+    except OSError as error:
+        # The socket was closed during the wait. A name that is not found stays an exception.
+        if error.errno != errno.EBADF:
+            raise
+        return errno.EBADF
 
 
 def bind(self: Socket, address: Any, /) -> None:
@@ -125,7 +130,8 @@ def _accept(self: Socket, /) -> tuple[int, Any]:
         except BlockingIOError:
             if timeout_of(self) is None and not is_kept(self.fileno()):
                 raise
-        attempts.wait(READ)
+        if not attempts.wait(READ):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
 def _accept_as_ever(sock: Socket) -> tuple[int, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+import select as system_select
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
@@ -31,6 +32,7 @@ __all__ = [
     "end_waits",
     "expect_urgent",
     "forget_fd",
+    "has_read_end",
     "nonblocking",
     "park_for_fd",
     "park_for_fds",
@@ -43,6 +45,9 @@ __all__ = [
     "wait_blocking",
 ]
 
+
+# Not on every system.
+POLLRDHUP = getattr(system_select, "POLLRDHUP", 0)
 
 NO_OWNERS: Mapping[int, Any] = MappingProxyType({})
 
@@ -164,6 +169,15 @@ def wait_blocking(fd: int, direction: int, timeout: float | None) -> bool:
     # poll(2) has its own numbers for the directions: POLLIN 1, POLLOUT 4.
     interest.register(fd, 1 if direction & READ else 4)
     return bool(interest.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000)))
+
+
+def has_read_end(fd: int) -> bool:
+    """Return whether the reading end of `fd` was shut down."""
+    if poll is None or not POLLRDHUP:
+        return False
+    interest = poll()
+    interest.register(fd, POLLRDHUP)
+    return any(events & POLLRDHUP for _, events in interest.poll(0))
 
 
 def refuse_inside_scheduler(fd: int, direction: int) -> None:

@@ -6,7 +6,9 @@ calls the original, except for sockets with a timeout that a virtual thread has 
 
 from __future__ import annotations
 
+import errno
 import socket
+from contextlib import suppress
 from typing import Any
 
 from ..._core.engine import READ, WRITE, quick_socket_calls
@@ -49,9 +51,9 @@ def _has_no_data(sock: Socket) -> bool:
     """Return whether a read of `sock`, which was shut down, finds the end of data."""
     try:
         return not C.recv(sock, 1, socket.MSG_PEEK | DONTWAIT)
-    except OSError:
-        # A listener, for example.
-        return False
+    except OSError as error:
+        # A datagram socket or a listener: only a call that waits gets the end of data, or EINVAL.
+        return error.errno in (errno.EAGAIN, errno.ENOTCONN, errno.EINVAL)
 
 
 def detach(self: Socket, /) -> int:
@@ -61,7 +63,9 @@ def detach(self: Socket, /) -> int:
     entry = managed.pop(id(self), None)
     if entry is not None:
         # Code that takes over the descriptor expects the mode that CPython would have left.
-        C.settimeout(self, entry.timeout)
+        with suppress(OSError):
+            # The descriptor was closed by its number.
+            C.settimeout(self, entry.timeout)
     # Set the attribute as the original does; `super()` would fail for a class of `socket` that was imported again.
     self._closed = True  # type: ignore[attr-defined]  # private
     detached: int = C.detach(self)

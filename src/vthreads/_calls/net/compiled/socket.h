@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 #define VT_HAS_SOCKETS 1
 typedef struct { struct sockaddr_storage is; socklen_t size; } vt_address;
@@ -52,6 +53,16 @@ static int vt_accept(int fd, vt_address *from, int *kept) {
 }
 static int vt_close(int fd) { return close(fd); }
 static int vt_is_blocking(int fd) { return !(fcntl(fd, F_GETFL) & O_NONBLOCK); }
+
+/* Whether the reading end of `fd` was shut down. */
+static int vt_has_read_end(int fd) {
+#ifdef POLLRDHUP
+    struct pollfd interest = {fd, POLLRDHUP, 0};
+    return poll(&interest, 1, 0) == 1 && (interest.revents & POLLRDHUP);
+#else
+    return 0;
+#endif
+}
 static int vt_is_stream(int fd) {
     int type = 0;
     socklen_t size = sizeof type;
@@ -164,6 +175,7 @@ static Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address 
 static Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *to) { return -1; }
 static int vt_accept(int fd, vt_address *from, int *kept) { return -1; }
 static int vt_is_blocking(int fd) { return 1; }
+static int vt_has_read_end(int fd) { return 0; }
 static int vt_connect(int fd, vt_address *to, int *was_blocking) { return -1; }
 static int vt_has_peer(int fd) { return 0; }
 static int vt_kept_error(int fd) { return -1; }

@@ -2,7 +2,7 @@
 
 import os
 import _socket
-from errno import EAGAIN, EBADF, EPIPE
+from errno import EAGAIN, EBADF, EINVAL, EPIPE
 from weakref import ref
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -23,6 +23,7 @@ cdef extern from "_calls/net/compiled/socket.h":
     Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *receiver)
     int vt_accept(int fd, vt_address *peer, int *kept)
     bint vt_is_blocking(int fd)
+    bint vt_has_read_end(int fd)
     int vt_connect(int fd, vt_address *to, int *was_blocking)
     bint vt_has_peer(int fd)
     int vt_kept_error(int fd)
@@ -107,7 +108,7 @@ cdef inline double _deadline(Fiber fiber, double timeout) except? -1:
 cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name, str late="timed out"):
     """Park until `sock` is ready, after an attempt that would block; return its entry. A checkpoint.
 
-    None: the data have ended, since it was shut down and then closed.
+    None: the data have ended, since it was shut down; see the Python version.
     """
     cdef Scheduler scheduler = fiber._scheduler
     cdef Descriptors descriptors = scheduler.descriptors
@@ -121,6 +122,9 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
         if not (managed and id(sock) in managed) and not vt_is_blocking(fd):
             raise OSError(EAGAIN, os.strerror(EAGAIN))
         entry.waits()
+    # Pollers other than epoll do not report every hangup.
+    if direction == READ and (entry.hung_up or descriptors._epoll < 0) and vt_has_read_end(fd):
+        return None
     if descriptors._epoll < 0:
         descriptors._poller.arm(fd, direction)
     entry._waiting(direction).append(fiber)
@@ -459,4 +463,5 @@ def _accept(self, /):
             if timeout == INF and not kept:
                 # The program made it non-blocking meanwhile.
                 raise OSError(EAGAIN, os.strerror(EAGAIN))
-            _wait(fiber, self, fd, READ, deadline, "socket.accept")
+            if _wait(fiber, self, fd, READ, deadline, "socket.accept") is None:
+                raise OSError(EINVAL, os.strerror(EINVAL))
