@@ -40,6 +40,16 @@ def leave_detached(sock):
     os.close(sock.detach())
 
 
+def call_here(fn, *args):
+    fn(*args)
+
+
+def call_in_os_thread(fn, *args):
+    thread = threading.Thread(target=fn, args=args)
+    thread.start()
+    thread.join()
+
+
 RECEIVING = {
     "recv": (lambda sock: sock.recv(10), b""),
     "recv_into": (lambda sock: sock.recv_into(bytearray(10)), 0),
@@ -144,6 +154,24 @@ def test_accept_of_a_listener_that_is_shut_down_fails_as_in_the_kernel(virtual, 
             return [acceptor.result().errno for acceptor in acceptors]
 
     assert [errno.EINVAL] * times == virtual(root)
+
+
+@pytest.mark.parametrize("shut", [call_here, call_in_os_thread])
+@pytest.mark.parametrize("timeout", [None, 60])
+def test_a_connect_in_progress_fails_when_its_socket_is_shut_down(virtual, error_of, shut, timeout):
+    def root():
+        with socket.socket() as listener, socket.socket() as first, socket.socket() as late:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(0)
+            # It fills the queue of the listener, which then answers no other.
+            first.connect(listener.getsockname())
+            late.settimeout(timeout)
+            connecting = vthreads.spawn(error_of, late.connect, listener.getsockname())
+            wait_all_parked()
+            shut(late.shutdown, socket.SHUT_RDWR)
+            return connecting.result().errno
+
+    assert errno.ECONNRESET == virtual(root)
 
 
 def test_connect_ex_returns_the_error_of_a_socket_that_is_closed_meanwhile(virtual, tmp_path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import sys
 from typing import Any
 
 from ..._core.current import on_carrier, running
 from ..._core.engine import READ, WRITE
+from ..._core.originals import poll
 from ..._core.repeated import repeated_in
 from .attempts import AF_UNIX, attempts_on
 from .dns import getaddrinfo
@@ -78,6 +80,8 @@ def _connect(sock: Socket, address: Any) -> int:
         error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error or _has_peer(sock):
             return error
+        if _was_reset(sock):
+            return errno.ECONNRESET
 
 
 @repeated_in("_calls/net/compiled/socket.pxi")
@@ -88,6 +92,17 @@ def _has_peer(sock: Socket) -> bool:
     except OSError as error:
         return error.errno != errno.ENOTCONN
     return True
+
+
+@repeated_in("_calls/net/compiled/socket.pxi")
+def _was_reset(sock: Socket) -> bool:
+    """Return whether `sock` neither connects nor is connected: another thread has shut it down."""
+    # A second `connect` would begin again, and wait for as long as the first one.
+    if poll is None:
+        return False
+    hang_up = poll()
+    hang_up.register(sock.fileno(), 0)
+    return any(events & select.POLLHUP for _, events in hang_up.poll(0))
 
 
 @repeated_in("_calls/net/compiled/socket.pxi")

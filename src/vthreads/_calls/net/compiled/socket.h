@@ -159,6 +159,11 @@ static int vt_has_peer(int fd) {
     peer.size = sizeof peer.is;
     return getpeername(fd, (struct sockaddr *)&peer.is, &peer.size) == 0 || errno != ENOTCONN;
 }
+/* Whether the socket neither connects nor is connected: another thread has shut it down. */
+static int vt_was_reset(int fd) {
+    struct pollfd hang_up = {.fd = fd};
+    return poll(&hang_up, 1, 0) == 1 && hang_up.revents & POLLHUP;
+}
 /* The pending error of the socket. */
 static int vt_kept_error(int fd) {
     int error = 0;
@@ -178,6 +183,7 @@ static int vt_is_blocking(int fd) { return 1; }
 static int vt_has_read_end(int fd) { return 0; }
 static int vt_connect(int fd, vt_address *to, int *was_blocking) { return -1; }
 static int vt_has_peer(int fd) { return 0; }
+static int vt_was_reset(int fd) { return 0; }
 static int vt_kept_error(int fd) { return -1; }
 #define VT_IS_CONNECTING(error) 0
 static int vt_close(int fd) { return -1; }

@@ -2,7 +2,7 @@
 
 import os
 import _socket
-from errno import EAGAIN, EBADF, EINVAL, EPIPE
+from errno import EAGAIN, EBADF, ECONNRESET, EINVAL, EPIPE
 from weakref import ref
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -26,6 +26,7 @@ cdef extern from "_calls/net/compiled/socket.h":
     bint vt_has_read_end(int fd)
     int vt_connect(int fd, vt_address *to, int *was_blocking)
     bint vt_has_peer(int fd)
+    bint vt_was_reset(int fd)
     int vt_kept_error(int fd)
     bint VT_IS_CONNECTING(int error)
     int vt_close(int fd)
@@ -404,7 +405,7 @@ cdef bint _read_address(sock, address, vt_address *read) except -1:
     return vt_read(read, kind, (<str>host).encode(), port, flow, scope)
 
 
-# Repeats `_connect` and `_has_peer`.
+# Repeats `_connect`, `_has_peer` and `_was_reset`.
 @cython.binding(True)
 def connect(self, address, /):
     """`socket.connect`, which parks a virtual thread."""
@@ -430,7 +431,9 @@ def connect(self, address, /):
             error = vt_kept_error(fd)
             # A new socket reports itself writable once before it starts to connect. Only a peer proves the connection.
             if not error and not vt_has_peer(fd):
-                continue
+                if not vt_was_reset(fd):
+                    continue
+                error = ECONNRESET
         if error:
             raise OSError(error, os.strerror(error))
         return None
