@@ -159,3 +159,25 @@ def test_wrong_arguments_fail_as_ever(virtual, arguments):
         return type(caught.value), str(caught.value)
 
     assert failure(_io.FileIO) == virtual(lambda: failure(io.FileIO))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(lambda raw, buffer=buffer: raw.readinto(buffer) for buffer in (b"x", "x", 3, memoryview(bytearray(8))[::2])),
+        *(lambda raw, size=size: raw.read(size) for size in (2.5, -2.5, "x", b"ab")),
+    ],
+)
+@pytest.mark.parametrize("sent", [b"", b"data"])
+def test_a_read_with_a_wrong_argument_neither_waits_nor_takes_data(virtual, call, sent):
+    receiving, sending = os.pipe()
+
+    def root():
+        with by_hand(receiving) as raw:
+            os.write(sending, sent)
+            with vthreads.fail_after(5), pytest.raises(TypeError, match=r"argument should be|read-write bytes-like"):
+                call(raw)
+            os.close(sending)
+            return raw.read()
+
+    assert sent == virtual(root)

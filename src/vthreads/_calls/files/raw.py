@@ -15,6 +15,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from io import FileIO as OriginalFileIO
+from operator import index
 from types import CodeType
 from typing import Any
 
@@ -67,6 +68,23 @@ def named_as_original(cls: Any) -> Any:
     cls.__name__ = cls.__qualname__ = cls.__base__.__name__
     cls.__module__ = cls.__base__.__module__
     return cls
+
+
+def _can_be_filled(buffer: Any) -> bool:
+    try:
+        view = memoryview(buffer)
+    except TypeError:
+        return False
+    return view.c_contiguous and not view.readonly
+
+
+def _checked_size(size: Any) -> int:
+    if size is None:
+        return -1
+    try:
+        return index(size)
+    except TypeError:
+        raise TypeError(f"argument should be integer or None, not {type(size).__name__!r}") from None
 
 
 _waited_for: set[File] = set()
@@ -130,7 +148,8 @@ class File(OriginalFileIO):
         thread = running()
         if _called_by_a_buffer(self):
             return self._read_at_once(thread, buffer)
-        if self._reads_like_original(thread):
+        # The original raises the error for a wrong buffer, before it reads: nothing that was read is lost.
+        if self._reads_like_original(thread) or not _can_be_filled(buffer):
             return super().readinto(buffer)
         piece = self.next_piece(thread, memoryview(buffer).nbytes)
         memoryview(buffer).cast("B")[: len(piece)] = piece
@@ -138,7 +157,8 @@ class File(OriginalFileIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         thread = running()
-        if size is None or size < 0:
+        size = _checked_size(size)
+        if size < 0:
             return self.readall()
         if self._reads_like_original(thread):
             return super().read(size)
