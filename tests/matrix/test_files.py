@@ -1,5 +1,6 @@
 """Calls of file objects over a pipe, and the opening of a FIFO."""
 
+import io
 import os
 import tempfile
 
@@ -11,10 +12,18 @@ from vthreads._os_threads.calls import calls_under_way
 OPERATIONS = Operations()
 
 
-def reading_a_file(call, mode="rb", buffering=-1):
+def by_hand(fd, mode, buffering):
+    # The class is looked up at each call: it is another one once the runtime has started.
+    raw = io.FileIO(fd, mode)
+    if not buffering:
+        return raw
+    return io.BufferedReader(raw) if "r" in mode else io.BufferedWriter(raw)
+
+
+def reading_a_file(call, mode="rb", buffering=-1, make=open):
     def read():
         reader, writer = os.pipe()
-        with open(reader, mode, buffering) as file:
+        with make(reader, mode, buffering) as file:
             # Not enough for any of the calls.
             if buffering:
                 os.write(writer, b"123")
@@ -34,8 +43,10 @@ READING_A_FILE = {
 }
 for name, call in READING_A_FILE.items():
     OPERATIONS[f"file.{name}"] = reading_a_file(call)
+    OPERATIONS[f"file by hand.{name}"] = reading_a_file(call, make=by_hand)
 for name in ("read", "readinto", "read to the end"):
     OPERATIONS[f"file.{name} without a buffer"] = reading_a_file(READING_A_FILE[name], buffering=0)
+    OPERATIONS[f"FileIO.{name}"] = reading_a_file(READING_A_FILE[name], buffering=0, make=by_hand)
 
 
 @OPERATIONS.add
@@ -68,10 +79,10 @@ def line_of_text():
         assert "kept\n" == file.readline()
 
 
-def writing_a_file(call, mode="wb", buffering=-1):
+def writing_a_file(call, mode="wb", buffering=-1, make=open):
     def write():
         reader, writer = os.pipe()
-        with open(writer, mode, buffering) as file:
+        with make(writer, mode, buffering) as file:
             fill(writer)
             if call is flush:
                 file.write(b"kept")
@@ -88,6 +99,8 @@ def flush(file):
 
 
 OPERATIONS["file.write without a buffer"] = writing_a_file(lambda file: file.write(b"y"), buffering=0)
+OPERATIONS["FileIO.write"] = writing_a_file(lambda file: file.write(b"y"), buffering=0, make=by_hand)
+OPERATIONS["file by hand.flush"] = writing_a_file(flush, make=by_hand)
 OPERATIONS["file.flush"] = writing_a_file(flush)
 
 
