@@ -235,3 +235,25 @@ def test_the_lock_of_a_condition_waiter_serves_as_an_ordinary_lock_too(virtual):
         return log, lock.locked()
 
     assert (["waiter"], False) == virtual(root)
+
+
+def test_a_standard_lock_has_the_obsolete_names_of_the_original(virtual):
+    def root():
+        lock = StandardLock()
+        lock.acquire_lock()
+        seen = [lock.locked_lock(), lock.acquire_lock(False)]
+        lock.release_lock()
+        return [*seen, lock.locked()]
+
+    assert [True, False, False] == virtual(root)
+
+
+@pytest.mark.parametrize("make", [StandardLock, StandardRLock])
+def test_a_standard_lock_can_be_left_without_arguments(virtual, make):
+    def root():
+        lock = make()
+        lock.acquire()
+        lock.__exit__()
+        return lock.acquire(blocking=False)
+
+    assert virtual(root)

@@ -24,6 +24,9 @@ class StandardLock(Lock):
     __slots__ = ()
     _always_checks = False
 
+    # Obsolete names, which the original still has.
+    acquire_lock, release_lock, locked_lock = Lock.acquire, Lock.release, Lock.locked
+
     def __init_subclass__(cls) -> NoReturn:
         raise TypeError("type '_thread.lock' is not an acceptable base type")
 

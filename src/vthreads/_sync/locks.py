@@ -201,8 +201,12 @@ class Lock:
     def __enter__(self) -> bool:
         return self.acquire()
 
+    # The locks of the standard library accept the call without arguments.
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None:
         self.release()
 
@@ -345,8 +349,12 @@ class RLock:
     def __enter__(self) -> bool:
         return self.acquire()
 
+    # The locks of the standard library accept the call without arguments.
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None:
         self.release()
 

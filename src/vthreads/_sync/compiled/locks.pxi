@@ -173,7 +173,7 @@ cdef class Lock:
     def __enter__(self):
         return self._acquire() if self._is_plain else self.acquire()
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind=None, error=None, traceback=None):
         if self._is_plain:
             self._release()
         else:
@@ -375,7 +375,7 @@ cdef class RLock:
     def __enter__(self):
         return self._acquire(None, True) if self._is_plain else self.acquire()
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(self, kind=None, error=None, traceback=None):
         if self._is_plain:
             self._release()
         else:
