@@ -72,7 +72,7 @@ cdef object _open_on_disk(str path, str mode, bint is_text, encoding, errors, ne
         text = TextIOWrapper(buffer, encoding, errors, newline, False)
         text.mode = mode
         return text
-    except BaseException:
+    except BaseException:  # raised again: no caller has the file yet, so close its descriptor first
         raw.close()
         raise
 
