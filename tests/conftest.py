@@ -10,6 +10,7 @@ import textwrap
 import threading
 import time
 import warnings
+from collections import Counter
 from contextvars import copy_context
 from functools import cache
 
@@ -41,6 +42,7 @@ ENDS_WITHIN = 30
 MARKERS = (
     "real: needs the real clock, network, signals or subprocesses",
     "thorough: takes long, and a quicker test covers the same kind of behaviour; `make test` leaves it out",
+    "sampled(n): `make test` runs its first n cases; the others are as `thorough`",
     "everywhere: its result depends on the engine or the Python; `make test-variant` runs it even if it is thorough",
     "unpatched: the module begins with the standard library as it was; all others begin after `patch`",
     "ipv6: needs ::1, which some containers do without",
@@ -82,8 +84,17 @@ def has_ipv6():
     return True
 
 
+# First, since pytest deselects by `-m` in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.getparent(pytest.Module).get_closest_marker("unpatched") is None)
+    cases = Counter()
+    for item in items:
+        if sampled := item.get_closest_marker("sampled"):
+            test = item.nodeid.partition("[")[0]
+            cases[test] += 1
+            if cases[test] > sampled.args[0]:
+                item.add_marker("thorough")
 
 
 def pytest_collection_finish():

@@ -101,6 +101,7 @@ def is_missing(why):
     return why.startswith("the compiled engine is not part of this installation")
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 @pytest.mark.parametrize("name", [ONE_WORKLOAD, *(pytest.param(name, marks=pytest.mark.thorough) for name in OTHERS)])
 def test_each_peer_does_what_it_counts(name, built):
@@ -447,6 +448,7 @@ def test_a_trace_of_an_echo_is_measured(tmp_path):
     assert rendering >= 0
 
 
+@pytest.mark.thorough
 def test_the_table_of_races_is_made_and_the_page_has_them_all():
     explore = load("explore")
     cells = explore.row("lost update", seeds=1, most=300, schedules=10)

@@ -62,6 +62,7 @@ def test_every_command_has_help_of_its_own(capsys):
         assert out.startswith(f"usage: python -m vthreads {name} ")
 
 
+@pytest.mark.thorough
 def test_the_demo_has_help_of_its_own():
     # It runs as a main program, so it gets a process.
     ended = vthreads("demo", "--help")
@@ -70,6 +71,7 @@ def test_the_demo_has_help_of_its_own():
     assert ended.stdout.startswith("usage: python -m vthreads demo ")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("name", "extra", "argument"), [("top", "cli", "1"), ("demo", "demo", "--urls=1")])
 def test_a_command_without_its_libraries_has_help_and_says_what_to_install(name, extra, argument):
     program = "import sys; sys.modules['rich'] = None; from vthreads._cli import main; sys.exit(main(sys.argv[1:]))"
@@ -151,6 +153,7 @@ def test_code_runs_from_the_command_line():
 # --- run: how the program ends
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("program", "status", "stderr"),
     [
@@ -301,6 +304,7 @@ vthreads.spawn(child)
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("ending", "status"), [("", 0), ("sys.exit(5)", 5), ("raise ValueError('no')", 1)])
 def test_what_was_spawned_is_joined_however_the_program_ends(run, ending, status):
     ended = run(WITH_A_CHILD + ending)
@@ -337,6 +341,7 @@ def demo(*options):
     return vthreads("demo", "--urls", 40, "--latency", 50, "--least-ratio", 0, *options)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(("options", "scheme"), [([], "http"), (["--tls"], "https"), (["--concurrency", "7"], "http")])
 def test_the_demo_holds(options, scheme):
     ended = demo(*options)
@@ -351,6 +356,7 @@ def test_the_demo_holds(options, scheme):
     assert ended.stdout.endswith("\nEverything held.\n")
 
 
+@pytest.mark.thorough
 def test_the_demo_shows_the_failure_and_where_it_was_spawned():
     failing = demo().stdout.partition("2. The same, and one of them fails\n")[2]
 

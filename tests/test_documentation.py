@@ -220,6 +220,7 @@ def test_examples_in_docstrings_are_found():
     assert ">>>" not in "".join(text for _, text in docstrings(SOURCE)), "write an indented block of statements"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", examples())
 def test_the_example_in_a_docstring_runs(name, tmp_path):
     parts = [BEFORE.get(name, ""), examples()[name], AFTER.get(name, "")]

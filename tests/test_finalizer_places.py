@@ -211,6 +211,8 @@ PLACES = {
 }
 
 
+@pytest.mark.sampled(8)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_finalizer_works_or_raises_and_the_place_completes(monkeypatch, place, action):

@@ -83,6 +83,8 @@ FOREIGN = [spawns, *(pytest.param(foreign, marks=pytest.mark.thorough) for forei
 # --- in a switch
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 @pytest.mark.parametrize("foreign", FOREIGN)
 def test_a_collection_while_threads_start_leaves_each_on_its_own_stack(virtual, foreign):
     def root():
@@ -184,6 +186,8 @@ def enter(block, call):
         call()
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 @pytest.mark.parametrize("foreign", [waits, joins])
 @pytest.mark.parametrize(
     "use",
@@ -207,6 +211,8 @@ def test_a_finalizer_that_waits_leaves_the_wait_it_came_into_its_wake_up(virtual
     virtual(root)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 @pytest.mark.real
 @pytest.mark.parametrize("kind", [RLock, pytest.param(StandardRLock, marks=pytest.mark.thorough)])
 def test_a_finalizer_has_the_rlock_that_its_os_thread_queues_for(kind):

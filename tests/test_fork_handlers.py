@@ -121,6 +121,8 @@ FIRST_CALLS = {
 }
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("call", FIRST_CALLS)
 def test_a_handler_of_before_the_runtime_spawns_and_unparks_in_the_runtime_of_the_child(run_script, call):
     printed = run_script(

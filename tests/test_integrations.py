@@ -171,6 +171,8 @@ print(any("vthreads" in type(finder).__module__ for finder in sys.meta_path))
 """
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize(
     ("steps", "fitted"),
     [

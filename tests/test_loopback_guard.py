@@ -51,6 +51,7 @@ def run_guarded(code):
     )  # fmt: skip
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("code", REFUSED.values(), ids=REFUSED)
 def test_what_would_leave_the_machine_is_refused(code):
     done = run_guarded(code)

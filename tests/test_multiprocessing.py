@@ -267,6 +267,8 @@ def holding(lock, held, let_go):
         let_go.wait()
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("make", [mp.Lock, mp.RLock, lambda: mp.Semaphore(1)])
 def test_others_run_while_one_waits_for_a_lock_of_another_process(make):
     def root():
@@ -615,6 +617,8 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_every_start_method(method, tmp_path):
     path = tmp_path / "program.py"

@@ -249,6 +249,8 @@ def test_os_threads_may_start_the_first_runtimes_at_once():
 # --- daemons at exit
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize(
     ("starts", "what"),
     [
@@ -365,6 +367,8 @@ def test_a_program_may_close_all_its_descriptors(closing, poller, fork):
 # --- idents that are given to C
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("patch", [True, False])
 @pytest.mark.parametrize(
     "call",

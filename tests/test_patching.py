@@ -252,6 +252,8 @@ def test_a_queue_that_is_imported_again_parks_as_well(monkeypatch):
 # --- taking it back
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_unpatching_puts_the_originals_back_everywhere():
     vthreads.unpatch()
     # In tuples, which are not changed.

@@ -694,6 +694,8 @@ PINNING = {
 }
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("clock", ["None", "vthreads.testing.VirtualClock()"])
 @pytest.mark.parametrize("pinning", PINNING)
 def test_what_a_handler_raises_ends_a_member_that_pins_the_carrier(pinning, clock):

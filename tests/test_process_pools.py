@@ -399,6 +399,8 @@ THREADS_MODE = {
 }
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("what", THREADS_MODE)
 def test_what_is_alive_at_exit_ends_if_threads_are_virtual_ones(what):
     printed = {"a queue": "[200000, 200000]\n", "a manager": "[1]\n"}.get(what, "[0, 1]\n")

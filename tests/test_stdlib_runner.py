@@ -41,6 +41,7 @@ class Sample(unittest.TestCase):
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_each_test_has_its_outcome(tmp_path):
     (tmp_path / "sample_of_tests.py").write_text(SAMPLE)

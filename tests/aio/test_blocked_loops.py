@@ -138,6 +138,8 @@ else:
 """
 
 
+@pytest.mark.sampled(2)
+@pytest.mark.everywhere
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("wait", "where"),

@@ -84,6 +84,7 @@ def shuffled(seed):
     return names
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.real
 @pytest.mark.parametrize(
     "names", [list(ORDER), list(ORDER)[::-1], shuffled(1), shuffled(2)], ids=["table", "reverse", "shuffled", "other"]

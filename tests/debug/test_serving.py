@@ -317,6 +317,8 @@ def test_whoever_finds_the_socket_can_connect_to_it(start):
     assert (0, "found before: None\nfound after: True\n", "") == program.finish()
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_the_child_of_a_fork_answers_for_itself_and_the_parent_goes_on(start, tmp_path):
     program = start(
         """
@@ -370,6 +372,7 @@ def test_dump_is_what_the_process_itself_would_print(start, dump_schema):
     assert "and 2 more like it, 'worker-1' to 'worker-2'" in text
 
 
+@pytest.mark.thorough
 def test_a_limit_holds_for_each_command(start, dump_schema):
     program = start(WAITS, VTHREADS_DEBUG="1")
     program.line()
@@ -452,6 +455,7 @@ def test_a_pinned_carrier_is_shown_with_the_stack_that_pins_it(start):
     assert (0, "", "") == program.finish()
 
 
+@pytest.mark.thorough
 def test_top_goes_on_until_the_process_ends(start):
     program = start(WAITS, VTHREADS_DEBUG="1")
     program.line()
@@ -469,6 +473,7 @@ def test_top_goes_on_until_the_process_ends(start):
     assert f"process {program.pid} has ended, or does not answer any more" == out.splitlines()[-1]
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("key", [b"q", b"Q"])
 def test_q_ends_top_and_leaves_the_terminal_as_it_was(start, key):
     program = start(WAITS, VTHREADS_DEBUG="1")
@@ -497,6 +502,7 @@ def test_q_ends_top_and_leaves_the_terminal_as_it_was(start, key):
     os.close(theirs)
 
 
+@pytest.mark.thorough
 def test_a_reader_that_ends_first_is_no_traceback(start):
     program = start(WAITS, VTHREADS_DEBUG="1")
     program.line()
@@ -515,6 +521,7 @@ def test_a_reader_that_ends_first_is_no_traceback(start):
     os.close(writer)
 
 
+@pytest.mark.thorough
 def test_a_process_that_has_ended_is_told_so(start):
     program = start(WAITS, VTHREADS_DEBUG="1")
     program.line()
@@ -527,6 +534,7 @@ def test_a_process_that_has_ended_is_told_so(start):
     assert f"process {program.pid} does not exist; check the pid" in program.try_to_look("dump").stderr
 
 
+@pytest.mark.thorough
 def test_a_command_says_why_there_is_no_answer(start):
     program = start(WAITS)
     program.line()

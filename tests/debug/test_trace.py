@@ -310,6 +310,7 @@ def test_a_child_that_waits_for_its_turn_is_shown_when_it_starts(traced):
     assert 2 == Counter(names(traced(root)).values())["queued"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("block", [64, 16_384])
 def test_a_long_trace_is_written_in_blocks(traced, monkeypatch, block):
     monkeypatch.setattr(event_log, "BLOCK", block)

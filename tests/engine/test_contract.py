@@ -95,6 +95,8 @@ def test_a_thread_with_nobody_else_ready_goes_on_after_a_yield(virtual, order):
     assert virtual(lambda: sleep(0), order=order) is None
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_very_many_threads_end_at_once(virtual):
     # Each greenlet that ended kept the next one alive: freed together, they overflowed the C stack.
     def root():

@@ -285,6 +285,8 @@ def test_a_buffer_answers_as_the_original_does(name, peek):
     virtual(root)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_unpatching_puts_the_classes_back():
     names = ["BufferedReader", "BufferedWriter", "BufferedRandom", "BufferedRWPair"]
     vthreads.patch()

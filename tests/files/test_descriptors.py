@@ -598,6 +598,8 @@ def test_an_eventfd_that_has_room_for_less_is_waited_for():
     virtual(root)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_cancelled_write_to_an_eventfd_has_added_nothing():
     def root():
         fd = os.eventfd(0)

@@ -65,6 +65,7 @@ READS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", READS)
 def test_only_the_reader_of_a_pipe_waits(name):
     script = f"import sys\nfrom sys import stdin\ndef captured(): return stdin.readline()\n{TICKING}"

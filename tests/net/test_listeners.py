@@ -22,6 +22,8 @@ def shared():
             yield server, other
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 def test_a_listener_is_kept_non_blocking_below_and_stays_blocking_above(virtual, shared):
     server, _ = shared
 

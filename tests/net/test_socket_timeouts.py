@@ -45,6 +45,8 @@ def test_the_timeout_that_was_set_is_the_one_that_is_told(virtual, pair, timeout
     assert (timeout, timeout, timeout != 0) == virtual(root)
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 def test_a_timeout_survives_the_end_of_the_patch(virtual, pair):
     one, _ = pair
     one.settimeout(0.01)

@@ -18,6 +18,8 @@ AGAIN = {
 }
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("patched", ["import queue, socket, subprocess; {}", "{}; import queue, socket, subprocess"])
 @pytest.mark.parametrize("how", ["afresh", "reloaded"])
 def test_a_module_that_is_imported_again_parks_and_is_put_back(how, patched, run_script):
@@ -118,6 +120,8 @@ def test_a_module_that_is_first_imported_after_the_patch_is_patched_and_put_back
     assert EXPECTED_LATER == run_script(LATER.format(before="", then=""))
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.real
 @pytest.mark.parametrize(
     "first", ["_calls.net.ssl", "_calls.net.dns", "_calls.net.socket", "_calls.processes.popen", "_patching.ssl_table"]

@@ -22,6 +22,8 @@ class Subclassed(queue.SimpleQueue):
     pass
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.real
 @pytest.mark.parametrize("cls", [queue.SimpleQueue, Subclassed])
 def test_a_simple_queue_made_before_parks_and_keeps_its_items(parks, cls):
@@ -35,6 +37,8 @@ def test_a_simple_queue_made_before_parks_and_keeps_its_items(parks, cls):
         vthreads.run(lambda: mine.get(timeout=0.01))
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 @pytest.mark.real
 def test_a_simple_queue_made_before_serves_who_has_kept_the_original(parks):
     mine = queue.SimpleQueue()
@@ -57,6 +61,8 @@ def test_an_item_of_a_simple_queue_made_before_is_not_lost_to_a_cancelled_thread
     assert "item" == vthreads.run(root)
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.real
 @pytest.mark.skipif(not hasattr(select, "epoll"), reason="this platform has no epoll")
 @pytest.mark.parametrize("collect", [int, gc.collect], ids=["tracked", "untracked"])

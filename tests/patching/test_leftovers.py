@@ -66,6 +66,8 @@ LEFTOVERS = {
 }
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("make", LEFTOVERS, ids=lambda make: make.__name__)
 def test_what_stays_is_reported_once_with_its_place(before, make):

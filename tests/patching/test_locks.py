@@ -121,6 +121,8 @@ def test_a_lock_made_before_is_exchanged_wherever_it_is_kept(before, collect):
     assert type(mine) is not original
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_lock_that_is_kept_where_nobody_sees_it_stays_one_lock(before):
     mine = threading.Lock()
     kept = frozenset([mine])
@@ -129,6 +131,8 @@ def test_a_lock_that_is_kept_where_nobody_sees_it_stays_one_lock(before):
     assert kept == {mine}
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_lock_that_is_garbage_is_not_reported(before):
     gc.disable()
     try:

@@ -117,6 +117,8 @@ SHAPES = [
 ]  # fmt: skip
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("made", ["before", "after", "in a virtual thread"])
 def test_a_thread_local_of_a_class_made_before_is_per_virtual_thread(before, virtual, made):
     classes = [shape() for shape in SHAPES]
@@ -161,6 +163,8 @@ def test_init_of_a_class_made_before_runs_in_each_virtual_thread_with_the_argume
     assert expected == look()
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_failed_init_of_a_class_made_before_is_tried_again_on_the_os_thread(before, virtual):
     fails = True
 
@@ -209,6 +213,8 @@ def test_data_of_a_class_made_before_end_with_their_thread_and_with_the_object(b
     assert (True, True) == virtual(root)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_os_threads_have_their_own_data_in_a_class_made_before(before, virtual):
     current = with_default()()
     vthreads.patch()

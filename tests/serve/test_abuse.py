@@ -75,6 +75,7 @@ def besides(site, seconds, attack, *args, count=MANY):
     return answers
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("begin", "byte", "end"),
     [

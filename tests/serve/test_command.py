@@ -74,6 +74,7 @@ def fetch(port, path=""):
         return answer.read()
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "arguments", [["site_of_test:app"], ["site_of_test:make", "--factory"], ["site_of_test:site.app"]]
 )
@@ -247,6 +248,7 @@ def test_ctrl_c_ends_it_at_once(tmp_path):
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -276,6 +278,7 @@ def test_a_wrong_command_is_explained(tmp_path, arguments, complaint):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("line", ["import no_library", "{}['SETTING']", "int('x')"])
 def test_a_failure_inside_the_application_has_its_traceback(tmp_path, line):
     (tmp_path / "site_of_test.py").write_text(line)

@@ -178,6 +178,7 @@ def test_a_pinned_worker_has_no_heartbeat_and_is_replaced(tmp_path):
     assert 'site_of_test.py", line ' in errors
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
 def test_a_quick_stop_cancels_what_is_under_way(tmp_path, number):
     app = APP.replace("time.sleep(0.3)", "time.sleep(3600)")

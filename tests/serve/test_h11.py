@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import h11
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,6 +68,7 @@ def answer(connection, sock):
             return response, b"".join(parts)
 
 
+@pytest.mark.thorough
 @given(
     exchanges=st.lists(st.tuples(requests, responses), min_size=1, max_size=4), size=st.sampled_from([1, 3, 50, 9999])
 )

@@ -109,6 +109,7 @@ def kill(process):
         os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.real
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_command_serves_at_the_admin_port_when_it_reports_that_it_serves(tmp_path, workers):
@@ -239,6 +240,7 @@ def test_signals_under_load_lose_at_most_the_requests_of_a_killed_worker(tmp_pat
     assert load.answered >= (1000 if number == signal.SIGTERM else 2500)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.real
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_access_log_is_json_on_a_pipe(tmp_path, workers):

@@ -26,6 +26,7 @@ APP = """
 """
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.real
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_logs_that_nobody_reads_do_not_stop_the_server(tmp_path, workers):

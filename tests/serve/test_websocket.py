@@ -414,6 +414,7 @@ def test_it_refuses_other_environments_and_second_upgrades(with_app):
     assert with_app(app, program) == 1000
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("options", [{}, {"ping_interval": 1}], ids=["plain", "with pings"])
 @pytest.mark.parametrize("virtual", [True, False], ids=["virtual", "os thread"])
 def test_flask_sock_runs_unmodified(options, virtual):

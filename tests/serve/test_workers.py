@@ -53,6 +53,7 @@ def stop(process):
     assert 0 == process.wait(SECONDS)
 
 
+@pytest.mark.thorough
 def test_several_processes_serve_and_end_together(tmp_path):
     with serving(tmp_path, *COMMAND, app=APP) as (process, port):
         children = children_of(process.pid)
@@ -63,6 +64,7 @@ def test_several_processes_serve_and_end_together(tmp_path):
         socket.create_connection(("127.0.0.1", port))
 
 
+@pytest.mark.thorough
 def test_sigterm_under_load_loses_no_request(tmp_path):
     def stop_at(count):
         if count == 300:
@@ -94,6 +96,7 @@ def test_a_reload_under_load_loses_no_request_and_serves_the_new_code(tmp_path):
     assert load.sent == load.answered > 200
 
 
+@pytest.mark.thorough
 def test_a_reload_that_fails_keeps_the_old_workers(tmp_path):
     with serving(tmp_path, *COMMAND, app=APP) as (process, port):
         before = children_of(process.pid)
@@ -124,6 +127,7 @@ def test_a_killed_worker_is_replaced_and_loses_only_its_requests(tmp_path):
     assert load.answered >= 600
 
 
+@pytest.mark.thorough
 def test_the_place_of_a_killed_worker_is_filled(tmp_path):
     with serving(tmp_path, *COMMAND, app=APP) as (process, port):
         before = children_of(process.pid)
@@ -186,6 +190,7 @@ def test_a_worker_that_cannot_start_ends_the_command(tmp_path):
         assert 2 == process.wait(SECONDS)
 
 
+@pytest.mark.thorough
 def test_a_reload_during_a_reload_is_not_lost(tmp_path):
     with serving(tmp_path, *COMMAND, app=APP) as (process, port):
         source = (tmp_path / "site_of_test.py").read_text()

@@ -75,6 +75,8 @@ def test_a_lost_update_is_found_whatever_is_drawn_first(number):
         adds_up()
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_thread_that_is_drawn_and_cannot_run_stands_for_one_that_can():
     def program():
         assert 3 == total_of([1, 2])
@@ -94,6 +96,8 @@ def test_a_thread_that_is_drawn_and_cannot_run_stands_for_one_that_can():
     assert [str(known.value.schedule)] == found
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(schedules(points="lines"))
 def test_no_schedule_fails_a_program_without_a_race(schedule):

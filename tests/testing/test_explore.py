@@ -78,6 +78,8 @@ def test_a_signal_handler_is_a_thread_of_the_run(strategy, points):
     assert set(calls) <= {0, 1}
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_other_threads_run_while_a_signal_handler_does_but_not_the_one_that_it_interrupts(strategy):
     seen = set()
@@ -189,6 +191,8 @@ def test_a_report_has_the_lines_of_a_thread_that_runs_to_its_end(points):
     assert 2 == len(re.findall(rf"runs to its end,( at {place}|\n +from {place}\n +to {place})", report))
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_one_line_is_not_atomic_at_opcodes_but_at_lines_it_is():
     def add_on_one_line():
         total = [0]
@@ -370,6 +374,8 @@ def test_the_primitives_of_virtual_threads_hold_in_every_order(points):
     assert explore(uses_all, points=points, seed=1, schedules=100)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_pools_of_the_standard_library_are_explored():
     def uses_a_pool():
         total = [0]

@@ -18,6 +18,8 @@ from vthreads.testing import ScheduleFailed, explore, replay
 pytestmark = pytest.mark.unpatched
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 @pytest.mark.parametrize("is_used", [False, True])
 def test_a_pool_that_was_made_before_is_explored(is_used):
     # Issue 10: it waited by a queue that blocks the OS thread, or for workers of a run that was over.
@@ -49,6 +51,8 @@ class MadeBefore:
     """Where a program has a lock that it does not make anew for each call."""
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("make", ["Lock", "RLock", "Condition", "Semaphore"])
 def test_a_lock_that_was_made_before_is_explored(make):
     vthreads.unpatch()
@@ -92,6 +96,8 @@ def test_a_lock_that_blocks_the_os_thread_is_told_with_its_place():
     assert not next(iter(locks)).locked()
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_nothing_stays_patched_where_the_warning_of_patching_is_an_error():
     vthreads.unpatch()
     start, sleep = threading.Thread.start, time.sleep
@@ -106,6 +112,8 @@ def test_nothing_stays_patched_where_the_warning_of_patching_is_an_error():
 # --- what stays as it was
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_nothing_stays_frozen_for_the_garbage_collector():
     # `conftest.py` has frozen what the tests consist of.
     gc.unfreeze()
@@ -117,6 +125,8 @@ def test_nothing_stays_frozen_for_the_garbage_collector():
         gc.freeze()
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_the_process_is_afterwards_as_it_was():
     hook, random_state, names = threading.excepthook, random.getstate(), threading._counter
     kept = {name: vars(threading)[name] for name in ("_start_new_thread", "Lock") if name in vars(threading)}
