@@ -15,7 +15,7 @@ from .test_rules import ACCEPTED, REFUSED
 
 
 def contents(head):
-    derived = {"of_fields", "of_head", "of_log"}
+    derived = {"of_fields", "of_head", "of_log", "is_kept"}
     return {name: getattr(head, name) for name in Head.__slots__ if name not in derived}
 
 

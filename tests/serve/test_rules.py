@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vthreads.serve._http.heads import Head
 from vthreads.serve._http.parser import HeadParser
 from vthreads.serve._http.refusals import Refusal
-from vthreads.serve._http.rules import HEAD_RULES, LONGEST_ORDINARY, ORDINARY, RAW_RULES, _is_ordinary, check_head
+from vthreads.serve._http.rules import HEAD_RULES, LONGEST_ORDINARY, ORDINARY, RAW_RULES, check_head, is_ordinary
 
 
 def get(*fields, target=b"/", method=b"GET", version=b"HTTP/1.1", host=b"Host: a"):
@@ -175,7 +175,7 @@ def test_in_an_ordinary_head_no_rule_finds_a_fault(middle, is_whole):
 )
 def test_in_an_ordinary_parsed_head_no_rule_finds_a_fault(fields, method, target, is_1_1, more):
     head = Head([*fields, *[(b"y", b"")] * more], method, target, is_1_1=is_1_1)
-    if _is_ordinary(head):
+    if is_ordinary(head):
         assert [] == [rule.fault for rule in HEAD_RULES if rule.finds(head)]
 
 

@@ -25,6 +25,11 @@ OF_EACH_REQUEST = (
     "HTTP_X_REQUEST_ID",
     "REMOTE_ADDR",
     "REMOTE_PORT",
+    "REQUEST_METHOD",
+    "REQUEST_URI",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "SERVER_PROTOCOL",
 )
 
 
@@ -39,7 +44,7 @@ class Adapter:
         key: the key of the environment under which the exchange is found.
     """
 
-    __slots__ = ("_app", "_base", "_file_wrapper", "_key", "_places", "_upgraded_socket")
+    __slots__ = ("_app", "_base", "_file_wrapper", "_key", "_root", "_upgraded_socket")
 
     def __init__(
         self,
@@ -50,13 +55,12 @@ class Adapter:
         key: str,
     ) -> None:
         self._app = app
-        self._base = base
+        # With the keys that each request sets, so that a copy need not grow.
+        self._base = {**dict.fromkeys((key, *OF_EACH_REQUEST)), **base}
+        self._root: str = base["SCRIPT_NAME"]
         self._file_wrapper = file_wrapper
         self._upgraded_socket = upgraded_socket
         self._key = key
-        # The keys that each request sets. The kept part of the environment has them already, so that its copy need
-        # not grow.
-        self._places = dict.fromkeys((key, *OF_EACH_REQUEST))
 
     def handle(self, exchange: Exchange) -> None:
         """Handle `exchange`. The `close` of what the application returns is called however the request ends.
@@ -98,7 +102,13 @@ class Adapter:
     def _environ(self, exchange: Exchange) -> dict[str, Any]:
         head = exchange.head
         client = exchange.client
-        environ: dict[str, Any] = (head.of_head or self._of_head(head)).copy()
+        environ: dict[str, Any] | None = head.of_head
+        if environ is None:
+            environ = self._of_head(head)
+            if head.is_kept:
+                head.of_head = environ
+        if head.is_kept:
+            environ = environ.copy()
         environ["wsgi.input"] = exchange.body
         # Looked up at each request: the application may replace it.
         environ["wsgi.errors"] = sys.stderr
@@ -122,23 +132,28 @@ class Adapter:
         return environ
 
     def _of_head(self, head: Head) -> dict[str, Any]:
-        """Return the part of `environ` that depends on the head alone; kept with it, since heads recur."""
-        if head.of_fields is None:
-            head.of_fields = self._of_fields(head.fields)
-        path, _, query = _origin_form(head).partition(b"?")
-        environ = {
-            **head.of_fields,
-            **self._places,
-            "REQUEST_METHOD": head.method,
-            "REQUEST_URI": head.target.decode("latin-1"),
-            "PATH_INFO": self._below_root(unquote_to_bytes(path).decode("latin-1")),
-            "QUERY_STRING": query.decode("latin-1"),
-            "SERVER_PROTOCOL": "HTTP/1.1" if head.is_1_1 else "HTTP/1.0",
-        }
-        if head.authority:
+        """Return a new dictionary: the part of `environ` that depends on the head alone."""
+        environ: dict[str, Any]
+        if not head.is_kept:
+            environ = self._of_fields(head.fields)
+        else:
+            if head.of_fields is None:
+                head.of_fields = self._of_fields(head.fields)
+            environ = head.of_fields.copy()
+        target = head.target
+        authority = head.authority
+        if authority:
             # RFC 9112, 3.2.2.
-            environ["HTTP_HOST"] = head.authority.decode("latin-1")
-        head.of_head = environ
+            environ["HTTP_HOST"] = authority.decode("latin-1")
+            target = _origin_form(target, authority)
+        path, _, query = target.partition(b"?")
+        if b"%" in path:
+            path = unquote_to_bytes(path)
+        environ["REQUEST_METHOD"] = head.method
+        environ["REQUEST_URI"] = head.target.decode("latin-1")
+        environ["PATH_INFO"] = self._below_root(path.decode("latin-1"))
+        environ["QUERY_STRING"] = query.decode("latin-1")
+        environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.is_1_1 else "HTTP/1.0"
         return environ
 
     def _of_fields(self, fields: list[tuple[bytes, bytes]]) -> dict[str, Any]:
@@ -155,8 +170,10 @@ class Adapter:
         return environ
 
     def _below_root(self, path: str) -> str:
-        root = self._base["SCRIPT_NAME"]
-        return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
+        root = self._root
+        if root and (path == root or path.startswith(f"{root}/")):
+            return path.removeprefix(root)
+        return path
 
 
 def _key_of(name: bytes) -> str:
@@ -166,10 +183,7 @@ def _key_of(name: bytes) -> str:
     return key
 
 
-def _origin_form(head: Head) -> bytes:
-    """Return the path and query of the target, without the authority of the absolute form."""
-    target: bytes = head.target
-    if not head.authority:
-        return target
-    rest = target.partition(b"://")[2][len(head.authority) :]
+def _origin_form(target: bytes, authority: bytes) -> bytes:
+    """Return the path and query of a target in absolute form."""
+    rest = target.partition(b"://")[2][len(authority) :]
     return rest if rest.startswith(b"/") else b"/" + rest

@@ -28,6 +28,7 @@ class Head:
         keeps_alive: whether the client may send another request on the connection (RFC 9112, 9.3).
         of_fields, of_head: what the application's side derives from the fields alone, and from the head; first None.
         of_log: what the access log derives from the head; first None.
+        is_kept: whether other requests may have this head, so that what is derived from it is worth keeping.
 
     A head that is known (see `known_heads`) is shared by requests, so it does not change after it was parsed.
     """
@@ -40,6 +41,7 @@ class Head:
         "hosts",
         "is_1_1",
         "is_forwarded",
+        "is_kept",
         "keeps_alive",
         "lengths",
         "method",
@@ -65,6 +67,7 @@ class Head:
         self.expectation = b""
         self.upgrade = b""
         self.is_forwarded = False
+        self.is_kept = False
         self.of_fields: Any = None
         self.of_head: Any = None
         self.of_log: Any = None
@@ -85,6 +88,7 @@ class Head:
         other.hosts, other.lengths, other.codings = self.hosts, self.lengths, self.codings
         other.options, other.upgrade, other.expectation = self.options, self.upgrade, self.expectation
         other.is_forwarded, other.has_body, other.of_fields = self.is_forwarded, self.has_body, self.of_fields
+        other.is_kept = self.is_kept
         return other
 
     @property

@@ -67,5 +67,6 @@ class KnownHeads:
             self._seen.add(key, True)
             return
         if COMMON_LINE.fullmatch(raw, 0, end) is not None:
+            head.is_kept = True
             self._whole.add(raw, head)
             self._by_fields.add(raw[end:], head)

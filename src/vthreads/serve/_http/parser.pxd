@@ -8,3 +8,4 @@ cdef class HeadParser:
     cdef list _fields
 
     cpdef Head parse(self, bytes raw)
+    cpdef Head _parsed(self, bytes raw)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from .heads import Head
 from .refusals import Refusal
 
-__all__ = ["HEAD_RULES", "RAW_RULES", "Rule", "check_head", "check_raw"]
+__all__ = ["HEAD_RULES", "LONGEST_ORDINARY", "RAW_RULES", "Rule", "check_head", "check_raw", "is_ordinary"]
 
 LONGEST_REQUEST_LINE = 8 << 10
 LONGEST_FIELDS = 32 << 10
@@ -161,7 +161,7 @@ def check_raw(raw: bytes) -> None:
             raise Refusal(rule.status, rule.fault)
 
 
-def _is_ordinary(head: Head) -> bool:
+def is_ordinary(head: Head) -> bool:
     """Return whether a head has the most common form, in which no rule of `HEAD_RULES` finds a fault."""
     return (
         head.target[:1] == b"/"
@@ -182,7 +182,7 @@ def check_head(head: Head) -> None:
     Raises:
         Refusal: it breaks a rule.
     """
-    if _is_ordinary(head):
+    if is_ordinary(head):
         return
     for rule in HEAD_RULES:
         if rule.finds(head):

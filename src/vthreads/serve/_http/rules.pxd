@@ -1,0 +1,7 @@
+# Types for `rules.py`, where it is compiled.
+
+from .heads cimport Head
+
+cpdef check_raw(bytes raw)
+cpdef bint is_ordinary(Head head) except -1
+cpdef check_head(Head head)
