@@ -10,7 +10,7 @@ from pathlib import Path
 # no compiler.
 os.environ["VTHREADS_ENGINE"] = "reference"
 # `argparse` formats the help of the commands for this terminal.
-os.environ.update(COLUMNS="96", NO_COLOR="1")
+os.environ.update(COLUMNS="88", NO_COLOR="1")
 sys.path.insert(0, str(Path(__file__).parent / "_site"))
 
 from sphinx.domains.python._object import PyObject as PythonObject
