@@ -97,11 +97,12 @@ def test_acquire_refuses_what_threading_refuses(kind):
             lock.acquire()
         with pytest.raises(ValueError, match="can't specify a timeout for a non-blocking call"):
             lock.acquire(False, 1)
-        with pytest.raises(ValueError, match="timeout value must be a non-negative number"):
+        # The locks of the standard library have other words for it in each version of Python.
+        with pytest.raises(ValueError, match="timeout value must be "):
             lock.acquire(timeout=-2)
         with pytest.raises(ValueError, match="timeout=nan is not a time"):
             lock.acquire(timeout=float("nan"))
-        with pytest.raises(OverflowError, match="timeout value is too large"):
+        with pytest.raises(OverflowError):
             lock.acquire(timeout=threading.TIMEOUT_MAX * 2)
         with pytest.raises(TypeError):
             lock.acquire(timeout="1")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl as _fcntl
 import os
 from collections.abc import Callable
+from operator import index
 from typing import Any, TypeVar
 
 from .._core.current import running
@@ -40,7 +41,7 @@ if hasattr(_fcntl, "F_OFD_SETLKW"):
 
 def flock(fd: Any, operation: int, /) -> None:
     """`fcntl.flock`. A checkpoint unless `operation` has LOCK_NB or LOCK_UN; thread-safe."""
-    thread = running()
+    thread, operation = running(), index(operation)
     if thread is None or operation & DO_NOT_WAIT:
         original_flock(fd, operation)
         return
@@ -49,7 +50,7 @@ def flock(fd: Any, operation: int, /) -> None:
 
 def lockf(fd: Any, cmd: int, len: int = 0, start: int = 0, whence: int = 0, /) -> None:
     """`fcntl.lockf`. A checkpoint unless `cmd` has LOCK_NB or LOCK_UN; thread-safe."""
-    thread = running()
+    thread, cmd = running(), index(cmd)
     if thread is None or cmd & DO_NOT_WAIT:
         original_lockf(fd, cmd, len, start, whence)
         return

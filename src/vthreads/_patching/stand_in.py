@@ -10,6 +10,8 @@ import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
+from .refusals import refusing_like
+
 __all__ = ["stand_in"]
 
 # Public module of a replacement, for originals in a C module that is left as it is (see `references`).
@@ -55,6 +57,7 @@ def stand_in(old: Any, new: Any) -> Any:
         value = getattr(old, attribute, None)
         if isinstance(value, str):
             setattr(new, attribute, PUBLIC.get(value, value))
+    new = refusing_like(old, new)
     if not isinstance(old, BuiltinFunctionType):
         return new
     if new not in _made:

@@ -52,6 +52,15 @@ def acquire_timeout(blocking: bool, timeout: float) -> float | None:
 
 
 @repeated_in("_sync/compiled/locks.pxi")
+def refuse_as_original(blocking: Any, timeout: Any) -> None:
+    """Let a lock of the standard library refuse uncommon values: which it accepts depends on the version of Python."""
+    is_number = type(timeout) is int or type(timeout) is float
+    if type(blocking) is not bool or not is_number or -1 != timeout < 0 or timeout > threading.TIMEOUT_MAX:
+        # Nobody holds the new lock, so this never waits.
+        allocate_lock().acquire(blocking, timeout)
+
+
+@repeated_in("_sync/compiled/locks.pxi")
 def list_contended(lock: Any) -> None:
     """Record that a wait for `lock` without a deadline begins: the deadlock check follows the owners of such locks.
 
@@ -76,7 +85,7 @@ def _nothing() -> None:
     """Do nothing: posting this wakes the carrier, which then reads the list again."""
 
 
-supply(__name__, statistics=_lock_statistics, deferred=deferred_delivery, wake=wake_carriers)
+supply(__name__, statistics=_lock_statistics, deferred=deferred_delivery, wake=wake_carriers, plain=allocate_lock)
 
 
 @repeated_in("_sync/compiled/locks.pxi")
@@ -124,7 +133,7 @@ class Lock:
         Raises:
             ValueError: the timeout is negative, or was given together with `blocking=False`.
         """
-        if blocking and timeout == -1:
+        if blocking is True and timeout == -1:
             thread = running()
             if self._always_checks and thread is not None:
                 thread._check()
@@ -132,6 +141,8 @@ class Lock:
                 self._holder = get_ident() if thread is None else id(thread)
                 return True
             return self._wait(None)
+        if not self._always_checks:
+            refuse_as_original(blocking, timeout)
         seconds = acquire_timeout(blocking, timeout)
         waits = blocking and seconds != 0
         if waits and self._always_checks:
@@ -276,6 +287,8 @@ class RLock:
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         """Acquire the lock, once more if the caller owns it. A checkpoint if it may wait. See `Lock.acquire`."""
+        if not self._always_checks:
+            refuse_as_original(blocking, timeout)
         seconds = None if blocking and timeout == -1 else acquire_timeout(blocking, timeout)
         waits = blocking and seconds != 0
         if waits and self._always_checks:

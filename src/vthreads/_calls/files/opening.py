@@ -17,6 +17,7 @@ import itertools
 import os
 import stat
 import sys
+from operator import index
 from typing import Any
 
 from ..._core.current import on_carrier, running
@@ -157,6 +158,7 @@ def open_fd(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = No
     thread = running()
     if thread is None and not on_carrier():
         return original_os_open(path, flags, mode, dir_fd=dir_fd)
+    flags = index(flags)
     if flags & (os.O_NONBLOCK | O_PATH) or isinstance(path, int) or not _is_fifo(path, dir_fd):
         return original_os_open(path, flags, mode, dir_fd=dir_fd)
     if thread is None:

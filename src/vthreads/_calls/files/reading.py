@@ -100,7 +100,7 @@ def pread(fd: int, length: int, offset: int, /) -> bytes:
 
 def preadv(fd: int, buffers: Sequence[Any], offset: int, flags: int = 0, /) -> int:
     """`os.preadv`. A checkpoint, unless its flags or the mode of `fd` keep it from waiting."""
-    thread = running()
+    thread, flags = running(), index(flags)
     if thread is None or flags & NOWAIT or index(offset) < LOWEST_OFFSET or not os.get_blocking(fd):
         return original_preadv(fd, buffers, offset, flags)
     thread._check()

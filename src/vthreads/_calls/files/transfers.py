@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import stat
+import sys
 from operator import index
 from typing import Any
 
@@ -41,7 +42,10 @@ FITS = select.PIPE_BUF
 def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int, *args: Any, **kwargs: Any) -> int:
     """`os.sendfile`, used by `socket.sendfile`; at most 256 KiB per call. A checkpoint if `out_fd` is blocking."""
     thread = running()
-    if thread is None or not os.get_blocking(out_fd):
+    count = index(count)
+    # Where it has no headers, the original refuses more arguments.
+    is_odd = count > sys.maxsize or bool(NOWAIT and (args or kwargs))
+    if thread is None or is_odd or not os.get_blocking(out_fd):
         return original_sendfile(out_fd, in_fd, offset, count, *args, **kwargs)
     thread._check()
     if not _can_be_read_and_written(in_fd, offset, count):
@@ -60,7 +64,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int, *args: Any
 def _can_be_read_and_written(in_fd: int, offset: int | None, count: int) -> bool:
     """Return whether a read and a write do the same as sendfile(2). The original refuses wrong arguments itself."""
     # NOWAIT means preadv2, so Linux. Elsewhere sendfile may have headers, and a count of 0 means "all".
-    return bool(NOWAIT) and index(count) > 0 and index(offset or 0) >= 0 and stat.S_ISREG(fstat(in_fd).st_mode)
+    return bool(NOWAIT) and count > 0 and (offset is None or index(offset) >= 0) and stat.S_ISREG(fstat(in_fd).st_mode)
 
 
 def _read_and_write(thread: VirtualThread, out_fd: int, in_fd: int, offset: int | None, count: int) -> int | None:
@@ -79,7 +83,12 @@ def splice(
 ) -> int:
     """`os.splice`. A checkpoint, unless its flags or the mode of both descriptors keep it from waiting."""
     thread = running()
-    if thread is None or flags & os.SPLICE_F_NONBLOCK or not (os.get_blocking(src) or os.get_blocking(dst)):
+    if (
+        thread is None
+        or count > sys.maxsize
+        or flags & os.SPLICE_F_NONBLOCK
+        or not (os.get_blocking(src) or os.get_blocking(dst))
+    ):
         return original_splice(src, dst, count, offset_src, offset_dst, flags)
     thread._check()
     # SPLICE_F_NONBLOCK applies to the pipe, but not to a socket. A readable socket moves what it has, without waiting;
@@ -107,4 +116,7 @@ def copy_file_range(
     """`os.copy_file_range`, at most 8 MiB per call, on an OS thread. A checkpoint; cannot be cancelled once begun."""
     if running() is None:
         return original_copy_file_range(src, dst, count, offset_src, offset_dst)
-    return offload(original_copy_file_range, src, dst, min(count, COPIED_AT_ONCE), offset_src, offset_dst)
+    count = index(count)
+    if count > COPIED_AT_ONCE and count <= sys.maxsize:
+        count = COPIED_AT_ONCE
+    return offload(original_copy_file_range, src, dst, count, offset_src, offset_dst)

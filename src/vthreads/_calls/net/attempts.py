@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable
 from math import inf
+from operator import index
 from typing import Any
 
 from ..._core.current import on_carrier, running
@@ -23,7 +24,8 @@ from .readiness import has_read_end, park_for_owned, wait_blocking
 
 __all__ = ["AF_UNIX", "DONTWAIT", "attempts_on", "call_with_flags", "nothing_for"]
 
-DONTWAIT = getattr(socket, "MSG_DONTWAIT", 0)
+# A plain int: together with a negative number, the member of the enum would become other flags.
+DONTWAIT = int(getattr(socket, "MSG_DONTWAIT", 0))
 AF_UNIX = getattr(socket, "AF_UNIX", None)
 # Seconds between attempts where no readiness event reports that the call can succeed.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
@@ -154,6 +156,7 @@ def call_with_flags(
     attempts = attempts_on(sock, flags)
     if attempts is None:
         return call(sock, *args, flags, *after)
+    flags = index(flags)
     # Whether a Unix datagram can be sent depends on the receiver's queue, which the sender's readiness does not show.
     by_pauses = direction == WRITE and sock.family == AF_UNIX and sock.type == socket.SOCK_DGRAM
     while True:

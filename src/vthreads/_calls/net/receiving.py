@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from operator import index
 from typing import Any
 
 from ..._core.current import running
@@ -22,10 +23,9 @@ ERRQUEUE = getattr(socket, "MSG_ERRQUEUE", 0)
 WITH_ERRORS = {getattr(socket, name, None) for name in ("AF_INET", "AF_INET6", "AF_PACKET", "AF_CAN")}
 
 
-def _as_understood(sock: Socket, flags: Any) -> Any:
+def _as_understood(sock: Socket, flags: Any) -> int:
     """Add MSG_DONTWAIT where the kernel never waits: for the error queue, and for urgent data of a stream."""
-    if not flags or not isinstance(flags, int):
-        return flags
+    flags = index(flags)
     if flags & ERRQUEUE and family_of(sock) in WITH_ERRORS:
         return flags | DONTWAIT
     if flags & socket.MSG_OOB and sock.type == socket.SOCK_STREAM:
@@ -67,7 +67,7 @@ def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[An
 
 @repeated_in("_calls/net/compiled/socket.pxi")
 def recv(self: Socket, bufsize: int, flags: int = 0, /) -> bytes:
-    flags = _as_understood(self, flags)
+    flags, bufsize = _as_understood(self, flags), index(bufsize)
     if flags and bufsize > 0 and _wants_all(self, flags):
         buffer = bytearray(bufsize)
         return bytes(buffer[: _receive_all(self, buffer, flags)])
@@ -76,7 +76,7 @@ def recv(self: Socket, bufsize: int, flags: int = 0, /) -> bytes:
 
 @repeated_in("_calls/net/compiled/socket.pxi")
 def recv_into(self: Socket, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-    flags = _as_understood(self, flags)
+    flags, nbytes = _as_understood(self, flags), index(nbytes)
     if flags and nbytes >= 0 and _wants_all(self, flags):
         with memoryview(buffer) as view, view.cast("B") as whole:
             return _receive_all(self, whole[: nbytes or len(whole)], flags)

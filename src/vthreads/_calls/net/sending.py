@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from ..._core.engine import WRITE
@@ -36,7 +37,7 @@ def sendmsg(self: Socket, buffers: Any, ancdata: Any = (), flags: int = 0, addre
 
 @repeated_in("_calls/net/compiled/socket.pxi")
 def sendall(self: Socket, data: Any, flags: int = 0, /) -> None:
-    sent = 0
+    sent, flags = 0, index(flags)
     try:
         attempts = attempts_on(self, flags)
         if attempts is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import partial
 from operator import index
 from typing import Any, TypeVar
 
@@ -25,29 +25,11 @@ original_waitpid, original_wait3, original_wait4 = os.waitpid, os.wait3, os.wait
 original_waitid: Any = getattr(os, "waitid", None)
 
 
-def _counting_like(original: Callable[..., Any]) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Let `original` refuse a wrong number of arguments, in its words."""
-
-    def wrap(function: Callable[..., T]) -> Callable[..., T]:
-        count = function.__code__.co_argcount
-
-        @wraps(function)
-        def call(*arguments: Any, **keywords: Any) -> T:
-            if len(arguments) + len(keywords) != count:
-                original(*arguments, **keywords)
-            return function(*arguments, **keywords)
-
-        return call
-
-    return wrap
-
-
 def wait() -> tuple[int, int]:
     """`os.wait`. A checkpoint; thread-safe."""
     return waitpid(-1, 0)
 
 
-@_counting_like(original_waitpid)
 def waitpid(pid: int, options: int, /) -> tuple[int, int]:
     """`os.waitpid`. A checkpoint unless `options` has WNOHANG; thread-safe."""
     # `index` refuses a value that is not an int, with the same message as the original.
@@ -57,21 +39,18 @@ def waitpid(pid: int, options: int, /) -> tuple[int, int]:
     return _wait(options, lambda options: original_waitpid(pid, options), lambda: _changes(pid, options))
 
 
-@_counting_like(original_wait3)
 def wait3(options: int) -> tuple[int, int, Any]:
     """`os.wait3`. A checkpoint unless `options` has WNOHANG; thread-safe."""
     options = index(options)
     return _wait(options, original_wait3, lambda: _changes(-1, options))
 
 
-@_counting_like(original_wait4)
 def wait4(pid: int, options: int) -> tuple[int, int, Any]:
     """`os.wait4`. A checkpoint unless `options` has WNOHANG; thread-safe."""
     pid, options = index(pid), index(options)
     return _wait(options, lambda options: original_wait4(pid, options), lambda: _changes(pid, options))
 
 
-@_counting_like(original_waitid)
 def waitid(idtype: int, id: int, options: int, /) -> Any:
     """`os.waitid`. A checkpoint unless `options` has WNOHANG; thread-safe."""
     idtype, id, options = index(idtype), index(id), index(options)

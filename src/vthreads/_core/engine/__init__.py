@@ -34,6 +34,9 @@ An engine defines
   that does the same as `readable` and calls it in uncommon cases; `readable` if there is none.
 - `quick_socket_calls(readable, managed)`: methods of `socket.socket`, by name, that do the same as those of `readable`,
   and call those for uncommon cases. `managed` contains the timeouts that CPython does not store, by id of the socket.
+- `refuse_by(function, refuse, any_error)`: `refuse` gets the arguments of each call of the compiled `function` that
+  raised an error of wrong arguments, and raises another one, or returns. Without `any_error`, only if their number or a
+  name was wrong. Return whether this engine does that; if not, the caller wraps the function.
 - `modes_changed()`: the program has changed the blocking mode of an open file by a descriptor.
 - `TIMED_OUT`, `ABORTED`: returned by `park` and `_park` if the fiber was not unparked.
 
@@ -129,6 +132,7 @@ __all__ = [
     "modes_changed",
     "quick_condition_call",
     "quick_socket_calls",
+    "refuse_by",
     "running",
     "supply",
 ]
@@ -144,6 +148,7 @@ if TYPE_CHECKING:
         modes_changed,
         quick_condition_call,
         quick_socket_calls,
+        refuse_by,
         running,
         supply,
     )
@@ -154,4 +159,4 @@ else:
     Fiber, Scheduler, Section = engine.Fiber, engine.Scheduler, engine.Section
     become_carrier, cease_carrier, running = engine.become_carrier, engine.cease_carrier, engine.running
     compiled, supply, quick_socket_calls = engine.compiled, engine.supply, engine.quick_socket_calls
-    modes_changed, quick_condition_call = engine.modes_changed, engine.quick_condition_call
+    modes_changed, quick_condition_call, refuse_by = engine.modes_changed, engine.quick_condition_call, engine.refuse_by

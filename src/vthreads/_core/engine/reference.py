@@ -47,6 +47,7 @@ __all__ = [
     "modes_changed",
     "quick_condition_call",
     "quick_socket_calls",
+    "refuse_by",
     "running",
     "supply",
 ]
@@ -530,3 +531,8 @@ def quick_socket_calls(readable: dict[str, Any], managed: dict[int, Any]) -> dic
 def quick_condition_call(name: str, readable: T) -> T:
     """Return `readable` unchanged: this engine has no compiled version."""
     return readable
+
+
+def refuse_by(function: Any, refuse: Callable[..., None], any_error: bool) -> bool:
+    """Return False: nothing is compiled here."""
+    return False

@@ -3,12 +3,12 @@
 from weakref import ref
 
 # Supplied by the readable code.
-cdef object lock_statistics = None, deferred_delivery = None, _wake_carriers = None
+cdef object lock_statistics = None, deferred_delivery = None, _wake_carriers = None, plain_lock = None
 
 
-def set_lock_names(*, statistics, deferred, wake):
-    global lock_statistics, deferred_delivery, _wake_carriers
-    lock_statistics, deferred_delivery, _wake_carriers = statistics, deferred, wake
+def set_lock_names(*, statistics, deferred, wake, plain):
+    global lock_statistics, deferred_delivery, _wake_carriers, plain_lock
+    lock_statistics, deferred_delivery, _wake_carriers, plain_lock = statistics, deferred, wake, plain
 
 
 # Repeats `acquire_timeout`.
@@ -30,6 +30,14 @@ cdef object _seconds(blocking, timeout):
     if seconds > LONGEST_TIMEOUT:
         raise OverflowError("timeout value is too large")
     return seconds
+
+
+# Repeats `refuse_as_original`.
+cdef inline int _refuse_as_original(blocking, timeout) except -1:
+    is_number = type(timeout) is int or type(timeout) is float
+    if type(blocking) is not bool or not is_number or -1 != timeout < 0 or timeout > LONGEST_TIMEOUT:
+        plain_lock().acquire(blocking, timeout)
+    return 0
 
 
 cdef inline Py_ssize_t _length(WaitQueue queue):
@@ -101,6 +109,8 @@ cdef class Lock:
     def acquire(self, blocking=True, timeout=-1):
         if blocking is True and timeout is MINUS_ONE:
             return self._acquire()
+        if not self._checks:
+            _refuse_as_original(blocking, timeout)
         seconds = _seconds(blocking, timeout)
         waits = blocking and seconds != 0
         if waits and self._checks:
@@ -291,6 +301,8 @@ cdef class RLock:
     def acquire(self, blocking=True, timeout=-1):
         if blocking is True and timeout is MINUS_ONE:
             return self._acquire(None, True)
+        if not self._checks:
+            _refuse_as_original(blocking, timeout)
         seconds = _seconds(blocking, timeout)
         return self._acquire(seconds, bool(blocking and seconds != 0))
 

@@ -59,7 +59,7 @@ cdef extern from "_core/engine/compiled/methods.h":
     bint vt_class_has(object kind, str name, object function)
 
 cdef extern from "_core/engine/compiled/named_errors.h":
-    void vt_refuse_as_readable(object function)
+    bint vt_refuse_as_readable(object function)
 
 cdef extern from "_core/engine/compiled/weak_references.h":
     bint vt_owns(object owner, object owned)

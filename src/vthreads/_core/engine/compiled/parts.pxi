@@ -40,6 +40,16 @@ cdef int _name_after(readable, quick) except -1:
     return 0
 
 
+def refuse_by(function, refuse, any_error):
+    """Let `refuse` raise the error of wrong arguments of `function`; return False if it is not compiled."""
+    if not hasattr(function, "func_dict"):
+        return False
+    # A function without parameters has another entry. Such ones are private, and their calls are hot.
+    if vt_refuse_as_readable(function):
+        function._refuse, function._refuses_any = refuse, any_error
+    return True
+
+
 # Keeps names and docstrings of compiled classes alive, because C stores only their addresses.
 cdef list descriptions = []
 
