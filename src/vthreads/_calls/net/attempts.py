@@ -78,9 +78,15 @@ class _Attempts:
             raise TimeoutError(what)
         if thread is not None:
             thread._check()
-            if sock.fileno() != entry.fd:
+            if sock.fileno() != entry.fd or self._was_closed_by_number(entry, direction):
                 return _after_close(entry, direction)
         return True
+
+    def _was_closed_by_number(self, entry: Descriptor, direction: int) -> bool:
+        """Return whether the socket was shut down and then closed by its number, of which its object does not know."""
+        if not entry.ended & direction or self.thread is None:
+            return False
+        return self.thread._scheduler.descriptors.get(entry.fd) is not entry
 
     def _refuse_if_nonblocking(self, entry: Descriptor) -> None:
         if not entry.mode_is_known:
