@@ -1,5 +1,6 @@
 """Calls of sockets."""
 
+import _thread
 import os
 import socket
 import tempfile
@@ -7,7 +8,10 @@ import tempfile
 import pytest
 
 import vthreads
-from tests.matrix.endings import Operations, nothing_happened, with_every_cause
+from tests.matrix.endings import Operations, nothing_happened, spawn_parked, with_every_cause
+from vthreads._core import originals
+from vthreads._core.deadlock import threads_below
+from vthreads.testing import VirtualClock
 
 OPERATIONS = Operations()
 
@@ -210,3 +214,74 @@ def create_connection():
 @with_every_cause(OPERATIONS)
 def test_nothing_happened(name, cause):
     nothing_happened(OPERATIONS[name], cause)
+
+
+# --- shut down by another thread at the moment of a cancellation
+
+
+def in_virtual_thread(fn, *args):
+    vthreads.spawn(fn, *args).result()
+
+
+def in_os_thread(fn, *args):
+    """Call `fn` on an OS thread; no virtual thread runs meanwhile."""
+
+    def call():
+        fn(*args)
+        done.release()
+
+    # The patch would replace a name of this module.
+    done = originals.allocate_lock()
+    done.acquire()
+    _thread.start_new_thread(call, ())
+    assert done.acquire(timeout=100)
+
+
+def cancel(blocked):
+    assert blocked.cancel()
+    return vthreads.Cancelled
+
+
+def interrupt(blocked):
+    assert blocked.thread.interrupt()
+    return vthreads.Interrupted
+
+
+@pytest.mark.parametrize("name", [*RECEIVING, *SENDING])
+@pytest.mark.parametrize("timeout", [None, 7200])
+@pytest.mark.parametrize("other", [in_virtual_thread, in_os_thread])
+@pytest.mark.parametrize("end", [cancel, interrupt])
+@pytest.mark.parametrize("is_first", [True, False], ids=["shut down first", "shut down last"])
+def test_a_call_ends_once_if_its_socket_is_shut_down_as_it_is_cancelled(name, timeout, other, end, is_first):
+    def blocked_call():
+        try:
+            ended.append((RECEIVING | SENDING)[name](one))
+        except BaseException as error:
+            ended.append(type(error))
+            raise
+
+    def root():
+        scheduler = vthreads.current_thread()._scheduler
+        one.settimeout(timeout)
+        if name in SENDING:
+            full(one)
+        with vthreads.ThreadGroup(on_failure="continue") as group:
+            blocked = spawn_parked(group, blocked_call)
+            if is_first:
+                other(one.shutdown, socket.SHUT_RDWR)
+            if not ended:
+                # A virtual thread that shuts it down first has ended the call before the cancellation.
+                expected.append(end(blocked))
+            if not is_first:
+                other(one.shutdown, socket.SHUT_RDWR)
+            blocked.exception() if end is interrupt else vthreads.wait(blocked)
+        assert expected == ended or is_first and other is in_virtual_thread and not expected and len(ended) == 1
+        # Nothing is left of the wait, and the next call sees the shutdown.
+        assert 0 == scheduler.descriptors.waiting == len(scheduler.timers)
+        assert [scheduler.root] == list(threads_below(scheduler))
+        assert b"" == one.recv(10)
+
+    ended, expected = [], []
+    one, two = socket.socketpair()
+    with one, two:
+        vthreads.run(root, clock=VirtualClock())
