@@ -85,6 +85,28 @@ def test_threads_that_await_what_is_done_leave_the_loop_its_turns(kind):
     vthreads.run(root, poller=kind)
 
 
+def test_threads_that_await_what_is_done_leave_the_others_their_turns(kind):
+    async def done():
+        pass
+
+    def ends():
+        vthreads.checkpoint()
+        ended.append(True)
+
+    def awaits():
+        while not ended:
+            aio.await_(done())
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(ends)
+            group.spawn(awaits)
+
+    ended = []
+    vthreads.run(root, poller=kind)
+    assert ended
+
+
 def test_a_first_step_that_blocks_blocks_the_loop_and_no_other_thread(kind):
     async def blocks():
         begun.set()
@@ -138,6 +160,23 @@ def test_a_cancellation_in_the_first_step_comes_at_the_first_wait(kind):
     scope, ended = CancelScope(), []
     vthreads.run(root, poller=kind)
     assert [True] == ended
+
+
+def test_a_first_step_that_ends_returns_its_value_though_it_has_cancelled_the_caller(kind):
+    async def cancels_the_caller():
+        scope.cancel()
+        return 1
+
+    def root():
+        with scope:
+            returned.append(aio.await_(cancels_the_caller()))
+            vthreads.checkpoint()
+            returned.append(2)
+        assert scope.cancelled_caught
+
+    scope, returned = CancelScope(), []
+    vthreads.run(root, poller=kind)
+    assert [1] == returned
 
 
 def test_a_cancelled_caller_makes_no_first_step(kind):

@@ -130,8 +130,9 @@ class Guest:
     def begin(self, function: Callable[[], object]) -> None:
         """Call `function()`, which creates a task of the loop and must not raise; for any code of this OS thread.
 
-        In a turn, the host calls it as soon as the caller parks, and the turn goes on: the first step of the task needs
-        no turn of the loop. While a blocking call in the loop's own code blocks the loop, the task waits for that.
+        In a turn, the host calls it at once, and the caller goes on when that has ended or parks: the first step of the
+        task needs no turn of the loop. While a blocking call in the loop's own code blocks the loop, the task waits for
+        that.
         """
         if self.loop.get_debug():
             self.loop.call_soon_threadsafe(function)

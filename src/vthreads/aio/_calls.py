@@ -156,6 +156,12 @@ class TaskCall(OutsideCall):
         except RuntimeError:
             self.shared.waiting.pop(self, None)
             raise
+        # A loop on this OS thread has made the first step already.
+        interrupt = None if self._is_over else self._wait_for_end(thread)
+        return self.value if interrupt is None and self.error is None else self._conclude(thread, interrupt)
+
+    def _wait_for_end(self, thread: VirtualThread) -> BaseException | None:
+        """Park until the work has ended; return the interrupt that has called it off."""
         # The last step of a conversation begins without a check, so a cancellation may be pending.
         cleaning_up = thread._innermost._affected_by is not None and thread._is_in_cleanup()
         # While a loop that drives this carrier is blocked, its calls cannot end. Otherwise they exclude a deadlock.
@@ -165,7 +171,7 @@ class TaskCall(OutsideCall):
         try:
             try:
                 self._park_first()
-            except BaseException as raised:  # noqa: BLE001  # raised below, when the task has ended
+            except BaseException as raised:  # noqa: BLE001  # raised by `wait`, when the task has ended
                 now = thread._scheduler.clock.now()
                 overdue_at = thread._grace_until() if is_a(raised, Cancelled) else now + thread._innermost._grace()
                 interrupt = None if is_a(raised, Cancelled) else raised
@@ -183,7 +189,7 @@ class TaskCall(OutsideCall):
             raise
         finally:
             thread._scheduler.outside -= is_outside
-        return self.value if interrupt is None and self.error is None else self._conclude(thread, interrupt)
+        return interrupt
 
     def _park_first(self) -> None:
         """Park until the call is over, or until something is raised here."""
@@ -256,7 +262,8 @@ class TaskCall(OutsideCall):
         with shared.changing:
             if self._is_over:
                 return
-            self._is_over, self.value, self.error = True, value, error
+            # In this order: on another OS thread, `wait` reads it without the section.
+            self.value, self.error, self._is_over = value, error, True
         if self._abandoned and error is not None and not is_a(error, TaskCancelled):
             message = f"{self.description} failed after its waiter had left"
             self.shared.loop.call_exception_handler({"message": message, "exception": error})

@@ -183,7 +183,7 @@ class Scheduler:
             self.when_ready()
 
     def make_next(self, fiber: Fiber) -> None:
-        """Run a new fiber at the next switch, before all others."""
+        """Run `fiber` at the next switch, before all others."""
         fiber.state = READY
         self._spawners.append(fiber)
 
@@ -272,17 +272,41 @@ class Scheduler:
         return 0.0 if self._ready or self._inbox else self._host_patience
 
     def call_host(self) -> None:
-        """Make the fiber that called `lend` run at the next switch, before all others."""
+        """Run the fiber that called `lend`, up to its next park; then the caller continues, before all others.
+
+        If the turn is over, the caller continues after all others, so that calls in a row do not prolong it.
+        """
+        fiber: Fiber = self.running
+        if self.when_forking is not None and self.when_forking():
+            return
+        if self._is_traced():
+            enter_tracing(thread_state())
+            self._is_untraced = True
+        self.running = None
+        fiber._greenlet = getcurrent()
+        if self._is_turn_over():
+            self.make_ready(fiber)
+        else:
+            self.make_next(fiber)
         if self._host is not None and not self._host_is_next:
             self._host_is_next = self._host_is_called = True
             self.make_next(self._host)
+        self._switch_to(self._take_next())
+        self._land()
+        if self._is_untraced:
+            self._is_untraced = False
+            leave_tracing(thread_state())
+            states.landed()
+
+    def _is_turn_over(self) -> bool:
+        return self.switches >= self._turn_ends_at_switch or self._now() >= self._turn_ends_at
 
     def _poll_for_host(self, seconds: float | None) -> list[tuple[int, int]]:
         """Poll without waiting, and end the turn instead of waiting, or if it has lasted for long."""
         # If no fiber waits for a descriptor, only a message is left to poll for, and the loop finds that as well.
         events = self.poller.wait(0) if seconds == 0 or self.descriptors.waiting else []
         is_idle = seconds != 0 and not events
-        is_over = self.switches >= self._turn_ends_at_switch or self._now() >= self._turn_ends_at
+        is_over = self._is_turn_over()
         self._turn_ends_at = min(self._turn_ends_at, self._now() + SLICE)
         if (is_idle or is_over) and not self._host_is_next and not self._spawners:
             assert self._host is not None

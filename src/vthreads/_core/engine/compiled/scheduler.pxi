@@ -74,15 +74,13 @@ cdef class Scheduler:
     def __init__(self, poller, clock, order, is_deadlocked, when_deadlocked, when_signalled):
         # Fields that are not set here begin as 0, False or None.
         self.ident = PyThread_get_thread_ident()
-        self.clock = clock
-        self.poller = poller
+        self.clock, self.poller = clock, poller
         self.timers = Timers()
         self.descriptors = Descriptors(poller)
         self._events = EpollEvents(poller, self.descriptors._epoll) if self.descriptors._epoll >= 0 else None
-        self.slice_end = INF
-        self._contended_at = -INF
-        self._is_deadlocked = is_deadlocked
-        self._when_deadlocked = when_deadlocked
+        self.slice_end = self._turn_ends_at = INF
+        self._poll_at = self._contended_at = -INF
+        self._is_deadlocked, self._when_deadlocked = is_deadlocked, when_deadlocked
         self._when_signalled = when_signalled
         self._real_time = VT_HAS_MONOTONIC and type(clock) is MonotonicClock
         self._clock_now = clock.now
@@ -91,8 +89,6 @@ cdef class Scheduler:
         # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
         self._spawners = []
         self._inbox = deque()
-        self._poll_at = -INF
-        self._turn_ends_at = INF
         self._pool = GreenletPool(self._carry)
 
     cdef double now(self) except? -1:
@@ -140,8 +136,8 @@ cdef class Scheduler:
         if self.when_ready is not None and self._host is None:
             self.when_ready()
 
-    def make_next(self, Fiber fiber):
-        """Run a new fiber at the next switch, before all others."""
+    cpdef make_next(self, Fiber fiber):
+        """Run `fiber` at the next switch, before all others."""
         fiber.state = READY
         self._spawners.append(fiber)
 
@@ -228,17 +224,36 @@ cdef class Scheduler:
         return None if self._host_patience < 0 else self._host_patience
 
     def call_host(self):
-        """Make the fiber that called `lend` run at the next switch, before all others."""
+        """Run the fiber that called `lend`, up to its next park: see the reference engine."""
+        cdef Fiber fiber = self.running
+        if self.when_forking is not None and self._has_forked():
+            return
+        self._begin_call_of_host(fiber)
+        self._switch(<PyObject *>fiber._greenlet)
+        self._land()
+
+    cdef int _begin_call_of_host(self, Fiber fiber) except -1:
+        self._suspend_tracing()
+        self.running = None
+        fiber._greenlet = PyGreenlet_GetCurrent()
+        if self._is_turn_over():
+            self.make_ready(fiber)
+        else:
+            self.make_next(fiber)
         if self._host is not None and not self._host_is_next:
             self._host_is_next = self._host_is_called = True
             self.make_next(self._host)
+        return self._take_next(self.now())
+
+    cdef bint _is_turn_over(self) except -1:
+        return self.switches >= self._turn_ends_at_switch or self.now() >= self._turn_ends_at
 
     cdef bint _poll_for_host(self, double seconds) except -1:
         """Poll without waiting, and end the turn instead of waiting, or if it has lasted for long."""
         # If no fiber waits for a descriptor, only a message is left to poll for, and the loop finds that as well.
         cdef bint any_event = self._poll(0.0) if seconds == 0 or self.descriptors.waiting > 0 else False
         cdef bint is_idle = seconds != 0 and not any_event
-        cdef bint is_over = self.switches >= self._turn_ends_at_switch or self.now() >= self._turn_ends_at
+        cdef bint is_over = self._is_turn_over()
         self._turn_ends_at = min(self._turn_ends_at, self.now() + SLICE)
         if (is_idle or is_over) and not self._host_is_next and not self._spawners:
             self._host_is_next = True
