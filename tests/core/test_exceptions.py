@@ -480,6 +480,74 @@ class Translated(Exception):
         return "text"
 
 
+class Odd(vthreads.CancelScope):
+    """A scope whose public methods raise."""
+
+    def cancel(self, reason=None):
+        raise RuntimeError("cancel")
+
+    def __repr__(self):
+        raise RuntimeError("repr")
+
+
+def test_a_thread_leaves_a_scope_that_does_not_cooperate(virtual):
+    def main():
+        with ThreadGroup() as group:
+            future = group.spawn(Odd(shield=True).__enter__)
+            group.spawn(sleep, 1)
+        assert future.done()
+        return vthreads.now()
+
+    assert 1 == virtual(main)
+
+
+def test_an_error_of_a_trace_function_anywhere_in_the_end_is_a_failure_of_the_group(virtual):
+    in_the_end = {"_abandon_scopes", "_leave_quietly", "_settle", "_set", "_leave", "_leave_context", "_detach"}
+
+    class Traced(Exception):
+        pass
+
+    def end_with_an_error_at(place):
+        """Whether the end has that many lines."""
+        count = 0
+
+        def trace(frame, event, _arg):
+            nonlocal count
+            if frame.f_code.co_name not in in_the_end:
+                return None
+            if event == "line":
+                count += 1
+                if count == place:
+                    raise Traced  # after which Python calls the function no more
+            return trace
+
+        def member():
+            vthreads.CancelScope().__enter__()
+            sys.settrace(trace)
+
+        def main():
+            with ThreadGroup() as group:
+                futures.append(group.spawn(member))  # which ends before the call returns
+                sys.settrace(before)
+
+        futures = []
+        before = sys.gettrace()
+        try:
+            virtual(main)
+        except ExceptionGroup as failures:
+            assert all(isinstance(failure, Traced) for failure in failures.exceptions)
+            assert futures[0].done()
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    places = 0
+    while end_with_an_error_at(places + 1):
+        places += 1
+    assert places > 20
+
+
 def test_failures_whose_message_waits_come_before_an_outer_cancellation(virtual):
     def root():
         with vthreads.move_on_after(1.5):

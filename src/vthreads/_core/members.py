@@ -275,7 +275,7 @@ class Members:
     def _failed_at_end(self, thread: VirtualThread, error: BaseException) -> None:
         """Handle a failure of code that is called at the end of a member: it counts as a failure of the group."""
         if not thread._future.done():
-            thread._future.settle(FINISHED, None, error)
+            thread._future._settle(FINISHED, None, error)
         self._failed(error, thread, None)
 
     def _failed(self, error: BaseException, thread: VirtualThread, future: Future[Any] | None) -> None:

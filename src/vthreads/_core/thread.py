@@ -254,25 +254,32 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
                 if self.group is not None:
                     self.group._settle(self, value, error)
             finally:
-                if self.group is not None:
-                    # After the callbacks, which run in the context. While the thread can park, because finalizers of
-                    # context variables may have to wait.
-                    self._leave_context()
-                self._detach()
-                # These hold tracebacks, which keep the objects in their frames alive.
-                self._deliveries = self._interrupts = self._roused_by = None
-                if self.group is None:
-                    self.state = ENDED
-                else:
-                    # Retire first: a finalizer that waited after `_left` would outlive the group.
-                    self._retire()
-                    self.group._left(self)
-        except BaseException as end_error:  # raised by callbacks at the end
+                self._leave()
+        except BaseException as end_error:  # raised by callbacks at the end, or by a trace function anywhere in it
             if self.group is None:
                 raise
             self.group._failed_at_end(self, end_error)
+            if self.state is not ENDED:
+                self._leave()
         if self._joiners:
             self._joiners.unpark_all()
+
+    @repeated_in("_core/compiled/group.pxi")
+    def _leave(self) -> None:
+        """Leave context, scope and group. Called again if an error ended the first call: each step may be repeated."""
+        if self.group is not None:
+            # After the callbacks, which run in the context. While the thread can park, because finalizers of context
+            # variables may have to wait.
+            self._leave_context()
+        self._detach()
+        # These hold tracebacks, which keep the objects in their frames alive.
+        self._deliveries = self._interrupts = self._roused_by = None
+        if self.group is None:
+            self.state = ENDED
+        else:
+            # Retire first: a finalizer that waited after `_left` would outlive the group.
+            self._retire()
+            self.group._left(self)
 
     @repeated_in("_core/compiled/thread.pxi")
     def _break_cycles(self) -> None:
@@ -286,7 +293,8 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         while self._innermost is not until:
             scope = self._innermost
             assert isinstance(scope, CancelScope)
-            scope.cancel(f"{self!r} did not leave {scope!r} in order")
+            # Not through the methods of a user's subclass, which may raise.
+            scope._request_cancel(f"{self!r} did not leave {CancelScope.__repr__(scope)} in order", self)
             scope._leave_quietly(self)
         self._refresh()
 

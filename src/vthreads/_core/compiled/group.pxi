@@ -18,8 +18,8 @@ cdef class GroupFields(Owner):
     cdef public WaitQueue _empty
     cdef public bint _spreads
 
-    # Repeats `VirtualThread._end`, `Members._settle`, `Future._settle`, `Future._set`, `CancelNode._detach`,
-    # `ThreadGroup._left` and `Members._left`.
+    # Repeats `VirtualThread._end`, `VirtualThread._leave`, `Members._settle`, `Future._settle`, `Future._set`,
+    # `CancelNode._detach`, `ThreadGroup._left` and `Members._left`.
     cdef bint _end_quietly(self, ThreadFields thread, value) except -1:
         cdef FutureFields future
         if type(self) is not ThreadGroup or thread._innermost is not thread:
