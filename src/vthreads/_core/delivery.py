@@ -53,13 +53,13 @@ def _in_finalizer(frame: FrameType | None) -> bool:
 class _Delivery:
     """The delivery of the cancellation of a scope to a thread."""
 
-    __slots__ = ("error", "places", "repeats", "until")
+    __slots__ = ("count", "error", "places", "until")
 
     def __init__(self, until: float) -> None:
         # The newest exception: the thread is cleaning up while it handles this. Cleanup may block until `until`.
         self.error: Cancelled | None = None
         self.until = until
-        self.repeats = -1
+        self.count = 0
         # The places where it was swallowed, with counts; created on demand.
         self.places: Counter[tuple[str, int]] | None = None
 
@@ -386,14 +386,16 @@ class Recipient(Fiber, CancelNode):
             grace = 0.0 if self._hurried else node._grace()
             delivery = self._deliveries[node] = _Delivery(self._scheduler.clock.now() + grace)
         delivery.error = node._new_cancelled()
-        delivery.repeats += 1
+        delivery.count += 1
         return delivery.error
 
     def _yield_if_repeated(self) -> None:
         """Yield and warn if code swallows `Cancelled` in a loop: it must neither block its carrier nor go unnoticed."""
         node = self._innermost._affected_by
-        delivery = self._deliveries and node and self._deliveries.get(node)
-        if not delivery or delivery.repeats < 1:
+        if not self._deliveries or node is None:
+            return
+        delivery = self._deliveries.get(node)
+        if delivery is None or delivery.count < 2:
             return
         self._scheduler._yield_now()
         # From this frame on: compiled callers may have left no other one.

@@ -76,14 +76,12 @@ class Descriptor:
         "owner",
         "readable",
         "short_read_drains",
-        "writable",
     )
 
     def __init__(self, fd: int, owner: Owner | None) -> None:
         self.fd: int = fd
         self.owner: Owner | None = owner
         self.readable: bool = True
-        self.writable: bool = True
         # After a hangup no further edge may come, so readiness is kept from then on.
         self.hung_up: bool = False
         self.always_ready: bool = False
@@ -138,7 +136,6 @@ class Descriptor:
             _unpark_all(self._readers, True)
         # A hangup concerns reading only. If writing has ended too, the poller reports WRITE.
         if events & WRITE:
-            self.writable = True
             _unpark_all(self._writers, True)
 
     def end(self, directions: int) -> None:

@@ -62,9 +62,9 @@ cdef class _Exchange:
     """Common part of all queues: items, getters, putters. See the Python class of this name."""
 
     cdef public Py_ssize_t unfinished_tasks
-    # The maximum size as the user passed it; 0 or less for no limit.
-    cdef Py_ssize_t _limit
+    # The maximum size as the user passed it, and the same as a whole number; 0 or less: no limit.
     cdef object _maxsize
+    cdef Py_ssize_t _limit
     cdef public object _items
     cdef public bint is_shutdown
     cdef readonly Section _changing

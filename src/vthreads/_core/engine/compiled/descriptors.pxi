@@ -54,7 +54,7 @@ cdef class Descriptor:
 
     cdef readonly int fd
     cdef readonly object owner
-    cdef public bint readable, writable, hung_up, always_ready, short_read_drains
+    cdef public bint readable, hung_up, always_ready, short_read_drains
     cdef public int ended
     cdef long _mode
     # Whether urgent data were ever reported, for which the poller has no other event than for ordinary data.
@@ -67,7 +67,7 @@ cdef class Descriptor:
     def __init__(self, int fd, owner):
         self.fd = fd
         self.owner = owner
-        self.readable = self.writable = True
+        self.readable = True
         # After a hangup no further edge may come, so readiness is never forgotten again.
         self.hung_up = False
         self.always_ready = False
@@ -86,11 +86,11 @@ cdef class Descriptor:
         return self._mode == mode_version
 
     cpdef waits(self):
-        """Note that a call of the owner would block; see the Python version."""
+        """Record that calls of the owner wait: its open file is in blocking mode, or it has a timeout."""
         self._mode = mode_version
 
     cpdef drained(self):
-        """Note that a read emptied the buffer: the next edge reports new data."""
+        """Record that a read has emptied the buffer: the next edge will report new data."""
         self.readable = self.hung_up
 
     cdef list _waiting(self, int direction):
@@ -119,7 +119,6 @@ cdef class Descriptor:
             if self._readers:
                 _unpark_all(self._readers, True)
         if events & WRITE:
-            self.writable = True
             if self._writers:
                 _unpark_all(self._writers, True)
 

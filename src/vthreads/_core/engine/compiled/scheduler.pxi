@@ -119,7 +119,7 @@ cdef class Scheduler:
     # --- on the carrier
 
     def adopt(self, Fiber fiber):
-        """Make `fiber` of the code that is running."""
+        """Make the running code the code of `fiber`."""
         fiber.state = RUNNING
         self.running = fiber
         self.slice_end = self.now() + SLICE
@@ -305,7 +305,7 @@ cdef class Scheduler:
     # an argument: the leaving fiber holds its arguments until it returns, and must not keep the other fiber alive.
 
     cdef int _take_next(self, double now) except -1:
-        """Return the fiber that runs next; poll until there is one."""
+        """Store in `arriving` the fiber that runs next; poll until there is one."""
         self.switches += 1
         if self.switches >= self._poll_at_switch or now >= self._poll_at:
             self._look_outside(0.0)
@@ -412,7 +412,7 @@ cdef class Scheduler:
         self._ended = fiber
         return 0
 
-    # --- the outside world
+    # --- events from outside
 
     cdef int _idle(self) except -1:
         """Wait for a timer, a descriptor or a message, because no fiber is ready."""

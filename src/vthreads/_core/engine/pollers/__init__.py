@@ -12,6 +12,9 @@ A poller defines
 - `interrupt()`: make the current or next `wait` return, from any OS thread. Writing a byte to `interrupt_fd` does the
   same.
 - `close()`.
+- `name`: the name by which `run(poller=...)` selects it.
+- `fileno()`, optional: a descriptor that is readable while an event waits. An event loop that hosts the scheduler waits
+  for it, so a poller without one cannot be the guest of a loop.
 
 An event that was reported need not be reported again until the descriptor is armed again. This package does not depend
 on fibers or sockets.
