@@ -221,8 +221,8 @@ class Scheduler:
         fiber._greenlet = getcurrent()
         fiber._parked_at = self._now()
         fiber._parked_until = deadline
-        # From here on an unpark makes the fiber ready. If a finalizer has unparked it before, it continues at once. Read
-        # the state again: a finalizer may unpark the fiber between the two lines, which makes it ready like any other.
+        # From here on an unpark makes the fiber ready. If a finalizer has unparked it before, it continues at once.
+        # Read the state again: a finalizer may unpark it between the two lines, which makes it ready like any other.
         fiber.state = PARKED
         if fiber.state is PARKED and fiber._wake is not NOTHING:
             self.arriving = fiber
