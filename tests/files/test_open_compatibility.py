@@ -39,6 +39,8 @@ def test_open_is_one_function_under_all_its_names():
     virtual(root)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_what_os_open_can_do_is_said_of_it_as_before():
     def root():
         return os.open in os.supports_dir_fd
@@ -143,6 +145,8 @@ def test_mistakes_are_answered_as_by_the_original(path):
     assert expected == virtual(answers)
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("mode", ["r", "rb", "w", "r+"])
 @pytest.mark.parametrize("buffering", [-1, 0])

@@ -531,6 +531,8 @@ for name, schedule in {schedules!r}.items():
 """
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_schedule_means_the_same_in_another_process():
     schedules, reports = {}, []
     for name, (broken, _) in races.RACES.items():

@@ -145,6 +145,8 @@ def test_a_schedule_in_which_a_loop_gave_way_is_replayed():
     assert isinstance(again.value.__cause__, ZeroDivisionError)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_what_a_loop_gives_way_to_is_part_of_all_further_schedules():
     ends = []
 
@@ -332,6 +334,8 @@ def leaves_by_continue(views):
             len(views)
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("points", ["lines", "opcodes"])
 @pytest.mark.parametrize("leaves", [leaves_at_its_end, leaves_by_return, leaves_two_by_return, leaves_by_continue])
 def test_a_failure_ends_no_thread_between_a_block_and_its_exit(leaves, points):

@@ -41,6 +41,8 @@ def carefully(account):
         account.money += 1
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_it_names_the_checkpoint_at_which_the_invariant_breaks():
     with pytest.raises(InjectionError) as caught:
         inject_cancel(carelessly, setup=Account, invariant=is_whole)
@@ -51,6 +53,8 @@ def test_it_names_the_checkpoint_at_which_the_invariant_breaks():
     assert "invariant does not hold" in str(error)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_code_that_stands_it_is_cancelled_at_each_checkpoint():
     checkpoints = inject_cancel(carefully, setup=Account, invariant=is_whole)
     # Once before it parks, once parked.
@@ -71,6 +75,8 @@ def test_each_checkpoint_is_reached_once():
     assert [[0, 1, 2], [], [0], [0, 1], [0, 1, 2]] == reached
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_virtual_threads_inside_are_cancelled_as_well():
     def child(items):
         for _ in range(2):
@@ -88,6 +94,8 @@ def test_virtual_threads_inside_are_cancelled_as_well():
     assert any("ThreadGroup.__exit__" in checkpoint.call for checkpoint in checkpoints)
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_compiled_function_that_was_spawned_is_named_at_its_first_checkpoint():
     def fn():
         with ThreadGroup() as g:
@@ -98,6 +106,8 @@ def test_a_compiled_function_that_was_spawned_is_named_at_its_first_checkpoint()
     assert second.call.startswith("sleep()")
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_the_standard_library_is_told_by_what_the_user_called():
     def fn():
         items = queue.Queue()
@@ -131,6 +141,8 @@ def test_a_thread_left_running_is_reported():
     assert f"{__file__}:" in caught.value.checkpoint.call
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_a_lock_left_locked_is_reported():
     def fn():
         lock.acquire()
@@ -143,6 +155,8 @@ def test_a_lock_left_locked_is_reported():
     assert "<Lock locked" in str(caught.value.__cause__)
 
 
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
 @pytest.mark.parametrize("module", [vthreads, threading])
 @pytest.mark.parametrize("name", ["Lock", "RLock", "Semaphore", "BoundedSemaphore"])
 def test_what_stays_held_of_what_was_set_up_is_reported(module, name):

@@ -38,6 +38,7 @@ def told(result):
     return "\n".join(result.outlines)
 
 
+@pytest.mark.thorough
 def test_what_ran_without_the_mark_does_not_disturb_marked_tests(run):
     result = run("""
         import time
@@ -115,6 +116,7 @@ def test_a_marked_test_is_a_root_virtual_thread_and_others_are_not(run):
     result.assert_outcomes(passed=4, failed=1, skipped=1, xfailed=1)
 
 
+@pytest.mark.thorough
 def test_methods_of_unittest_may_be_marked_as_well(run):
     result = run("""
         import unittest
@@ -142,6 +144,7 @@ def test_methods_of_unittest_may_be_marked_as_well(run):
     result.assert_outcomes(passed=2, failed=1)
 
 
+@pytest.mark.thorough
 def test_clock_order_and_patch(run):
     result = run("""
         import threading, time
@@ -250,6 +253,7 @@ def test_what_is_left_behind_fails_the_test(run):
     assert "/dev/null" in told(result)
 
 
+@pytest.mark.thorough
 def test_the_deadline_fails_the_test_and_its_threads_end(run):
     result = run("""
         import time
@@ -324,6 +328,7 @@ def test_a_failure_tells_its_seed_and_what_the_others_were_doing(run, pytester):
     ]
 
 
+@pytest.mark.thorough
 def test_a_failure_tells_what_the_others_were_doing_before_it_cancelled_them(run):
     result = run(
         """
@@ -397,6 +402,7 @@ def test_a_deadlock_is_told(run):
     assert "DeadlockError: every virtual thread is parked" in told(result)
 
 
+@pytest.mark.thorough
 def test_tests_may_be_chosen_by_the_ini_file(run):
     result = run(
         """
@@ -450,6 +456,8 @@ def test_misuse_is_told(run):
 # --- side by side
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_beside_hypothesis_each_example_has_a_runtime_of_its_own(run):
     result = run(
         """
@@ -493,6 +501,7 @@ def test_beside_hypothesis_each_example_has_a_runtime_of_its_own(run):
     assert "number=4" in told(result)
 
 
+@pytest.mark.thorough
 def test_beside_asyncio(run):
     result = run("""
         import asyncio, time
@@ -519,6 +528,7 @@ def test_beside_asyncio(run):
     result.assert_outcomes(passed=3)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("method", ["signal", "thread"])
 def test_beside_timeouts(run, method):
     result = run(
@@ -547,6 +557,7 @@ def test_beside_timeouts(run, method):
         result.assert_outcomes(passed=1, failed=1)
 
 
+@pytest.mark.thorough
 def test_a_deadlock_is_found_beside_timeouts(run):
     # Only a deadlock that is not found takes any of the limit's time.
     result = run(
@@ -585,6 +596,7 @@ def test_a_deadlock_is_found_beside_timeouts(run):
     assert "Timeout" not in told(result)
 
 
+@pytest.mark.thorough
 def test_beside_xdist(run):
     result = run(
         """
@@ -610,6 +622,7 @@ def test_beside_xdist(run):
     assert "LeakError" in told(result)
 
 
+@pytest.mark.thorough
 def test_a_deadlock_is_found_beside_xdist(run):
     # A worker has an OS thread that receives from the controller, which is no reason to wait.
     result = run(
@@ -707,6 +720,8 @@ def test_coverage_measures_virtual_threads(pytester):
     assert re.fullmatch(r"\d+ +1 .* 9\d% +16", measured), measured
 
 
+@pytest.mark.thorough
+@pytest.mark.everywhere
 def test_coverage_measures_threads_of_the_standard_library_that_are_virtual(pytester):
     measured = coverage_of(
         pytester,
