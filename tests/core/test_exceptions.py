@@ -1,6 +1,7 @@
 """Exceptions that refuse attributes, notes or tracebacks pass through threads, groups and calls unchanged."""
 
 import dataclasses
+import io
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ import pytest
 import vthreads
 import vthreads.testing
 from vthreads import Semaphore, ThreadGroup, sleep
+from vthreads._core import exceptions
 
 pytestmark = pytest.mark.unpatched
 
@@ -441,6 +443,46 @@ def test_a_failing_log_filter_keeps_no_callback_and_no_thread_from_its_end(virtu
     finally:
         logger.removeFilter(refuse)
     assert [refusal] == shown
+
+
+class Slow:
+    """A stream whose calls park."""
+
+    def __init__(self):
+        self.writes = []
+
+    def write(self, text):
+        sleep(1)
+        self.writes.append(text)
+
+    def flush(self):
+        sleep(1)
+
+
+def test_reports_of_threads_that_fail_together_are_not_mixed(virtual, monkeypatch):
+    stream = Slow()
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    monkeypatch.setattr(sys, "stderr", stream)
+
+    def root():
+        for number in range(3):
+            vthreads.spawn(failing, ValueError(f"failure {number}"), 1)
+
+    virtual(root)
+    reports = "".join(stream.writes).split("Exception in thread ")
+    assert ["", *(f"ValueError: failure {number}" for number in range(3))] == [
+        next((line for line in report.splitlines() if line.startswith("ValueError")), "") for report in reports
+    ]
+    assert [0, 1, 1, 1] == [report.count("Traceback") for report in reports]
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_an_exit_of_a_background_thread_is_not_reported(monkeypatch, stream):
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    monkeypatch.setattr(sys, "stderr", stream)
+    error = SystemExit(3)
+    exceptions.report(error, None)
+    assert stream is None or "" == stream.getvalue()
 
 
 def test_failing_hooks_keep_no_background_thread_from_its_end(virtual, monkeypatch, capsys):

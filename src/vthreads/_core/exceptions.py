@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, NoReturn, TypeGuard, TypeVar
@@ -64,10 +65,30 @@ def summary_of(error: BaseException) -> str:
 def report(error: BaseException, thread: threading.Thread | None) -> None:
     """Report the failure of `thread` (None if unknown) through `threading.excepthook`."""
     try:
-        threading.excepthook(threading.ExceptHookArgs((type(error), error, traceback_of(error), thread)))
+        hook = threading.excepthook
+        if hook is threading.__excepthook__:
+            hook = _write_at_once
+        hook(threading.ExceptHookArgs((type(error), error, traceback_of(error), thread)))
     except BaseException as hook_error:  # noqa: BLE001  # a failure of the hook itself, shown before `error`
         show(hook_error)
         show(error)
+
+
+def _write_at_once(details: threading.ExceptHookArgs) -> None:
+    """Do what the default hook does, with a single write.
+
+    The default hook writes line by line, and reads source files between the lines. Each of these calls may park, so the
+    reports of threads that fail at the same time would be mixed. A terminal keeps the default hook, which colours it.
+    """
+    stream = sys.stderr
+    # A replacement of the stream may have only the methods that the default hook calls.
+    if is_a(details.exc_value, SystemExit) or stream is None or getattr(stream, "isatty", bool)():
+        threading.__excepthook__(details)
+        return
+    name = details.thread.name if details.thread is not None else threading.get_ident()
+    lines = traceback.format_exception(details.exc_type, details.exc_value, details.exc_traceback)
+    stream.write("".join((f"Exception in thread {name}:\n", *lines)))
+    stream.flush()
 
 
 def show(error: BaseException) -> None:
