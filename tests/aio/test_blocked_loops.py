@@ -159,3 +159,70 @@ def test_a_coroutine_that_waits_for_a_thread_that_waits_for_its_loop_gets_an_err
     assert "done\n" == outcome
     # The cancelled member of the group waits for its coroutine, and gives that up.
     assert (wait == "group") == ("still waits for the coroutine coroutine" in "".join(reports))
+
+
+# The report of a deadlock shows the loop, whose `repr` ends the wait meanwhile.
+ENDED_MEANWHILE = """
+import asyncio, sys
+import vthreads
+from vthreads import CancelScope, DeadlockError, aio
+
+moment, how = sys.argv[1:]
+
+class Loop(asyncio.SelectorEventLoop):
+    def __repr__(self):
+        reports.append(self)
+        if moment == "in the report" and blocked:
+            end()
+        return "a loop"
+
+def end():
+    thread, scope = blocked.pop()
+    scope.cancel() if how == "cancel" else thread.interrupt()
+
+async def coroutine():
+    await asyncio.sleep(0)
+    return "done"
+
+def asks():
+    return aio.run(coroutine())
+
+async def blocks():
+    with CancelScope() as scope:
+        blocked.append((vthreads.current_thread(), scope))
+        try:
+            if moment == "before the report":
+                vthreads.spawn(end)
+            vthreads.spawn(asks).result()
+        except (vthreads.Interrupted, DeadlockError) as error:
+            print(type(error).__name__)
+        if moment == "after the report":
+            end()
+        try:
+            vthreads.checkpoint()
+        except vthreads.Interrupted as error:
+            print(type(error).__name__)
+    # The loop goes on, and nothing of the deadlock reaches another wait.
+    print(scope.cancelled_caught, len(reports), await asyncio.wrap_future(vthreads.spawn(asks)))
+
+reports, blocked, loop = [], [], Loop()
+loop.run_until_complete(blocks())
+loop.close()
+"""
+
+
+@pytest.mark.everywhere
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("moment", "how", "expected"),
+    [
+        ("before the report", "cancel", "True 0 done"),
+        ("before the report", "interrupt", "Interrupted False 0 done"),
+        ("in the report", "cancel", "True 1 done"),
+        ("in the report", "interrupt", "Interrupted False 1 done"),
+        ("after the report", "cancel", "DeadlockError True 1 done"),
+        ("after the report", "interrupt", "DeadlockError Interrupted False 1 done"),
+    ],
+)
+def test_a_blocked_loop_that_is_ended_beside_the_report_of_its_deadlock_goes_on(run_script, moment, how, expected):
+    assert expected.split() == run_script(ENDED_MEANWHILE, moment, how).split()

@@ -176,6 +176,10 @@ class Carrier:
             note = "" if participant.deadlock_note is None else participant.deadlock_note(self.scheduler)
             if note:
                 error.add_note(note)
+        if any(thread.state is not State.PARKED for thread in waiting):
+            # The text shows objects of the program. A `repr`, or a signal handler meanwhile, has unparked a thread: the
+            # error would reach it later, in code that does not wait.
+            return
         standing_in = [other for other in stand_ins if other._scheduler is self.scheduler]
         blockers = [one.deadlocked(self.scheduler) for one in participants() if one.deadlocked is not None]
         # Those of this carrier first: for the others, the answer comes later.
