@@ -7,10 +7,11 @@ static PyObject *vt_new(PyObject *type) {
     return ((PyTypeObject *)type)->tp_new((PyTypeObject *)type, nothing, NULL);
 }
 
-/* Returns NULL with an exception set. Declared without an exception value, so Cython does not check the result. */
+/* Calls a function or a method. Returns NULL with an exception set. Declared without an exception value, so Cython does
+   not check the result. Not by PyObject_Vectorcall, which would keep its frame on the C stack of every thread. */
 static PyObject *vt_call(PyObject *function, PyObject *arguments, PyObject *keywords) {
     if (keywords != Py_None) return PyObject_Call(function, arguments, keywords);
-    return PyObject_Vectorcall(
+    return PyVectorcall_Function(function)(
         function, ((PyTupleObject *)arguments)->ob_item, (size_t)PyTuple_GET_SIZE(arguments), NULL);
 }
 /* Not inlined: its array would be on the C stack of every thread, which is copied at each switch. */

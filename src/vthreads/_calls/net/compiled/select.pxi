@@ -65,7 +65,7 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
         descriptors.withdraw(entry, READ, fiber)
         if answer is not True and answer is not TIMED_OUT:
             _raise_for(fiber, answer)
-        Fiber._check(fiber)
+        fiber._check_landed()
         if answer is TIMED_OUT:
             # Data that arrived meanwhile may not have been reported yet.
             return ([sock] if vt_may_read(fileno(sock)) > 0 else []), [], []

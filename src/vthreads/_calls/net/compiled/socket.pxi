@@ -139,7 +139,7 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
         raise TimeoutError(late)
     if answer is not True:
         _raise_for(fiber, answer)
-    Fiber._check(fiber)
+    fiber._check_landed()
     # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
     if fileno(sock) != fd or entry.ended & direction and descriptors._at(fd) is not entry:
         return _after_close(entry, direction)

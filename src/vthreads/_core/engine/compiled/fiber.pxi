@@ -87,6 +87,12 @@ cdef class Fiber:
             if self._pending:
                 self._raise_if_due()
 
+    cdef int _check_landed(self) except -1:
+        """`_check` directly after a wait, when the slice has just begun, unless a fork or a signal has ended it."""
+        if self._pending or self._scheduler.slice_end == -INF:
+            Fiber._check(self)
+        return 0
+
     # Like the parts of `Scheduler.park`: not in the frame that is copied at a switch.
     cdef int _raise_if_due(self) except -1:
         if vt_lacks_room(ROOM):
@@ -103,11 +109,15 @@ cdef class Fiber:
 
     cpdef _yield_now(self):
         """A checkpoint that lets every ready fiber run once."""
-        if self._pending or vt_lacks_room(ROOM):
-            self._raise_if_due()
+        self._begin_checkpoint()
         self._scheduler._yield()
-        if self._pending:
-            self._raise_if_due()
+        self._end_checkpoint()
+
+    cdef int _begin_checkpoint(self) except -1:
+        return self._raise_if_due() if self._pending or vt_lacks_room(ROOM) else 0
+
+    cdef int _end_checkpoint(self) except -1:
+        return self._raise_if_due() if self._pending else 0
 
     @property
     def context(self):

@@ -20,7 +20,7 @@ cdef class Scheduler:
     """Run queue, timers, poller and inbox of one carrier; its arguments are those of the reference engine."""
 
     cdef public unsigned long ident
-    cdef readonly object clock, poller
+    cdef readonly object clock, poller, _ready, _inbox
     cdef readonly Timers timers
     cdef readonly Descriptors descriptors
     # None for another poller than epoll.
@@ -39,20 +39,17 @@ cdef class Scheduler:
     cdef public object when_contended, when_forking
     cdef object _is_deadlocked, _when_deadlocked, _when_signalled, _clock_now
     cdef bint _real_time, _asleep, _host_is_next, _host_is_called
-    cdef readonly object _ready
     cdef RunQueue _fifo
     cdef readonly list _spawners
-    cdef readonly object _inbox
     cdef readonly unsigned long long switches
     cdef unsigned long long _poll_at_switch, _turn_ends_at_switch
-    cdef double _poll_at, _contended_at
+    cdef double _poll_at, _looked_at, _contended_at, _turn_ends_at, _host_patience
     # For an event loop that runs the scheduler: see the reference engine.
     cdef public object when_ready, when_landed, loop_calls
     cdef Fiber _host
     # For other OS threads; the reference engine describes them.
     cdef readonly greenlet idle_on
     cdef readonly GreenletPool _pool
-    cdef double _turn_ends_at, _host_patience
     # The fiber that is being switched to, until it runs.
     cdef readonly Fiber arriving
     # The fiber that has ended, until the next one has landed.
@@ -75,8 +72,7 @@ cdef class Scheduler:
         # Fields that are not set here begin as 0, False or None.
         self.ident = PyThread_get_thread_ident()
         self.clock, self.poller = clock, poller
-        self.timers = Timers()
-        self.descriptors = Descriptors(poller)
+        self.timers, self.descriptors = Timers(), Descriptors(poller)
         self._events = EpollEvents(poller, self.descriptors._epoll) if self.descriptors._epoll >= 0 else None
         self.slice_end = self._turn_ends_at = INF
         self._poll_at = self._contended_at = -INF
@@ -88,8 +84,7 @@ cdef class Scheduler:
         self._ready = order.run_queue() if self._fifo is None else self._fifo
         # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
         self._spawners = []
-        self._inbox = deque()
-        self._pool = GreenletPool(self._carry)
+        self._inbox, self._pool = deque(), GreenletPool(self._carry)
 
     cdef double now(self) except? -1:
         return vt_monotonic() if self._real_time else self._clock_now()
@@ -161,7 +156,8 @@ cdef class Scheduler:
     # during a switch have small frames: what they do before and after it is in virtual methods, which are not inlined.
 
     cdef object _park(self, abort, double deadline):
-        cdef Fiber fiber = self.running
+        # Unchecked, because a checked cast walks the bases of the class at each switch. Only fibers run or are ready.
+        cdef Fiber fiber = <Fiber>self.running
         cdef Timer timer
         if self.when_forking is not None and self._has_forked():
             return fiber._scheduler._park(abort, deadline)
@@ -266,19 +262,23 @@ cdef class Scheduler:
         self._yield()
 
     cdef int _yield(self) except -1:
-        cdef Fiber fiber = self.running
-        if self.when_forking is not None and self._has_forked():
+        cdef PyObject *here = self._begin_yield()
+        if here is NULL:
             return 0
-        self._begin_yield(fiber)
-        self._switch(<PyObject *>fiber._greenlet)
+        self._switch(here)
         return self._land()
 
-    cdef int _begin_yield(self, Fiber fiber) except -1:
+    cdef PyObject *_begin_yield(self) except? NULL:
+        """Choose the fiber that runs next; return the greenlet, which the queued fiber keeps alive, or NULL to stay."""
+        cdef Fiber fiber = <Fiber>self.running
+        if self.when_forking is not None and self._has_forked():
+            return NULL
         self._suspend_tracing()
         self.running = None
         fiber._greenlet = PyGreenlet_GetCurrent()
         self.make_ready(fiber)
-        return self._take_next(self.now())
+        self._take_next(self.now())
+        return <PyObject *>fiber._greenlet
 
     cdef int _suspend_tracing(self) except -1:
         if not self._is_untraced:
@@ -326,9 +326,9 @@ cdef class Scheduler:
             self.idle_on = None
             if self._inbox:
                 self._empty_inbox()
-            now = self.now()
+            now = max(now, self._looked_at)  # the poll has read the clock after its wait
         self.slice_end = now + SLICE if self.when_forking is None else -INF
-        self.arriving = self._fifo.popleft() if self._fifo is not None else self._ready.popleft()
+        self.arriving = <Fiber>(self._fifo.popleft() if self._fifo is not None else self._ready.popleft())
         return 0
 
     cdef int _switch(self, PyObject *here) except -1:
@@ -438,7 +438,7 @@ cdef class Scheduler:
             wait = min(wait, max(0.0, self._pool.shrinks_at - vt_monotonic()))
         if contended and self.when_contended is not None:
             wait = min(wait, max(0.0, self._contended_at - vt_monotonic()))
-        began = vt_monotonic()
+        began = vt_monotonic() if due < INF else 0.0
         any_event = self._look_outside(-1.0 if wait == INF else wait)
         # The wait may also end early without an event: by these limits, a late byte in the wakeup pipe, or a signal.
         if not any_event and due < INF and vt_monotonic() - began >= patience and self._none_is_ready():
@@ -449,7 +449,7 @@ cdef class Scheduler:
     cdef double _patience(self, double due, bint outside) except -1:
         """Return how many seconds, up to `due`, the clock allows for events from outside."""
         if self._real_time:
-            return max(0.0, due - vt_monotonic())
+            return INF if due == INF else max(0.0, due - vt_monotonic())
         seconds = self.clock.patience(due, outside)
         return INF if seconds is None else seconds
 
@@ -470,7 +470,7 @@ cdef class Scheduler:
         self._asleep = self.when_ready is not None
         any_event = any_event or bool(self._inbox)
         self._empty_inbox()
-        now = self.now()
+        now = self._looked_at = self.now()
         self._poll_at_switch = self.switches + SWITCHES_PER_POLL
         self._poll_at = now + SLICE
         if self._pool.may_shrink() and vt_monotonic() >= self._pool.shrinks_at:
