@@ -61,7 +61,7 @@ def check_tree():
     while nodes:
         node = nodes.pop()
         assert affecting(node) is node._affected_by, node
-        for child in node._children or ():
+        for child in node._nodes_below():
             assert child._parent is node
             nodes.append(child)
     for thread in threads_below(scheduler):

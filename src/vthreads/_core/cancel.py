@@ -5,13 +5,15 @@ the cancelled node that affects it: the outermost one that no shield hides. Canc
 the threads; a thread raises `Cancelled` at its checkpoints as long as its innermost node is affected. The semantics are
 Trio's, plus the cleanup grace.
 
-The tree needs no lock: a new node first enters its parent's children and then reads the parent's state; a canceller
-first sets its state and then lists the children. So in any order one of the two sees the other. And each writer of
-`_affected_by` checks again after writing, so that the last one to write has seen the newest state.
+The tree needs no lock: a new node first enters its parent's children (a thread the members of its owner) and then reads
+the parent's state; a canceller first sets its state and then lists the nodes below. So in any order one of the two sees
+the other. And each writer of `_affected_by` checks again after writing, so that the last one to write has seen the
+newest state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -92,7 +94,6 @@ class CancelNode:
         self._cancel_source: Any = None
         self._cleanup_grace = cleanup_grace
 
-    @repeated_in("_core/compiled/group.pxi")
     def _attach(self, parent: CancelNode | None) -> None:
         self._parent = parent
         if parent is not None:
@@ -102,12 +103,22 @@ class CancelNode:
         self._update_affected()
 
     @repeated_in("_core/compiled/group.pxi")
+    def _attach_member(self, parent: CancelNode) -> None:
+        """Attach a thread that its owner has entered into its members, which are below the scope `parent`."""
+        self._parent = parent
+        self._update_affected()
+
+    @repeated_in("_core/compiled/group.pxi")
     def _detach(self) -> None:
         if self._parent is not None and self._parent._children is not None:
             self._parent._children.pop(self, None)
         if self._children:
             for child in list(self._children):
                 child._outlive(self)
+
+    def _nodes_below(self) -> list[CancelNode]:
+        """Return the present nodes directly below this one, in order of spawning or entering."""
+        return list(self._children or ())
 
     def _outlive(self, parent: CancelNode) -> None:
         """Handle that `parent` was left with this node below it; a node that may stay moves to another parent."""
@@ -159,9 +170,8 @@ class CancelNode:
             thread = node._thread_inside()
             if thread is not None:
                 thread._notice()
-            if node._children:
-                # In order of spawning, so that the thread that was spawned first is unparked first.
-                changed.extend(reversed(list(node._children)))
+            # In order of spawning, so that the thread that was spawned first is unparked first.
+            changed.extend(reversed(node._nodes_below()))
 
     def _grace(self) -> float:
         node: CancelNode | None = self
@@ -199,6 +209,7 @@ class CancelScope(CancelNode):
         "_deadline",
         "_group",
         "_left",
+        "_members",
         "_seconds",
         "_shield_until",
         "_shield_timer",
@@ -223,6 +234,9 @@ class CancelScope(CancelNode):
         self.cancelled_caught: bool = False
         # The group to which this scope belongs, until the scope is left.
         self._group: Any = None
+        # The threads of the owner of this scope, which are below it: the owner's dict, because a second one with the
+        # same threads would take 40 bytes for each.
+        self._members: Collection[CancelNode] = ()
 
     def __repr__(self) -> str:
         deadline = "" if self._deadline == inf else f" deadline={self._deadline:.3f}"
@@ -240,6 +254,9 @@ class CancelScope(CancelNode):
             warn_dropped(self, "nothing was in it")
 
     # --- entering and leaving
+
+    def _nodes_below(self) -> list[CancelNode]:
+        return [*list(self._members), *list(self._children or ())]
 
     def __enter__(self) -> CancelScope:
         thread: ThreadInside = started_here()

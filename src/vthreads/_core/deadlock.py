@@ -38,7 +38,7 @@ def threads_below(scheduler: Scheduler) -> Iterator[VirtualThread]:
         node = nodes.popleft()
         if isinstance(node, VirtualThread):
             yield node
-        nodes.extend(list(node._children or ()))
+        nodes.extend(node._nodes_below())
 
 
 def threads_of_run(scheduler: Scheduler) -> Iterator[VirtualThread]:

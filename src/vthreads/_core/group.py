@@ -217,7 +217,7 @@ class ThreadGroup(Members, GroupFields):
                 )
             thread = self._add(caller, call, sites)
             (self._permitted if permitted else self._queued).add(thread)
-        thread._attach(self._scope)
+        thread._attach_member(self._scope)
         return thread
 
     def _queue(self, thread: VirtualThread) -> None:

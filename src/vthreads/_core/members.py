@@ -95,7 +95,6 @@ class Members:
         self.name = name
         self._on_failure = on_failure
         self._scope = scope
-        self._scope._children = {}
         self._phase = NEW
         self._closed: str | None = None
         self._stopping = False
@@ -104,6 +103,7 @@ class Members:
         self._body: VirtualThread | None = None
         # Threads that have not ended.
         self._members: dict[VirtualThread, None] = {}
+        self._scope._members = self._members
         # Owners of threads without a block, which must not outlive this group.
         self._guests: dict[Any, None] = {}
         # Failures to raise, in the order in which they happened. The key is the ident of the member, whose future may
@@ -186,7 +186,7 @@ class Members:
         sites = sites_here(caller)
         with self._changing:
             thread = self._add(caller, call, sites, context)
-        thread._attach(self._scope)
+        thread._attach_member(self._scope)
         return thread
 
     @repeated_in("_core/compiled/group.pxi")

@@ -197,7 +197,7 @@ class _Tree:
             elif not isinstance(node, VirtualThread) or node.state is not State.ENDED:
                 # Other threads ran since the list was made, so skip threads that have ended meanwhile.
                 number = self._add(node, parent, len(levels) - 1)
-                levels.append((iter(list(node._children or ())), number))
+                levels.append((iter(node._nodes_below()), number))
             yield
 
     def _add(self, node: CancelNode, parent: int | None, depth: int) -> int | None:

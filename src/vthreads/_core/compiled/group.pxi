@@ -19,7 +19,8 @@ cdef class GroupFields(Owner):
     cdef public bint _spreads
 
     # Repeats `VirtualThread._end`, `VirtualThread._leave`, `Members._settle`, `Future._settle`, `Future._set`,
-    # `CancelNode._detach`, `ThreadGroup._left` and `Members._left`.
+    # `CancelNode._detach`, `ThreadGroup._left` and `Members._left`. A member is only in the dict of its owner, and so
+    # needs no detaching.
     cdef bint _end_quietly(self, ThreadFields thread, value) except -1:
         cdef FutureFields future
         if type(self) is not ThreadGroup or thread._innermost is not thread:
@@ -43,8 +44,6 @@ cdef class GroupFields(Owner):
         # Dropping it may run any code.
         Fiber._leave_context(thread)
         # The thread may have been cancelled or interrupted meanwhile: drop that, because nothing is delivered any more.
-        scope = thread._parent
-        scope._children.pop(thread, None)
         thread._deliveries = thread._interrupts = thread._roused_by = None
         Fiber._retire(thread)
         self._changing._enter()
@@ -64,8 +63,8 @@ cdef class GroupFields(Owner):
 
 
 # Repeats `check_function`, `ThreadGroup._spawn`, `Members._spawn`, `Members._admit`, `Members._add`, `Members._why_over`,
-# `Members._launch`, `VirtualThread.__init__`, `Recipient._init_delivery`, `CancelNode._init_node`, `CancelNode._attach`
-# and `Future.__init__`.
+# `Members._launch`, `VirtualThread.__init__`, `Recipient._init_delivery`, `CancelNode._init_node`,
+# `CancelNode._attach_member` and `Future.__init__`.
 @cython.binding(True)
 def spawn(self, fn, /, *args, **kwargs):
     cdef Scheduler scheduler
@@ -117,7 +116,6 @@ def spawn(self, fn, /, *args, **kwargs):
     group._members[thread] = None
     group._changing._leave()
     thread._parent = scope
-    scope._children[thread] = None
     scheduler.start(thread)
     return future
 
