@@ -8,4 +8,3 @@ cdef class HeadParser:
     cdef list _fields
 
     cpdef Head parse(self, bytes raw)
-    cpdef Head _parsed(self, bytes raw)

@@ -1,4 +1,4 @@
-"""Bytes of a request head to a `Head`, by httptools and the tables of `rules`, or by `ordinary_heads`.
+"""Bytes of a request head to a `Head`, by httptools and the tables of `rules`.
 
 httptools gets exactly one head at a time, and no body: so it can neither merge trailers into a head nor read a
 following request, and the bytes after a head stay in the input of the connection. llhttp is strict by default; what it
@@ -8,7 +8,6 @@ refuses (among others: a space before the colon, a repeated or signed Content-Le
 from __future__ import annotations
 
 from .heads import Head
-from .ordinary_heads import note_name, ordinary_head
 from .refusals import Refusal
 from .rules import check_head, check_raw
 
@@ -36,11 +35,6 @@ class HeadParser:
         Raises:
             Refusal: it is not one, or it breaks a rule.
         """
-        head = ordinary_head(raw)
-        return self._parsed(raw) if head is None else head
-
-    def _parsed(self, raw: bytes) -> Head:
-        """Return the head that httptools makes of `raw`; raises as `parse`."""
         check_raw(raw)
         parser = self._parser
         if parser is None:
@@ -73,9 +67,5 @@ class HeadParser:
         """Add a field."""
         # CGI turns "-" to "_", so X_User would pass for X-User; and HTTP_PROXY is a setting of HTTP clients (httpoxy,
         # CVE-2016-5385).
-        lower = name.lower()
-        if b"_" in name or lower == b"proxy":
-            note_name(name, b"")
-        else:
-            note_name(name, lower)
-            self._fields.append((lower, value))
+        if b"_" not in name and (name := name.lower()) != b"proxy":
+            self._fields.append((name, value))
