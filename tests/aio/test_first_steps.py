@@ -9,6 +9,7 @@ import pytest
 
 import vthreads
 from vthreads import Cancelled, CancelScope, Event, ThreadGroup, aio
+from vthreads._core.deadlock import describe_wait
 
 variable = contextvars.ContextVar("variable", default="of the thread")
 
@@ -160,6 +161,23 @@ def test_a_cancellation_in_the_first_step_comes_at_the_first_wait(kind):
     scope, ended = CancelScope(), []
     vthreads.run(root, poller=kind)
     assert [True] == ended
+
+
+def test_a_thread_that_waits_for_the_later_steps_is_described_by_the_call_of_the_program(kind):
+    async def waits():
+        await asyncio.get_running_loop().create_future()
+
+    def calls():
+        aio.await_(waits())
+
+    def root():
+        with ThreadGroup() as group:
+            described.append(describe_wait(group.spawn(calls).thread))
+            group.cancel()
+
+    described = []
+    vthreads.run(root, poller=kind)
+    assert described[0].startswith(f"await_(), called at {__file__}:")
 
 
 def test_a_first_step_that_ends_returns_its_value_though_it_has_cancelled_the_caller(kind):

@@ -399,3 +399,54 @@ def test_ctrl_c_cancels_the_main_task(script):
         print("interrupted")
     """
     assert "cleaned up\ninterrupted\n" == script(text)
+
+
+def test_a_thread_that_ends_without_a_wait_needs_no_turn_of_the_loop(script):
+    text = """
+    from vthreads import aio
+    from vthreads._event_loops.guests import guests
+
+    async def main():
+        await aio.to_vthread(int)
+        guest, = guests.values()
+        while guest._soon is not None:
+            await asyncio.sleep(0)
+        await aio.to_vthread(int)
+        assert guest._soon is None
+        event = Event()
+        waits = vthreads.spawn(event.wait)
+        assert guest._soon is not None
+        while guest._soon is not None:
+            await asyncio.sleep(0)
+        await aio.to_vthread(event.set)
+        assert guest._soon is not None
+        await asyncio.wrap_future(waits)
+        print("done")
+
+    run(main())
+    """
+    assert "done\n" == script(text)
+
+
+def test_a_thread_that_ends_may_have_moved_a_deadline_of_others(script):
+    text = """
+    from vthreads import CancelScope, aio
+
+    def waits():
+        with scope:
+            Event().wait()
+
+    def moves():
+        scope.deadline = vthreads.now() + 0.001
+
+    async def main():
+        waiting = vthreads.spawn(waits)
+        await asyncio.sleep(0.001)
+        await aio.to_vthread(moves)
+        await asyncio.wrap_future(waiting)
+        print("done")
+
+    scope = CancelScope()
+    run(main())
+    """
+    assert "done\n" == script(text)

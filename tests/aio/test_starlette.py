@@ -201,6 +201,8 @@ def test_a_background_task_goes_on_when_the_client_leaves(serve):
     app.begun.wait()
     # Requests after it show that the server has noticed the end of the connection.
     assert 200 == ask(port, "/thread")[0]
+    # The exit of its dependency runs after the response.
+    assert app.ended.wait(60)
     assert ["exit"] == app.seen
     app.ended.clear()
     app.gate.set()

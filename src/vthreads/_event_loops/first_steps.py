@@ -13,6 +13,8 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from .._core.engine import compiled, supply
+
 __all__ = ["task_starter"]
 
 
@@ -24,17 +26,18 @@ def task_starter(loop: Any) -> Callable[..., asyncio.Task[Any]]:
     """
     if sys.version_info >= (3, 12):
         return partial(asyncio.Task, loop=loop, eager_start=True)
-    return _Starter(loop).start
+    return TaskStarter(loop)
 
 
-class _Starter:
+@compiled
+class TaskStarter:
     """Creates tasks of a loop, and takes the place of its `call_soon` meanwhile."""
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
         self._first_step: Callable[[], None] | None = None
 
-    def start(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
+    def __call__(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> asyncio.Task[Any]:
         """Create a task and make its first step."""
         loop = self._loop
         loop.call_soon = self._catch
@@ -53,3 +56,6 @@ class _Starter:
             return None
         # A finalizer runs while the task is made.
         return type(self._loop).call_soon(self._loop, callback, *args, context=context)
+
+
+supply(__name__, task_type=asyncio.Task)

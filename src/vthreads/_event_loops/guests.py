@@ -17,7 +17,7 @@ from .._core.carrier import without_run
 from .._core.clock import MonotonicClock
 from .._core.current import running
 from .._core.deadlock import describe_wait
-from .._core.engine import Scheduler, Section, State
+from .._core.engine import Scheduler, Section, State, compiled, supply
 from .._core.participants import Participant, participate
 from .._core.thread import VirtualThread
 from .._os_threads.held_up import leave_calls_behind
@@ -26,7 +26,29 @@ from .running_loops import note_running_loop, running_loop_of
 __all__ = ["Guest", "guest_of", "guests", "host", "loop_hosts", "loop_of_root"]
 
 
-class Guest:
+@compiled
+class GuestFields:
+    """The fields of a guest that compiled code reads by their places in memory."""
+
+    __slots__ = (
+        "_begun",
+        "_current_task",
+        "_later",
+        "_soon",
+        "_start_task",
+        "_turn_follows",
+        "changing",
+        "ends",
+        "is_lent",
+        "is_own",
+        "loop",
+        "scheduler",
+        "thread",
+        "waiting",
+    )
+
+
+class Guest(GuestFields):
     """A scheduler as the guest of an event loop.
 
     Args:
@@ -127,6 +149,7 @@ class Guest:
                 self._watched.add_done_callback(lambda _: self._call_soon())
         return self._watched is not None
 
+    @compiled
     def begin(self, function: Callable[[], object]) -> None:
         """Call `function()`, which creates a task of the loop and must not raise; for any code of this OS thread.
 
@@ -142,6 +165,7 @@ class Guest:
         else:
             function()
 
+    @compiled
     def create_task(self, coroutine: Any, context: Any) -> Any:
         """Create a task of the loop, and make its first step at once if the loop could."""
         loop = self.loop
@@ -154,6 +178,7 @@ class Guest:
             return task
         return self.loop.create_task(coroutine, context=context)
 
+    @compiled
     def call(self, function: Callable[..., object], *args: Any) -> Any:
         """Call `function(*args)` on the loop, soon; for any code of this OS thread. Returns the handle.
 
@@ -165,6 +190,7 @@ class Guest:
             return self.loop.call_soon_threadsafe(function, *args)
         return self.loop.call_soon(function, *args)
 
+    @compiled
     def _call_soon(self) -> None:
         """Ask for a turn: a virtual thread is ready, or timers may have changed."""
         if self._soon is None:
@@ -173,6 +199,7 @@ class Guest:
             else:
                 self._soon = self.call(self._turn)
 
+    @compiled
     def _turn(self, polls: bool = False) -> None:
         """Run the other virtual threads until it is the loop's turn (called by the loop).
 
@@ -196,6 +223,7 @@ class Guest:
         elif seconds is not None:
             self._later = self.loop.call_later(seconds, self._turn)
 
+    @compiled
     def _lend(self, polls: bool) -> float | None:
         """Run the other virtual threads, and call here what they begin on the loop. Returns as `Scheduler.lend`."""
         goes_on = False
@@ -260,6 +288,7 @@ class _Nothing:
 
 
 _turn_under_way = _Nothing()
+supply(__name__, turn_under_way=_turn_under_way)
 
 guests: dict[Scheduler, Guest] = {}
 

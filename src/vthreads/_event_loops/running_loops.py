@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from .._core.engine import Scheduler
+from .._core.engine import Scheduler, compiled, supply
 from .._core.thread import VirtualThread
 
 __all__ = ["note_running_loop", "running_loop_of"]
@@ -21,7 +21,8 @@ __all__ = ["note_running_loop", "running_loop_of"]
 TASK_IS_OF_OS_THREAD = sys.version_info >= (3, 14)
 
 
-class _Loops:
+@compiled
+class RunningLoops:
     """The running loops of the virtual threads of one carrier."""
 
     def __init__(self) -> None:
@@ -88,7 +89,10 @@ def _swap_task(loop: Any, task: Any) -> Any:
     return _swap_current_task(loop, task)
 
 
-_loops: WeakKeyDictionary[Scheduler, _Loops] = WeakKeyDictionary()
+supply(__name__, task_is_of_os_thread=TASK_IS_OF_OS_THREAD, swap_task=_swap_task)
+
+
+_loops: WeakKeyDictionary[Scheduler, RunningLoops] = WeakKeyDictionary()
 
 
 def note_running_loop(thread: VirtualThread, loop: Any) -> None:
@@ -98,7 +102,7 @@ def note_running_loop(thread: VirtualThread, loop: Any) -> None:
     """
     of_carrier = _loops.get(thread._scheduler)
     if of_carrier is None:
-        of_carrier = _loops[thread._scheduler] = _Loops()
+        of_carrier = _loops[thread._scheduler] = RunningLoops()
     of_carrier.note(thread, loop)
 
 

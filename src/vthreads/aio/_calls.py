@@ -12,13 +12,15 @@ from asyncio import CancelledError as TaskCancelled
 from collections.abc import Awaitable, Coroutine
 from concurrent.futures import CancelledError
 from inspect import isawaitable, iscoroutine
+from math import inf
 from types import CoroutineType
 from typing import Any, TypeVar
 
 from .._core.contexts import inherited_context
 from .._core.current import running, started_here
-from .._core.engine import Section
+from .._core.engine import Section, compiled, supply
 from .._core.exceptions import drop_frame, insert_context, is_a
+from .._core.repeated import repeated_in
 from .._core.thread import VirtualThread
 from .._core.wait_queue import waiter_here
 from .._event_loops.guests import Guest, guest_of, guests
@@ -65,6 +67,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return _wait(coroutine, "run")  # type: ignore[no-any-return]  # `iscoroutine` hides the type of the result
 
 
+@compiled
 def await_(awaitable: Awaitable[T]) -> T:
     """Wait for `awaitable` on the event loop that all virtual threads share, as `await` does in a coroutine.
 
@@ -80,6 +83,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     return _wait(awaitable, "await_")
 
 
+@repeated_in("aio/compiled/_calls.pxi")
 def _wait(awaitable: Awaitable[T], name: str) -> T:
     try:
         refuse_in_coroutine(name)
@@ -94,6 +98,7 @@ def _wait(awaitable: Awaitable[T], name: str) -> T:
     return call.wait(thread)  # type: ignore[no-any-return]  # the result of the awaitable
 
 
+@repeated_in("aio/compiled/_calls.pxi")
 def refuse_in_coroutine(name: str) -> None:
     """Raise if a coroutine calls `name`: it would block the loop, which it may need to go on.
 
@@ -110,6 +115,7 @@ def refuse_in_coroutine(name: str) -> None:
         raise RuntimeError(f"aio.{name}() was called by a coroutine, whose loop it would block; use await there")
 
 
+@repeated_in("aio/compiled/_calls.pxi")
 def loop_for(thread: VirtualThread) -> ServingLoop:
     """Return the loop that serves the calls of `thread`: the one that drives its carrier, else the shared one."""
     guest = guests.get(thread._scheduler)
@@ -119,23 +125,41 @@ def loop_for(thread: VirtualThread) -> ServingLoop:
 # --- a call
 
 
-class TaskCall(OutsideCall):
+@compiled
+class CallFields:
+    """The fields of a call. Compiled code reads them by their places in memory."""
+
+    __slots__ = (
+        "_abandoned",
+        "_awaitable",
+        "_context",
+        "_is_over",
+        "_task",
+        "_waiting",
+        "_waiting_thread",
+        "called_off",
+        "error",
+        "shared",
+        "value",
+    )
+
+
+class TaskCall(CallFields, OutsideCall):
     """The wait of one virtual thread for a task of `shared`.
 
     A subclass defines `description`, `_start_here` and `_call_off_here`, which begin and cancel the work on the loop,
     and calls `settle` at its end.
     """
 
-    # Defaults in the class, because most calls set few of them.
-    value: Any = None
-    error: BaseException | None = None
-    called_off = _is_over = _abandoned = False
-    # The thread that waits, for the contexts that know it; see `AwaitCall`.
-    _waiting_thread: list[VirtualThread] = []  # noqa: RUF012  # never filled
-
+    @repeated_in("aio/compiled/_calls.pxi")
     def __init__(self, shared: ServingLoop) -> None:
         super().__init__()
         self.shared = shared
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.called_off = self._is_over = self._abandoned = False
+        # The thread that waits, for the contexts that know it; see `AwaitCall`.
+        self._waiting_thread: list[VirtualThread] = []
 
     @property
     def is_over(self) -> bool:
@@ -147,6 +171,7 @@ class TaskCall(OutsideCall):
 
     # --- in the virtual thread
 
+    @repeated_in("aio/compiled/_calls.pxi")
     def wait(self, thread: VirtualThread) -> Any:
         """Begin, and park until the work has ended; return its value or raise its exception."""
         # Before the message: a loop that ends before it reads the message fails all calls that wait.
@@ -160,6 +185,7 @@ class TaskCall(OutsideCall):
         interrupt = None if self._is_over else self._wait_for_end(thread)
         return self.value if interrupt is None and self.error is None else self._conclude(thread, interrupt)
 
+    @repeated_in("aio/compiled/_calls.pxi")
     def _wait_for_end(self, thread: VirtualThread) -> BaseException | None:
         """Park until the work has ended; return the interrupt that has called it off."""
         # The last step of a conversation begins without a check, so a cancellation may be pending.
@@ -167,14 +193,24 @@ class TaskCall(OutsideCall):
         # While a loop that drives this carrier is blocked, its calls cannot end. Otherwise they exclude a deadlock.
         is_outside = thread._scheduler.loop_calls is not self.shared.waiting
         thread._scheduler.outside += is_outside
-        interrupt: BaseException | None = None
+        raised: BaseException | None = None
+        overdue_at = inf
         try:
             try:
                 self._park_first()
-            except BaseException as raised:  # noqa: BLE001  # raised by `wait`, when the task has ended
-                now = thread._scheduler.clock.now()
-                overdue_at = thread._grace_until() if is_a(raised, Cancelled) else now + thread._innermost._grace()
-                interrupt = None if is_a(raised, Cancelled) else raised
+            except BaseException as error:  # noqa: BLE001  # raised by `wait`, when the task has ended
+                raised, overdue_at = error, _overdue_at(thread, error)
+            return None if raised is None else self._end_early(thread, raised, overdue_at, cleaning_up)
+        finally:
+            thread._scheduler.outside -= is_outside
+            # It refers to this frame.
+            del raised
+
+    def _end_early(
+        self, thread: VirtualThread, raised: BaseException, overdue_at: float, cleaning_up: bool
+    ) -> BaseException | None:
+        """Call the work off because `raised` has ended the wait, and wait for its end; return an interrupt."""
+        try:
             if not self._is_over:
                 node = thread._innermost._affected_by
                 if node is not None and not cleaning_up:
@@ -187,10 +223,9 @@ class TaskCall(OutsideCall):
             self._abandoned = True
             self.shared.waiting.pop(self, None)
             raise
-        finally:
-            thread._scheduler.outside -= is_outside
-        return interrupt
+        return None if is_a(raised, Cancelled) else raised
 
+    @repeated_in("aio/compiled/_calls.pxi")
     def _park_first(self) -> None:
         """Park until the call is over, or until something is raised here."""
         with self.shared.changing:
@@ -240,6 +275,7 @@ class TaskCall(OutsideCall):
 
     # --- on the loop
 
+    @compiled
     def _start(self) -> None:
         try:
             self._start_here()
@@ -254,6 +290,7 @@ class TaskCall(OutsideCall):
     def _call_off_here(self) -> None:
         """Cancel the work."""
 
+    @compiled
     def settle(self, value: Any, error: BaseException | None) -> None:
         """Store the outcome and unpark the virtual thread; does nothing if there is an outcome already."""
         shared = self.shared
@@ -264,19 +301,23 @@ class TaskCall(OutsideCall):
                 return
             # In this order: on another OS thread, `wait` reads it without the section.
             self.value, self.error, self._is_over = value, error, True
-        if self._abandoned and error is not None and not is_a(error, TaskCancelled):
-            message = f"{self.description} failed after its waiter had left"
-            self.shared.loop.call_exception_handler({"message": message, "exception": error})
+        if self._abandoned:
+            self._report_late()
         self._waiting.unpark_all()
+
+    def _report_late(self) -> None:
+        if self.error is not None and not is_a(self.error, TaskCancelled):
+            message = f"{self.description} failed after its waiter had left"
+            self.shared.loop.call_exception_handler({"message": message, "exception": self.error})
 
 
 class AwaitCall(TaskCall):
     """The wait for an awaitable, in a new task and a copy of the caller's context."""
 
-    _task: asyncio.Task[None] | None = None
-
+    @repeated_in("aio/compiled/_calls.pxi")
     def __init__(self, thread: VirtualThread, awaitable: Awaitable[Any]) -> None:
         super().__init__(loop_for(thread))
+        self._task: asyncio.Task[None] | None = None
         self._awaitable = awaitable
         self._context = inherited_context()
         # For `remaining`; emptied at the end, because tasks that outlive the call keep the context.
@@ -288,15 +329,19 @@ class AwaitCall(TaskCall):
         """Name the awaitable."""
         return f"the {'coroutine' if iscoroutine(self._awaitable) else 'awaitable'} {_name_of(self._awaitable)}"
 
+    @repeated_in("aio/compiled/_calls.pxi")
     def _start_here(self) -> None:
         if self.called_off or self._is_over:
             # Over already, if the loop was stopped before it read this message.
             self._never_begins()
             return
-        task = self.shared.create_task(self._await(), self._context)
+        coroutine: Any = self._await()
+        task = self.shared.create_task(coroutine, self._context)
         if not self._is_over:
             self._task = task
-            task.add_done_callback(self._ended)
+            if not coroutine.cr_suspended:
+                # It has not begun, so a cancellation may end the task without it.
+                task.add_done_callback(self._ended)
 
     async def _await(self) -> None:
         try:
@@ -326,6 +371,22 @@ class AwaitCall(TaskCall):
         self.settle(None, TaskCancelled())
 
 
+def _overdue_at(thread: VirtualThread, raised: BaseException) -> float:
+    """Return until when the work may go on after `raised`; called while that is handled, which makes it a cleanup."""
+    is_cancelled = is_a(raised, Cancelled)
+    return thread._grace_until() if is_cancelled else thread._scheduler.clock.now() + thread._innermost._grace()
+
+
 def _name_of(awaitable: object) -> str:
     # Its repr may be code of the user.
     return str(getattr(awaitable, "__qualname__", None) or type(awaitable).__qualname__)
+
+
+supply(
+    __name__,
+    call_type=AwaitCall,
+    running_loop=asyncio._get_running_loop,
+    guests=guests,
+    set_thread=waiting_thread.set,
+    overdue_at=_overdue_at,
+)

@@ -22,6 +22,7 @@ include "_core/engine/compiled/pollers.pxi"
 include "_core/engine/compiled/fiber.pxi"
 include "_core/engine/compiled/greenlet_pool.pxi"
 include "_core/engine/compiled/scheduler.pxi"
+include "_core/engine/compiled/turns.pxi"
 include "_core/engine/compiled/carriers.pxi"
 include "_core/engine/compiled/section.pxi"
 include "_core/engine/compiled/parts.pxi"
@@ -56,6 +57,10 @@ include "_calls/files/compiled/raw.pxi"
 include "_calls/files/compiled/buffers.pxi"
 include "_calls/files/compiled/buffer_classes.pxi"
 include "_calls/files/compiled/opening.pxi"
+include "_event_loops/compiled/running_loops.pxi"
+include "_event_loops/compiled/first_steps.pxi"
+include "_event_loops/compiled/guests.pxi"
+include "aio/compiled/_calls.pxi"
 include "_patching/compiled/holders.pxi"
 
 # --- the table of parts
@@ -101,6 +106,19 @@ PARTS.update(
         "vthreads._calls.files.buffer_classes.in_turn": in_turn,
         "vthreads._calls.files.opening.open": open_file,
         "vthreads._calls.standard_locks.ConditionWaiterLock": ConditionWaiterLock,
+        "vthreads._event_loops.running_loops.RunningLoops": RunningLoops,
+        "vthreads._event_loops.first_steps.TaskStarter": TaskStarter,
+        "vthreads._event_loops.guests.GuestFields": GuestFields,
+        "vthreads._event_loops.guests.Guest.begin": guest_begin,
+        "vthreads._event_loops.guests.Guest.create_task": guest_create_task,
+        "vthreads._event_loops.guests.Guest.call": guest_call,
+        "vthreads._event_loops.guests.Guest._call_soon": guest_call_soon,
+        "vthreads._event_loops.guests.Guest._lend": guest_lend,
+        "vthreads._event_loops.guests.Guest._turn": guest_turn,
+        "vthreads.aio._calls.CallFields": CallFields,
+        "vthreads.aio._calls.TaskCall._start": call_start,
+        "vthreads.aio._calls.TaskCall.settle": call_settle,
+        "vthreads.aio._calls.await_": await_,
         "vthreads._patching.holders.referents_of_kinds": referents_of_kinds,
         "vthreads._patching.holders.referrers": referrers,
         "vthreads._patching.holders.sorted_by_type": sorted_by_type,
@@ -119,7 +137,11 @@ NAME_SETTERS.update(
         "vthreads._calls.net.select": set_select_names,
         "vthreads._calls.net.ssl": set_tls_names,
         "vthreads._calls.standard_conditions": set_condition_names,
+        "vthreads._event_loops.first_steps": set_task_names,
+        "vthreads._event_loops.guests": set_guest_names,
+        "vthreads._event_loops.running_loops": set_loop_names,
         "vthreads._sync.locks": set_lock_names,
         "vthreads._sync.queues": set_queue_names,
+        "vthreads.aio._calls": set_call_names,
     }
 )

@@ -122,6 +122,10 @@ class Scheduler:
     _host_is_next = _host_is_called = False
     _turn_ends_at, _turn_ends_at_switch = inf, 0
     _host_patience: float | None = 0.0
+    # Whether the next landing needs no turn: that of a fiber that was started, because its spawner lands after it; and
+    # that of the spawner, if the fiber has ended without a wait. A fiber that it made ready has asked for a turn
+    # already; one that waits may have a timer, or may be deadlocked, which a turn finds.
+    _is_quiet = False
 
     # The fiber that has ended, until the next one has landed: objects that only it kept alive are freed there.
     _ended: Fiber | None = None
@@ -200,7 +204,10 @@ class Scheduler:
         spawner.state = READY
         spawner._greenlet = getcurrent()
         self._spawners.append(spawner)
+        due = self.timers.due()
+        self._is_quiet = True
         self._switch_to(fiber)
+        self._is_quiet = fiber.state is ENDED and self.timers.due() >= due
         self._land()
         if self._is_untraced:
             self._is_untraced = False
@@ -243,6 +250,7 @@ class Scheduler:
             states.landed()
         return answer
 
+    @repeated_in("_core/engine/compiled/turns.pxi")
     def lend(self, goes_on: bool = False, polls: bool = True) -> float | None:
         """Run others until it is the turn of the event loop that the running fiber runs, or until `call_host`.
 
@@ -272,6 +280,7 @@ class Scheduler:
         self._asleep = True
         return 0.0 if self._ready or self._inbox else self._host_patience
 
+    @repeated_in("_core/engine/compiled/turns.pxi")
     def call_host(self) -> None:
         """Run the fiber that called `lend`, up to its next park; then the caller continues, before all others.
 
@@ -302,6 +311,7 @@ class Scheduler:
     def _is_turn_over(self) -> bool:
         return self.switches >= self._turn_ends_at_switch or self._now() >= self._turn_ends_at
 
+    @repeated_in("_core/engine/compiled/turns.pxi")
     def _poll_for_host(self, seconds: float | None) -> list[tuple[int, int]]:
         """Poll without waiting, and end the turn instead of waiting, or if it has lasted for long."""
         # If no fiber waits for a descriptor, only a message is left to poll for, and the loop finds that as well.
@@ -399,7 +409,9 @@ class Scheduler:
     def _land(self) -> Fiber:
         """Complete the switch: the fiber that was switched to runs from here on."""
         fiber: Fiber = self.arriving
+        is_quiet = self._is_quiet
         self.arriving = None
+        self._is_quiet = False
         fiber.state = RUNNING
         self.running = fiber
         if self.when_landed is not None:
@@ -410,7 +422,7 @@ class Scheduler:
             self._release_ended()
             if wake is not NOTHING:
                 fiber._wake = wake
-        if self.when_ready is not None and self._host is None:
+        if self.when_ready is not None and self._host is None and not is_quiet:
             self.when_ready()
         return fiber
 

@@ -11,11 +11,6 @@ cdef enum:
     SCRATCH = 65536
 
 
-def stay_parked():
-    """Refuse to withdraw the wait of the fiber that runs an event loop: the scheduler ends it."""
-    return False
-
-
 cdef class Scheduler:
     """Run queue, timers, poller and inbox of one carrier; its arguments are those of the reference engine."""
 
@@ -38,7 +33,7 @@ cdef class Scheduler:
     cdef public object background, threads, daemons, root, placement, when_idle
     cdef public object when_contended, when_forking
     cdef object _is_deadlocked, _when_deadlocked, _when_signalled, _clock_now
-    cdef bint _real_time, _asleep, _host_is_next, _host_is_called
+    cdef bint _real_time, _asleep, _host_is_next, _host_is_called, _is_quiet
     cdef RunQueue _fifo
     cdef readonly list _spawners
     cdef readonly unsigned long long switches
@@ -139,14 +134,20 @@ cdef class Scheduler:
     cpdef start(self, Fiber fiber):
         """Run a new fiber at once, up to its first park; then the caller continues, before all others."""
         cdef Fiber spawner = self.running
+        cdef double due = self._begin_start(spawner, fiber)
+        self._switch(<PyObject *>spawner._greenlet)
+        self._is_quiet = fiber.state is ENDED and self.timers.due() >= due
+        self._land()
+
+    cdef double _begin_start(self, Fiber spawner, Fiber fiber) except? -1:
         self._suspend_tracing()
         self.running = None
         spawner.state = READY
         spawner._greenlet = PyGreenlet_GetCurrent()
         self._spawners.append(spawner)
         self.arriving = fiber
-        self._switch(<PyObject *>spawner._greenlet)
-        self._land()
+        self._is_quiet = True
+        return self.timers.due()
 
     def park(self, abort=None, double deadline=inf):
         """Run others until the running fiber is unparked; return the value of `_unpark`, TIMED_OUT or ABORTED."""
@@ -203,59 +204,16 @@ cdef class Scheduler:
 
     def lend(self, bint goes_on=False, bint polls=True):
         """Run others until it is the turn of the event loop that the running fiber runs: see the reference engine."""
-        self._host = self.running
-        self._host_is_next = self._host_is_called = False
-        if not goes_on:
-            self._turn_ends_at = INF
-            self._turn_ends_at_switch = self.switches + SWITCHES_PER_POLL
-        if polls:
-            self._poll_at = -INF
-        self._park(stay_parked, INF)
-        self._host = None
-        if self._host_is_called:
-            return -1.0
-        self._asleep = True
-        if not self._none_is_ready() or self._inbox:
-            return 0.0
-        return None if self._host_patience < 0 else self._host_patience
+        return _lend(self, goes_on, polls)
 
     def call_host(self):
         """Run the fiber that called `lend`, up to its next park: see the reference engine."""
         cdef Fiber fiber = self.running
         if self.when_forking is not None and self._has_forked():
             return
-        self._begin_call_of_host(fiber)
+        _begin_call_of_host(self, fiber)
         self._switch(<PyObject *>fiber._greenlet)
         self._land()
-
-    cdef int _begin_call_of_host(self, Fiber fiber) except -1:
-        self._suspend_tracing()
-        self.running = None
-        fiber._greenlet = PyGreenlet_GetCurrent()
-        if self._is_turn_over():
-            self.make_ready(fiber)
-        else:
-            self.make_next(fiber)
-        if self._host is not None and not self._host_is_next:
-            self._host_is_next = self._host_is_called = True
-            self.make_next(self._host)
-        return self._take_next(self.now())
-
-    cdef bint _is_turn_over(self) except -1:
-        return self.switches >= self._turn_ends_at_switch or self.now() >= self._turn_ends_at
-
-    cdef bint _poll_for_host(self, double seconds) except -1:
-        """Poll without waiting, and end the turn instead of waiting, or if it has lasted for long."""
-        # If no fiber waits for a descriptor, only a message is left to poll for, and the loop finds that as well.
-        cdef bint any_event = self._poll(0.0) if seconds == 0 or self.descriptors.waiting > 0 else False
-        cdef bint is_idle = seconds != 0 and not any_event
-        cdef bint is_over = self._is_turn_over()
-        self._turn_ends_at = min(self._turn_ends_at, self.now() + SLICE)
-        if (is_idle or is_over) and not self._host_is_next and not self._spawners:
-            self._host_is_next = True
-            self._host_patience = seconds
-            self.make_next(self._host)
-        return any_event
 
     def _yield_now(self):
         """Run every ready fiber once."""
@@ -347,7 +305,9 @@ cdef class Scheduler:
     cdef int _land(self) except -1:
         """The fiber that was switched to runs from here on."""
         cdef Fiber fiber = self.arriving
+        cdef bint is_quiet = self._is_quiet
         self.arriving = None
+        self._is_quiet = False
         fiber.state = RUNNING
         self.running = fiber
         if self.when_landed is not None:
@@ -357,7 +317,7 @@ cdef class Scheduler:
             vt_resume_tracing()
         if self._ended is not None:
             self._release_ended_in(fiber)
-        if self.when_ready is not None and self._host is None:
+        if self.when_ready is not None and self._host is None and not is_quiet:
             self.when_ready()
         if vt_is_traced():
             landed()
@@ -464,7 +424,7 @@ cdef class Scheduler:
         elif seconds > LONGEST_WAIT:
             seconds = LONGEST_WAIT
         try:
-            any_event = self._poll(seconds) if self._host is None else self._poll_for_host(seconds)
+            any_event = self._poll(seconds) if self._host is None else _poll_for_host(self, seconds)
         except BaseException as error:  # does not concern the fiber that polls: passed on
             self._when_signalled(error)
         self._asleep = self.when_ready is not None
