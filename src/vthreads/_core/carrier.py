@@ -23,7 +23,7 @@ from .placement import schedulers_beside
 from .thread import VirtualThread
 from .wait_queue import stand_ins
 
-__all__ = ["Carrier", "is_main_carrier", "without_run"]
+__all__ = ["Carrier", "check_again", "is_main_carrier", "without_run"]
 
 # Carriers started at the first use of something, and not by `run`, by ident of their OS thread.
 without_run: dict[int, Carrier] = {}
@@ -106,7 +106,7 @@ class Carrier:
                 if participant.joined is not None:
                     participant.joined(self.scheduler)
 
-    def give_way(self) -> bool:
+    def stop_if_unused(self) -> bool:
         """Stop if only the running code of the root is left; the OS thread is an ordinary one again then."""
         root = self.root
         if running() is not root or any(thread is not root for thread in threads_below(self.scheduler)):
@@ -155,7 +155,7 @@ class Carrier:
             return False
         if self._first is not self:
             # The carrier of the root reports it. It may have found this carrier busy at its own last check.
-            self._first.scheduler.post(_check_again)
+            check_again(self._first.scheduler)
             return False
         return not other_os_threads() and not any(map(any_may_unpark, placement.schedulers))
 
@@ -190,8 +190,10 @@ class Carrier:
                 return
 
 
-def _check_again() -> None:
-    """Do nothing: posting this wakes the carrier, which then checks for a deadlock again."""
+def check_again(scheduler: Scheduler) -> None:
+    """Make a carrier that waits in its poller check for a deadlock again. Thread-safe."""
+    # Do nothing: posting this ends the wait, and the check follows.
+    scheduler.post(int)
 
 
 def is_main_carrier(scheduler: Scheduler) -> bool:

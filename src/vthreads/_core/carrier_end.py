@@ -157,7 +157,7 @@ def join_at_exit(carrier: Carrier) -> Callable[[], None]:
 
         def join_threads() -> None:
             nonlocal deadlocked
-            undo = [p.main_over() for p in participants() if p.main_over is not None]
+            undo = [one.main_over() for one in participants() if one.main_over is not None]
             deadlocked |= isinstance(_join_main(carrier, lambda root: carrier.join()), DeadlockError)
             carrier.stop()
             for put_back in undo:

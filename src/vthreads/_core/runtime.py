@@ -114,7 +114,7 @@ def run(
         _check_arguments_of_several(carriers, poller, clock, order, preempt)
     if on_carrier():
         here = without_run.get(get_ident())
-        if here is None or not here.give_way():
+        if here is None or not here.stop_if_unused():
             raise RuntimeError(
                 f"run() inside {running()!r}: a runtime runs here already; call {fn!r} directly or spawn it"
             )

@@ -81,7 +81,7 @@ class Guest(GuestFields):
         self._soon: Any = None
         self._later: Any = None
         self._start_task, self._current_task = _functions_of_tasks(loop)
-        self._fd: int = scheduler.poller.fileno()  # type: ignore[attr-defined]  # see `can_be_guest`
+        self._fd: int = scheduler.poller.fileno()  # type: ignore[attr-defined]  # see `_can_be_guest`
         self._leave_original = _wait_in_original(loop)
         loop.add_reader(self._fd, self._turn, True)
         scheduler.when_ready = self._call_soon
@@ -280,14 +280,14 @@ def _exchanged(owner: Any, name: str, value: Any) -> Callable[[], None]:
     return partial(delattr, owner, name) if before is None else partial(setattr, owner, name, before)
 
 
-class _Nothing:
+class _TurnUnderWay:
     """Stands for the callback of a turn while that runs."""
 
     def cancel(self) -> None:
         """Do nothing."""
 
 
-_turn_under_way = _Nothing()
+_turn_under_way = _TurnUnderWay()
 supply(__name__, turn_under_way=_turn_under_way)
 
 guests: dict[Scheduler, Guest] = {}

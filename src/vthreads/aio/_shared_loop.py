@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .._core.cancel import DEFAULT_CLEANUP_GRACE
+from .._core.carrier import check_again
 from .._core.carrier_end import end_lazy_carrier, keep_for_good
 from .._core.current import carriers
 from .._core.engine import Scheduler, Section
@@ -139,8 +140,7 @@ class SharedLoop:
 
     def _notify(self, scheduler: Scheduler) -> None:
         self._watching.discard(scheduler)
-        # Do nothing: posting this wakes the carrier, which then checks for a deadlock again.
-        scheduler.post(int)
+        check_again(scheduler)
 
     def _register(self) -> None:
         """Give this OS thread a name, without making it a thread that programs count and join."""

@@ -30,7 +30,7 @@ class RequestScope(CancelScope):
         self._timer_at = inf
 
     def begin(self, seconds: float, now: float) -> None:
-        """Handle that a request begins, whose head of the response must be sent within `seconds` from `now` on."""
+        """Start the limit of a request: the head of its response must be sent within `seconds` from `now` on."""
         self.head_was_sent = False
         self._seconds = seconds
         self._deadline = deadline = now + seconds

@@ -33,7 +33,7 @@ CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[^\0-\x08\x0a-\x1f\x7f]*
 TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\0-\x08\x0a-\x1f\x7f]*")
 
 
-class _Nothing:
+class _NoStream:
     """The stream of a request without a body, from which nothing is received."""
 
     input = None
@@ -192,7 +192,7 @@ class _NoBody(Body):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(_Nothing, None, None)  # type: ignore[arg-type]  # it reads nothing
+        super().__init__(_NoStream, None, None)  # type: ignore[arg-type]  # it reads nothing
         self.has_ended = True
 
 

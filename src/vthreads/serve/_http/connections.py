@@ -175,7 +175,7 @@ class HttpConnection:
     def _serve(self) -> bool:
         """Handle requests in one scope; return whether others may follow in another one.
 
-        The scope is left, before its request ends, if that was cancelled, or if its handler has left a scope open.
+        The scope is left before the end of its request if it was cancelled, or if the handler has left a scope open.
         """
         scope = RequestScope()
         exchange: Exchange | None = None
@@ -199,10 +199,12 @@ class HttpConnection:
             return self._end_request(exchange, refusal)
         except Refusal as wrong:
             if self._head is None:
+                # No head, so no beginning: the record has 0 seconds.
                 self._is_recorded, self._began, self._written_before = False, inf, self.stream.written
             self._refuse(wrong)
             return False
         finally:
+            # A request that left this without a record was ended by its client.
             self._record(CLIENT_GONE_STATUS)
 
     def _begin_request(self, head: Head, scope: RequestScope) -> Exchange:
