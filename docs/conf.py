@@ -22,12 +22,13 @@ assert vthreads._core.engine.engine_name == "reference"
 project = "vthreads"
 author = "the vthreads developers"
 copyright = author
-# The folder `_site` beside this file contains the extensions `public_names` and `source_links`.
+# The folder `_site` beside this file contains the last three.
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "public_names",
+    "listed_names",
     "source_links",
 ]
 exclude_patterns = ["_site"]
