@@ -37,7 +37,8 @@ cdef object _sleep_here(self, seconds):
 
 cdef object _yield_here():
     """`_sleep_here(None, 0)`, with borrowed references only: its frame is on the C stack during the switch."""
-    if vt_here is NULL or (<Scheduler>vt_here).running is None:
+    if vt_here is NULL or (<Scheduler>vt_here).running is None or (<Fiber>(<Scheduler>vt_here).running)._pending:
+        # While the flag is set, a subclass may have another `_yield_now`.
         return _sleep_here(None, 0)
     (<Fiber>(<Scheduler>vt_here).running)._begin_checkpoint()
     (<Scheduler>vt_here)._yield()
