@@ -85,6 +85,9 @@ def requests_of_h11(data):
             if not isinstance(event, h11.EndOfMessage):
                 break
             found.append((request.method, request.target, body))
+            if request.http_version == b"1.0":
+                # h11 ends the connection; the server keeps it if the client asks for that. The rest begins here.
+                return found + requests_of_h11(connection.trailing_data[0])
             # It begins the next cycle only after a response.
             connection.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
             connection.send(h11.EndOfMessage())

@@ -18,6 +18,8 @@ from .._core.originals import get_ident
 
 __all__ = ["refusing_like"]
 
+# This module is imported before the patch.
+original_open = open
 # The errors of wrong arguments.
 ERRORS = (TypeError, ValueError, OverflowError)
 # A number that no process has opened: the limit of open files is far below.
@@ -47,7 +49,10 @@ def refusing_like(original: Any, function: Any) -> Any:
         refuse = _refuse_by(original, harmless)
         # Without a harmless call, only a wrong number or name of arguments is certain to be refused.
         done = refuse_by(function, refuse, harmless is not None)
-        _made[function] = function if done else _door(function, refuse, harmless is not None)
+        # `open` counts the frames to its caller, of whom it warns: it gets no other one in between.
+        _made[function] = (
+            function if done or original is original_open else _door(function, refuse, harmless is not None)
+        )
     return _made[function]
 
 

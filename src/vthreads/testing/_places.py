@@ -15,18 +15,20 @@ from .._core.spawn_site import is_own_frame
 from .._core.thread import VirtualThread
 from .._core.wait_queue import WaitQueue
 from .._os_threads.calls import name_of
+from .._patching import refusals
 
 __all__ = ["describe_call"]
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 PACKAGE = __name__.rpartition(".")[0]
-# Modules that show how a thread waits but not for what, and modules that observe it.
+# Modules that show how a thread waits but not for what, and modules that observe or wrap its calls.
 MACHINE = (
     __name__.rpartition(".")[0],
     VirtualThread.__module__,
     WaitQueue.__module__,
     Fiber.__module__,
     State.__module__,
+    refusals.__name__,
 )
 INSTALLED = sysconfig.get_path("purelib")
 
