@@ -65,7 +65,7 @@ def _made_to_serve(pid: int) -> Path:
     if sys.version_info >= (3, 14):
         return _begin_by_remote_exec(pid)
     raise NotServing(
-        f"process {pid} does not serve requests: start it with VTHREADS_DEBUG=1 in its environment or with "
+        f"process {pid} does not answer ps, dump and top: start it with VTHREADS_DEBUG=1 in its environment or with "
         "`python -m vthreads run --debug`, or call vthreads.debug.serve() in it"
     )
 
