@@ -98,7 +98,7 @@ class PlacedAtGrant:
         if thread.state is State.ENDED:
             # It did not survive a fork.
             return False
-        thread._wake = value
+        thread._answer = value
         thread.state = State.NEW
         place(thread)
         return True

@@ -195,7 +195,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         if self._queued:
             # Drop the abort function, through which the thread refers to itself.
             self._abort = None
-            self.group._dequeued(self, granted=self._take_wake() is not ABORTED)
+            self.group._dequeued(self, granted=self._take_answer() is not ABORTED)
         try:
             if self._affected_by is not None:
                 # A thread cancelled before its first run never runs.

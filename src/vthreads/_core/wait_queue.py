@@ -1,7 +1,7 @@
 """Fair FIFO queue of parked threads, on which all primitives are built.
 
 A waiter is a virtual thread, or an object for a plain OS thread; the queue treats them alike. A place in the queue is a
-claim: only one caller can remove a waiter, either to grant its wait or to withdraw it. So each race between a wake-up
+claim: only one caller can remove a waiter, either to grant its wait or to withdraw it. So each race between an unpark
 and a cancellation has exactly one winner, across OS threads too. This module does not depend on locks, groups or
 cancellation.
 """
@@ -307,7 +307,7 @@ class WaitQueue:
         self._waiters[waiter] = None
 
     def withdraw(self, waiter: Any) -> bool:
-        """Remove `waiter`. False means that another caller has removed it, and its wake-up is already posted."""
+        """Remove `waiter`. False: another caller has removed and unparked it."""
         return self._waiters is not None and self._waiters.pop(waiter, self) is not self
 
     def park(self, waiter: Waiter, timeout: float | None = None) -> Any:

@@ -290,7 +290,7 @@ def name_of(function: Callable[..., Any]) -> str:
 
 
 def _do_nothing() -> None:
-    """Do nothing: posting this wakes the carrier, which then checks for a deadlock again."""
+    """Do nothing: posting this interrupts the poll of the carrier, which then checks for a deadlock again."""
 
 
 # --- OS threads

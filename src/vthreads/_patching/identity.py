@@ -145,7 +145,7 @@ def _unpark_joiners(over: threading.Thread) -> None:
 
 
 def _do_nothing() -> None:
-    """Do nothing: posting this wakes the carrier, which then checks for a deadlock again."""
+    """Do nothing: posting this interrupts the poll of the carrier, which then checks for a deadlock again."""
 
 
 def end_main_thread() -> Callable[[], None]:

@@ -70,10 +70,10 @@ def list_contended(lock: Any) -> None:
         lock._is_listed = True
         contended.append(ref(lock))
         if running() is None:
-            wake_carriers()
+            check_contended()
 
 
-def wake_carriers() -> None:
+def check_contended() -> None:
     """Make all carriers read the list `contended`: they may be idle, and a plain OS thread has added a lock to it."""
     for scheduler in list(carriers.values()):
         with suppress(OSError):
@@ -82,10 +82,10 @@ def wake_carriers() -> None:
 
 
 def _nothing() -> None:
-    """Do nothing: posting this wakes the carrier, which then reads the list again."""
+    """Do nothing: posting this interrupts the poll of an idle carrier, which then reads the list again."""
 
 
-supply(__name__, statistics=_lock_statistics, deferred=deferred_delivery, wake=wake_carriers, plain=allocate_lock)
+supply(__name__, statistics=_lock_statistics, deferred=deferred_delivery, check=check_contended, plain=allocate_lock)
 
 
 @repeated_in("_sync/compiled/locks.pxi")
@@ -313,7 +313,7 @@ class RLock:
             self._waiting.add(wanted)
             if self._current.setdefault("hold", hold) is hold:
                 # The lock was freed after the first attempt, or a finalizer handed it over. In the second case the
-                # waiter is no longer queued and its wake-up is already posted: consume it.
+                # waiter is no longer queued, and is already unparked: parking returns at once.
                 return self._waiting.withdraw(wanted) or bool(waiter._park_through())
             if self._is_owned() and self._waiting.withdraw(wanted):
                 # A finalizer handed the lock to the outer wait of this thread after the check above.

@@ -80,17 +80,17 @@ class _Outcome:
                 self._report_failure(running())
 
     def thread_ended(self, future: Future[None]) -> None:
-        """Wake the task."""
+        """Resume the task, which waits for the thread."""
         if future.cancelled() and self._error is None:
             # It was cancelled before its first run.
             self._error = future.thread._new_cancelled()  # type: ignore[attr-defined]  # a Future of this package
         self._is_over = True
         if self._waiter is not None:
-            call_in_loop(self._loop, self._wake, future)
+            call_in_loop(self._loop, self._resume_task, future)
 
     # --- in the task
 
-    def _wake(self) -> None:
+    def _resume_task(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

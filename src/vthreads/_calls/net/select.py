@@ -52,10 +52,10 @@ class _Wait:
     """Parks until one of the descriptors, given as numbers with poll(2) masks, may be ready; can be called repeatedly.
 
     The poller of the runtime reports less exactly than the masks ask: for example, it cannot wait for urgent data
-    alone. So the thread may wake up while none of the masks holds, and a loop on that would spin. After the first
-    wake-up of this kind the thread waits for an epoll object that holds exactly these masks. Epoll always reports
+    alone. So the poll may end while none of the masks holds, and a loop on that would spin. After the first
+    end of this kind the thread waits for an epoll object that holds exactly these masks. Epoll always reports
     hangups too, even if the masks do not ask for them and the call ignores them (as `select` for writing does). If the
-    thread wakes up for these too, only pauses are left.
+    poll ends for these too, only pauses are left.
     """
 
     def __init__(

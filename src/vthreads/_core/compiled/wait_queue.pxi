@@ -72,7 +72,7 @@ cdef class WaitQueue(Withdrawable):
         self._number += 1
 
     cpdef bint withdraw(self, waiter) except -1:
-        """Remove `waiter`. False means that another caller has removed it, and its wake-up is already posted."""
+        """Remove `waiter`. False: another caller has removed and unparked it."""
         cdef _Place place = self._place_of(waiter)
         if place is None:
             return False

@@ -41,7 +41,7 @@ An engine defines
 - `TIMED_OUT`, `ABORTED`: returned by `park` and `_park` if the fiber was not unparked.
 
 `Scheduler.park(abort, deadline)` stops the running fiber until it is unparked. `abort` is the undo function of the
-caller: it returns True if the wait could be withdrawn, False if it was granted already and the wake-up is posted.
+caller: it returns True if the wait could be withdrawn, False if it was granted already, and so the fiber unparked.
 Deadlines and cancellation both call it, so that exactly one of grant and withdrawal happens.
 
 Foreign code (finalizers, callbacks of weak references, trace functions) may run between any two steps: at an
@@ -50,7 +50,7 @@ allocation, at a call, and where the last reference to an object is dropped. Two
 - From the change of a fiber's state until the next fiber lands, `running` is None. Foreign code in between may spawn,
   unpark and post, but not park: `waiter_here`, and calls that start the runtime, raise a RuntimeError. Trace and
   profile functions are not called there (`suspend_tracing`), because their exceptions would interrupt the switch.
-- A fiber lands when nothing of its wait is left: wake-up consumed, timer cancelled, abort dropped. Foreign code that
+- A fiber lands when nothing of its wait is left: answer taken, timer cancelled, abort dropped. Foreign code that
   parks it from then on has a separate wait.
 
 A fiber that ends calls `_retire` before its owner drops it: no code runs as that fiber afterwards. Objects that only

@@ -38,7 +38,7 @@ class Fiber:
     """The unit of switching. It stays on its scheduler for life, because a greenlet cannot change its OS thread."""
 
     __slots__ = (
-        "_abort", "_greenlet", "_wake", "context", "_has_begun_to_wait", "_parked_at", "_parked_until", "_pending",
+        "_abort", "_greenlet", "_answer", "context", "_has_begun_to_wait", "_parked_at", "_parked_until", "_pending",
         "_scheduler", "state", "_waits_for",
     )  # fmt: skip
 
@@ -52,7 +52,7 @@ class Fiber:
         self._has_begun_to_wait = False
         self._greenlet: greenlet | None = None
         self._abort: Abort | None = None
-        self._wake: Any = NOTHING
+        self._answer: Any = NOTHING
         # Time of the last park, and its deadline; and a name and an object, set by compiled calls, which have no frame.
         self._parked_at = -inf
         self._parked_until = inf
@@ -159,19 +159,19 @@ class Fiber:
             # In the child of a fork, a fiber of the parent ends by this: it must not get a lock or an item.
             self._scheduler.when_forking()
         if self.state is PARKED:
-            self._wake = value
+            self._answer = value
             self._scheduler.make_ready(self)
             return True
-        if self._wake is NOTHING and self.state in (RUNNING, READY):
+        if self._answer is NOTHING and self.state in (RUNNING, READY):
             # The fiber is queued but has not parked yet: a finalizer runs in between, which may even have spawned.
             # Store the value, so that its park returns at once.
-            self._wake = value
+            self._answer = value
             return True
         return False
 
-    def _take_wake(self) -> Any:
-        wake, self._wake = self._wake, NOTHING
-        return wake
+    def _take_answer(self) -> Any:
+        answer, self._answer = self._answer, NOTHING
+        return answer
 
     def _rouse(self) -> None:
         """Make the fiber check what is pending: if its wait can be withdrawn, `_park` returns ABORTED. Thread-safe."""
@@ -191,7 +191,7 @@ class Fiber:
 
     def _withdraw(self, answer: Signal) -> None:
         if self._abort is None or self._abort():
-            self._wake = answer
+            self._answer = answer
             self._scheduler.make_ready(self)
 
 

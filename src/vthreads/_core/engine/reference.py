@@ -231,7 +231,7 @@ class Scheduler:
         # From here on an unpark makes the fiber ready. If a finalizer has unparked it before, it continues at once.
         # Read the state again: a finalizer may unpark it between the two lines, which makes it ready like any other.
         fiber.state = PARKED
-        if fiber.state is PARKED and fiber._wake is not NOTHING:
+        if fiber.state is PARKED and fiber._answer is not NOTHING:
             self.arriving = fiber
         else:
             if self.observer is not None:
@@ -242,7 +242,7 @@ class Scheduler:
                 self.timers.cancel(timer)
         # Nothing of this wait may be left when the fiber runs: foreign code may park it again before this returns.
         fiber._abort = None
-        answer = fiber._take_wake()
+        answer = fiber._take_answer()
         self._land()
         if self._is_untraced:
             self._is_untraced = False
@@ -418,10 +418,10 @@ class Scheduler:
             self.when_landed(fiber)
         if self._ended is not None:
             # A new thread may have been unparked already, by the queue in which it waited for a permit.
-            wake = fiber._take_wake()
+            answer = fiber._take_answer()
             self._release_ended()
-            if wake is not NOTHING:
-                fiber._wake = wake
+            if answer is not NOTHING:
+                fiber._answer = answer
         if self.when_ready is not None and self._host is None and not is_quiet:
             self.when_ready()
         return fiber
@@ -473,7 +473,7 @@ class Scheduler:
             return
         patience = wait = self.clock.patience(due, outside)
         if self._pool.may_shrink():
-            # May wake up early to shrink the greenlet pool.
+            # End the poll early to shrink the pool of greenlets.
             wait = _sooner(wait, self._pool.shrinks_at)
         if contended and self.when_contended is not None:
             wait = _sooner(wait, self._contended_at)

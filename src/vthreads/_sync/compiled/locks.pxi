@@ -3,12 +3,12 @@
 from weakref import ref
 
 # Supplied by the readable code.
-cdef object lock_statistics = None, deferred_delivery = None, _wake_carriers = None, plain_lock = None
+cdef object lock_statistics = None, deferred_delivery = None, check_contended = None, plain_lock = None
 
 
-def set_lock_names(*, statistics, deferred, wake, plain):
-    global lock_statistics, deferred_delivery, _wake_carriers, plain_lock
-    lock_statistics, deferred_delivery, _wake_carriers, plain_lock = statistics, deferred, wake, plain
+def set_lock_names(*, statistics, deferred, check, plain):
+    global lock_statistics, deferred_delivery, check_contended, plain_lock
+    lock_statistics, deferred_delivery, check_contended, plain_lock = statistics, deferred, check, plain
 
 
 # Repeats `acquire_timeout`.
@@ -145,7 +145,7 @@ cdef class Lock:
             self._queue.withdraw(waiter)
             return True
         if timeout is None and not isinstance(waiter, Fiber):
-            _wake_carriers()
+            check_contended()
         if _park_in(self._queue, waiter, timeout, "Lock.acquire", self) is TIMED_OUT:
             return False
         self._holder = _holder_here()
@@ -347,7 +347,7 @@ cdef class RLock:
             contended.append(ref(self))
         self._queue.add(wanted)
         if self._take(wanted._owner, wanted._count):
-            # A finalizer freed it, or handed it over. In the second case the wake-up is already posted.
+            # A finalizer freed it, or handed it over. In the second case the waiter is already unparked.
             return self._queue.withdraw(wanted) or bool(wanted._waiter._park_through())
         if self._count and self._owner == wanted._owner and self._queue.withdraw(wanted):
             # A finalizer handed the lock to the outer wait after the check.
@@ -355,7 +355,7 @@ cdef class RLock:
             return True
         if not isinstance(wanted._waiter, Fiber):
             if timeout is None:
-                _wake_carriers()
+                check_contended()
             return wanted._waiter._park(withdrawal, timeout) is not TIMED_OUT
         fiber = <Fiber>wanted._waiter
         fiber._waits_in, fiber._waits_on = "RLock.acquire", self

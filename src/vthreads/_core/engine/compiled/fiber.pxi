@@ -8,7 +8,7 @@ cdef class Withdrawable:
     """A queue that is passed to `_park` in place of an undo function."""
 
     cpdef bint withdraw(self, waiter) except -1:
-        """Remove `waiter`; return false if its wake-up is already posted."""
+        """Remove `waiter`; return false if it is already unparked."""
         raise NotImplementedError(f"{type(self).__name__} has no withdraw()")
 
 
@@ -16,7 +16,7 @@ cdef class Fiber:
     """The unit of switching. It stays on its scheduler for life, because a greenlet cannot change its OS thread."""
 
     cdef public Scheduler _scheduler
-    cdef public object state, _greenlet, _abort, _wake
+    cdef public object state, _greenlet, _abort, _answer
     # None while it is empty: the interpreter creates one when the first variable is set.
     cdef object _context
     # The name of a compiled call that parks, and its object.
@@ -30,7 +30,7 @@ cdef class Fiber:
 
     def __cinit__(self):
         self.state = NEW
-        self._wake = NOTHING
+        self._answer = NOTHING
         self._parked_at = -INF
         self._parked_until = INF
 
@@ -206,18 +206,18 @@ cdef class Fiber:
             # In the child of a fork, a fiber of the parent ends by this: it must not get a lock or an item.
             self._scheduler.when_forking()
         if self.state is PARKED:
-            self._wake = value
+            self._answer = value
             self._scheduler.make_ready(self)
             return True
-        if self._wake is NOTHING and (self.state is RUNNING or self.state is READY):
+        if self._answer is NOTHING and (self.state is RUNNING or self.state is READY):
             # The fiber is queued but has not parked yet. Store the value, so that its park returns at once.
-            self._wake = value
+            self._answer = value
             return True
         return False
 
-    cpdef _take_wake(self):
-        wake, self._wake = self._wake, NOTHING
-        return wake
+    cpdef _take_answer(self):
+        answer, self._answer = self._answer, NOTHING
+        return answer
 
     def _rouse(self):
         """Make the fiber check what is pending: if its wait can be withdrawn, `_park` returns ABORTED. Thread-safe."""
@@ -244,5 +244,5 @@ cdef class Fiber:
         else:
             withdrawn = self._abort()
         if withdrawn:
-            self._wake = answer
+            self._answer = answer
             self._scheduler.make_ready(self)

@@ -47,7 +47,7 @@ cdef class EpollEvents:
     cdef int interrupt(self) except -1:
         """Interrupt the wait, from any OS thread.
 
-        Without the GIL: the system may run the carrier that wakes up at once, and that one needs the GIL next.
+        Without the GIL: the system may run the interrupted carrier at once, and that one needs the GIL next.
         """
         cdef int fd, error = 0
         with self._wakeup_pipe._closing:

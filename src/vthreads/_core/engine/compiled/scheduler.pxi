@@ -179,7 +179,7 @@ cdef class Scheduler:
         fiber._has_begun_to_wait = False
         # Read the clock before the check: it may be Python code, during which a finalizer may unpark the fiber.
         now = self.now()
-        if fiber._wake is not NOTHING:
+        if fiber._answer is not NOTHING:
             self.arriving = fiber
             return None
         fiber._abort = abort
@@ -198,7 +198,7 @@ cdef class Scheduler:
         if timer is not None:
             self.timers.cancel(timer)
         fiber._abort = None
-        answer = Fiber._take_wake(fiber)
+        answer = Fiber._take_answer(fiber)
         self._land()
         return answer
 
@@ -325,10 +325,10 @@ cdef class Scheduler:
 
     cdef int _release_ended_in(self, Fiber fiber) except -1:
         # A new thread may have been unparked already, by the release of the permit that it waited for.
-        wake = Fiber._take_wake(fiber)
+        answer = Fiber._take_answer(fiber)
         self._release_ended()
-        if wake is not NOTHING:
-            fiber._wake = wake
+        if answer is not NOTHING:
+            fiber._answer = answer
         return 0
 
     cdef int _release_ended(self) except -1:
@@ -394,7 +394,7 @@ cdef class Scheduler:
             return 0
         patience = wait = self._patience(due, outside)
         if self._pool.may_shrink():
-            # May wake up early to shrink the pool of greenlets.
+            # End the poll early to shrink the pool of greenlets.
             wait = min(wait, max(0.0, self._pool.shrinks_at - vt_monotonic()))
         if contended and self.when_contended is not None:
             wait = min(wait, max(0.0, self._contended_at - vt_monotonic()))
