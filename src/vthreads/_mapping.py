@@ -367,9 +367,9 @@ class _Items(Members):
         """Report an error that the consumer does not get, because the consumer gets outcomes of calls only."""
         show(error)
 
-    def _left(self, thread: VirtualThread) -> None:
+    def _member_ended(self, thread: VirtualThread) -> None:
         """Leave the host after the last thread, if no more can come."""
-        super()._left(thread)
+        super()._member_ended(thread)
         self._leave_if_over()
 
     # --- the end of the map

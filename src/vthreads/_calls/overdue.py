@@ -105,11 +105,11 @@ class Postponed(_SentAgain):
 
     def __init__(self, scheduler: Scheduler, signalnum: int) -> None:
         super().__init__(scheduler, signalnum)
-        self._left: deque[Callable[[], object]] = deque()
+        self._work: deque[Callable[[], object]] = deque()
 
     def add(self, work: Callable[[], object]) -> None:
         """Call `work` between two switches; the next checkpoint switches. Called on the carrier."""
-        self._left.append(work)
+        self._work.append(work)
         self._scheduler.post(self.do)
         self._scheduler.slice_end = -inf
         self._begin()
@@ -119,11 +119,11 @@ class Postponed(_SentAgain):
 
     def add_again(self) -> None:
         """Check once more, after the signal that was sent again has interrupted the runtime's own code as well."""
-        if self._left:
+        if self._work:
             self._begin()
             self.watch()
 
     def do(self) -> None:
         """Do what is left."""
-        while self._left:
-            self._left.popleft()()
+        while self._work:
+            self._work.popleft()()

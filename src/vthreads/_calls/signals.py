@@ -104,7 +104,7 @@ class _HandlerOwner:
         if error is not None and state.scheduler is not None:
             state.scheduler.root._interrupt_with(error, polite=False)
 
-    def _left(self, thread: VirtualThread) -> None:
+    def _member_ended(self, thread: VirtualThread) -> None:
         handled.unpark_all()
 
 

@@ -208,7 +208,7 @@ class CancelScope(CancelNode):
         "_absorbing",
         "_deadline",
         "_group",
-        "_left",
+        "_has_exited",
         "_members",
         "_seconds",
         "_shield_until",
@@ -229,7 +229,7 @@ class CancelScope(CancelNode):
         self._shield_timer: Timer | None = None
         self._timer: Timer | None = None
         self._thread: ThreadInside | None = None
-        self._left = False
+        self._has_exited = False
         self._absorbing = False
         self.cancelled_caught: bool = False
         # The group to which this scope belongs, until the scope is left.
@@ -240,13 +240,13 @@ class CancelScope(CancelNode):
 
     def __repr__(self) -> str:
         deadline = "" if self._deadline == inf else f" deadline={self._deadline:.3f}"
-        state = "left" if self._left else "active" if self._thread else "new"
+        state = "left" if self._has_exited else "active" if self._thread else "new"
         return f"<CancelScope {state}{' cancelled' if self._cancel_called else ''}{deadline}>"
 
     def __del__(self) -> None:
         try:
             # The scope of a group is entered by the group, which has its own check.
-            dropped = self._thread is None and not self._left and self._group is None
+            dropped = self._thread is None and not self._has_exited and self._group is None
         except AttributeError:
             # `__init__` raised because of a wrong argument.
             return
@@ -260,7 +260,7 @@ class CancelScope(CancelNode):
 
     def __enter__(self) -> CancelScope:
         thread: ThreadInside = started_here()
-        if self._thread is not None or self._left:
+        if self._thread is not None or self._has_exited:
             raise ScopeMisuse(f"{self!r} was entered before; a scope is used once, so make a new one")
         self._enter(thread)
         return self
@@ -319,7 +319,7 @@ class CancelScope(CancelNode):
         self._affected_by = self._cancel_source = self._parent = self._group = None
 
     def _leave_quietly(self, thread: ThreadInside) -> None:
-        self._left = True
+        self._has_exited = True
         self._disarm()
         self._detach()
         assert self._parent is not None
@@ -333,7 +333,7 @@ class CancelScope(CancelNode):
             f"{thread and thread._innermost!r}; leave groups and scopes in the reverse order of entering, in the "
             "thread that entered them"
         )
-        if thread is not None and thread is self._thread and not self._left:
+        if thread is not None and thread is self._thread and not self._has_exited:
             # The program continues outside the scope, so the thread must not stay inside.
             assert self._parent is not None
             thread._abandon_scopes(self._parent)
@@ -345,7 +345,7 @@ class CancelScope(CancelNode):
 
     def _spread(self) -> None:
         # A scope that was left has nothing inside, and must not refer to itself again.
-        if not self._left:
+        if not self._has_exited:
             super()._spread()
 
     # --- cancelling
@@ -379,7 +379,7 @@ class CancelScope(CancelNode):
         self._deadline = checked_seconds(deadline, "deadline")
         self._seconds = inf
         thread = self._thread
-        if thread is None or self._left:
+        if thread is None or self._has_exited:
             return
         if thread._is_here():
             self._arm()
@@ -388,7 +388,7 @@ class CancelScope(CancelNode):
 
     def _arm(self) -> None:
         self._disarm_deadline()
-        if self._deadline == inf or self._cancel_called or self._left:
+        if self._deadline == inf or self._cancel_called or self._has_exited:
             return
         assert self._thread is not None
         scheduler = self._thread._scheduler

@@ -48,7 +48,7 @@ class _ForkedRoot:
         threading._shutdown()  # type: ignore[attr-defined]  # not in the type stubs
         exit_process(status)
 
-    def _left(self, thread: VirtualThread) -> None:
+    def _member_ended(self, thread: VirtualThread) -> None:
         """Never called: `_settle` ends the process."""
 
 

@@ -251,7 +251,7 @@ class ThreadGroup(Members, GroupFields):
             return self._permits.release
 
     @repeated_in("_core/compiled/group.pxi")
-    def _left(self, thread: VirtualThread) -> None:
+    def _member_ended(self, thread: VirtualThread) -> None:
         """Handle the end of a member: release its permit before the block may end."""
         with self._changing:
             permitted = thread in self._permitted
@@ -263,7 +263,7 @@ class ThreadGroup(Members, GroupFields):
             if permitted and self._permits is not None:
                 self._permits.release()
         finally:
-            super()._left(thread)
+            super()._member_ended(thread)
 
     def _survive_fork(self) -> None:
         super()._survive_fork()

@@ -310,7 +310,7 @@ class Members:
             self._failures.pop(thread._thread_ident, None)
 
     @repeated_in("_core/compiled/group.pxi")
-    def _left(self, thread: VirtualThread) -> None:
+    def _member_ended(self, thread: VirtualThread) -> None:
         """Handle the end of a member: unpark the waiters if it was the last one."""
         with self._changing:
             del self._members[thread]

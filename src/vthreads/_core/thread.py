@@ -1,7 +1,7 @@
 """The virtual thread: a fiber with a name, an owner, and a place in the cancel tree.
 
 For the code that runs in it, it is a `threading.Thread`. This module does not depend on groups: the owner of a thread
-gets its outcome by `_settle` and its end by `_left`.
+gets its outcome by `_settle` and its end by `_member_ended`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Owner(Protocol):
 
     def _settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None: ...
 
-    def _left(self, thread: VirtualThread) -> None: ...
+    def _member_ended(self, thread: VirtualThread) -> None: ...
 
     def _failed_at_end(self, thread: VirtualThread, error: BaseException) -> None: ...
 
@@ -277,9 +277,9 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         if self.group is None:
             self.state = ENDED
         else:
-            # Retire first: a finalizer that waited after `_left` would outlive the group.
+            # Retire first: a finalizer that waited after `_member_ended` would outlive the group.
             self._retire()
-            self.group._left(self)
+            self.group._member_ended(self)
 
     @repeated_in("_core/compiled/thread.pxi")
     def _break_cycles(self) -> None:

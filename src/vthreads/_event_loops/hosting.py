@@ -79,7 +79,7 @@ class _Host:
         if error is not None:
             report(error, thread)
 
-    def _left(self, thread: VirtualThread) -> None:
+    def _member_ended(self, thread: VirtualThread) -> None:
         """Do nothing: `end` joins the thread."""
 
     def _failed_at_end(self, thread: VirtualThread, error: BaseException) -> None:

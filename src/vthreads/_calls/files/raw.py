@@ -173,7 +173,7 @@ class File(OriginalFileIO):
             return super().readall()
         pieces = []
         try:
-            while piece := self.next_piece(thread, self._left() + 1):
+            while piece := self.next_piece(thread, self._bytes_left() + 1):
                 pieces.append(piece)
         except BaseException:
             self._give_back(b"".join(pieces))
@@ -209,7 +209,7 @@ class File(OriginalFileIO):
         else:
             self.unread = data + self.unread
 
-    def _left(self) -> int:
+    def _bytes_left(self) -> int:
         """Return the number of bytes that are probably left."""
         if self.kind not in ON_A_DISK:
             return io.DEFAULT_BUFFER_SIZE
@@ -254,7 +254,7 @@ class File(OriginalFileIO):
             return whole
         # Read into the buffer of the result, so that nothing is copied.
         collected = io.BytesIO()
-        size, end = self._left(), 0
+        size, end = self._bytes_left(), 0
         while True:
             collected.seek(end + size)
             collected.write(b"\0")
@@ -263,7 +263,7 @@ class File(OriginalFileIO):
             if not count:
                 break
             end += count
-            size = self._left()
+            size = self._bytes_left()
         collected.truncate(end)
         return collected.getvalue()
 

@@ -64,17 +64,17 @@ class ChildWait:
         pidfd = None if self._pidfd_has_reported else self._open_pidfd()
         if pidfd is not None:
             try:
-                self._pidfd_has_reported = park_for_new(self._thread, pidfd, READ, self._left())
+                self._pidfd_has_reported = park_for_new(self._thread, pidfd, READ, self._seconds_left())
                 return self._pidfd_has_reported
             finally:
                 close_fd(pidfd)
         if original_waitid is None or self._changes.idtype == P_PIDFD:
             # Calls for a pidfd cannot be shared: its number may mean another process by the next call.
-            self._pauses = self._pauses or Pauses(self._thread, LONGEST_PAUSE, self._left())
+            self._pauses = self._pauses or Pauses(self._thread, LONGEST_PAUSE, self._seconds_left())
             return self._pauses.park()
         return self._wait_on_os_thread()
 
-    def _left(self) -> float | None:
+    def _seconds_left(self) -> float | None:
         return None if self._until == inf else max(0.0, self._until - self._now())
 
     def _open_pidfd(self) -> int | None:
@@ -88,7 +88,7 @@ class ChildWait:
             return None
 
     def _wait_on_os_thread(self) -> bool:
-        thread, timeout = self._thread, self._left()
+        thread, timeout = self._thread, self._seconds_left()
         call = _looks.join_or_start(thread, self._changes)
         thread._scheduler.outside += 1
         try:

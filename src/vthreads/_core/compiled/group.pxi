@@ -19,8 +19,8 @@ cdef class GroupFields(Owner):
     cdef public bint _spreads
 
     # Repeats `VirtualThread._end`, `VirtualThread._leave`, `Members._settle`, `Future._settle`, `Future._set`,
-    # `CancelNode._detach`, `ThreadGroup._left` and `Members._left`. A member is only in the dict of its owner, and so
-    # needs no detaching.
+    # `CancelNode._detach`, `ThreadGroup._member_ended` and `Members._member_ended`. A member is only in the dict of its
+    # owner, and so needs no detaching.
     cdef bint _end_quietly(self, ThreadFields thread, value) except -1:
         cdef FutureFields future
         if type(self) is not ThreadGroup or thread._innermost is not thread:

@@ -139,13 +139,13 @@ class _Stretches:
     """Lets each thread continue for as many decisions as its stretches say; a thread that cannot run is postponed."""
 
     def __init__(self, stretches: list[Stretch]) -> None:
-        self._left = stretches
+        self._stretches = stretches
 
     def choose(self, decision: int, run: Interleaving, free: bool) -> int:
         candidates = run.candidates()
-        for place, (thread, length) in enumerate(self._left):
+        for place, (thread, length) in enumerate(self._stretches):
             if thread in candidates:
-                self._left[place : place + 1] = [(thread, length - 1)] if length > 1 else []
+                self._stretches[place : place + 1] = [(thread, length - 1)] if length > 1 else []
                 return candidates.index(thread)
         return 0
 
