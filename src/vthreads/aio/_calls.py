@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from asyncio import CancelledError as TaskCancelled
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
+from contextvars import Context
 from inspect import isawaitable, iscoroutine
 from math import inf
 from types import CoroutineType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .._core.contexts import inherited_context
 from .._core.current import running, started_here
@@ -23,18 +24,38 @@ from .._core.exceptions import drop_frame, insert_context, is_a
 from .._core.repeated import repeated_in
 from .._core.thread import VirtualThread
 from .._core.wait_queue import waiter_here
-from .._event_loops.guests import Guest, guest_of, guests
+from .._event_loops.guests import guest_of, guests
 from .._os_threads.held_up import OutsideCall, wait_held_up
 from .._timeouts import waiting_thread
 from ..errors import Cancelled
-from ._shared_loop import SharedLoop, shared_loop
+from ._shared_loop import Waiting, shared_loop
 
 __all__ = ["TaskCall", "await_", "refuse_in_coroutine", "run"]
 
 T = TypeVar("T")
 
-# They have the same attributes: `call`, `begin`, `create_task`, `waiting`, `changing`, `is_over`, `loop`.
-ServingLoop = SharedLoop | Guest
+
+class ServingLoop(Protocol):
+    """What a call needs of the event loop that runs its coroutine."""
+
+    loop: asyncio.AbstractEventLoop
+    # Guards the outcome of each call that waits.
+    changing: Section
+    # The calls that wait, which the loop fails if it is stopped.
+    waiting: dict[Waiting, None]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loop runs no more coroutines."""
+
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Call `function(*args)` on the loop, soon. Thread-safe. Raises a RuntimeError if the loop is closed."""
+
+    def begin(self, function: Callable[[], object]) -> None:
+        """Call `function()`, which creates a task, on the loop: as soon as the loop allows. Raises as `call`."""
+
+    def create_task(self, coroutine: Coroutine[Any, Any, T], context: Context) -> asyncio.Task[T]:
+        """Create a task of the loop; called by a function that was passed to `begin`."""
 
 
 # --- public

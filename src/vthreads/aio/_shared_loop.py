@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from typing import Any, Protocol, TypeVar
 
 from .._core.cancel import DEFAULT_CLEANUP_GRACE
 from .._core.carrier import check_again
@@ -23,7 +24,9 @@ from .._core.own_os_thread import signal_mask, start_own_os_thread, with_signal_
 from .._core.participants import Participant, participate
 from .._event_loops.serving import end_tasks, new_event_loop, run_until_stopped
 
-__all__ = ["SharedLoop", "shared_loop"]
+__all__ = ["SharedLoop", "Waiting", "shared_loop"]
+
+T = TypeVar("T")
 
 
 class Waiting(Protocol):
@@ -77,7 +80,7 @@ class SharedLoop:
     # A task may be created on its OS thread only.
     begin = call
 
-    def create_task(self, coroutine: Any, context: Any) -> asyncio.Task[Any]:
+    def create_task(self, coroutine: Coroutine[Any, Any, T], context: Context) -> asyncio.Task[T]:
         """Create a task of the loop; called on its OS thread."""
         return self.loop.create_task(coroutine, context=context)
 
