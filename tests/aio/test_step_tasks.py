@@ -271,7 +271,7 @@ def test_a_step_whose_task_is_cancelled_before_it_begins_is_over():
 
 
 @pytest.mark.parametrize("is_loop_poller", [False, True])
-def test_conversations_that_are_left_end_with_the_runtime(kind, is_loop_poller):
+def test_unfinished_step_tasks_end_with_the_runtime(kind, is_loop_poller):
     items, manager = Items(), Manager()
     left = []
 
@@ -285,7 +285,7 @@ def test_conversations_that_are_left_end_with_the_runtime(kind, is_loop_poller):
     assert [asyncio.CancelledError] == manager.told
 
 
-def test_conversations_that_are_left_do_not_keep_the_loop_that_drives_them(run_script):
+def test_unfinished_step_tasks_do_not_keep_the_loop_that_drives_them(run_script):
     script = """
     import asyncio
     from vthreads import aio

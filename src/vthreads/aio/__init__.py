@@ -7,7 +7,7 @@ Importing this module imports asyncio and starts nothing.
 from __future__ import annotations
 
 from ._calls import await_, run
-from ._conversations import enter, iterate
+from ._step_tasks import enter, iterate
 from ._threads import to_vthread, wrap_future
 
 __all__ = ["await_", "enter", "iterate", "run", "to_vthread", "wrap_future"]

@@ -209,7 +209,7 @@ class TaskCall(CallFields, OutsideCall):
     @repeated_in("aio/compiled/_calls.pxi")
     def _wait_for_end(self, thread: VirtualThread) -> BaseException | None:
         """Park until the work has ended; return the interrupt that has called it off."""
-        # The last step of a conversation begins without a check, so a cancellation may be pending.
+        # The last step of an asynchronous iterator or manager begins without a check, so a cancellation may be pending.
         cleaning_up = thread._innermost._affected_by is not None and thread._is_in_cleanup()
         # While a loop that drives this carrier is blocked, its calls cannot end. Otherwise they exclude a deadlock.
         is_outside = thread._scheduler.loop_calls is not self.shared.waiting
@@ -265,7 +265,7 @@ class TaskCall(CallFields, OutsideCall):
             # The loop is closed, so the task has ended or will never begin.
             pass
 
-    def leave(self) -> None:
+    def abandon(self) -> None:
         """Record that no thread waits for the outcome: report a failure to the loop."""
         self._abandoned = True
 

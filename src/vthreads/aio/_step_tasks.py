@@ -1,6 +1,6 @@
 """Asynchronous iterators and context managers in blocking code: `iterate` and `enter`.
 
-All steps of one of them (`__anext__`, `aclose`; `__aenter__`, `__aexit__`) run in one task and one context, because
+All steps of one object (`__anext__`, `aclose`; `__aenter__`, `__aexit__`) run in one task and one context, because
 `asyncio.timeout`, `asyncio.TaskGroup` and anyio's scopes require it.
 """
 
@@ -30,8 +30,8 @@ T = TypeVar("T")
 Step = Callable[[], Any]
 
 
-class _Conversation:
-    """A task that makes the steps that virtual threads ask for, one after the other.
+class _StepTask:
+    """A task on an event loop that runs the steps of one asynchronous object in order, one for each call of a thread.
 
     Args:
         context: the context of the task.
@@ -46,23 +46,23 @@ class _Conversation:
         self._context = context
         self._cancelled = cancelled
         self._next: asyncio.Future[_StepCall | None] | None = None
-        # The step after the one that is made, if its waiter has given it up; None: the end.
+        # Steps that were passed while an abandoned one still runs, in order; None: the end.
         self._queued: list[_StepCall | None] = []
 
     # --- in the virtual thread
 
-    def ask(self, step: Step, name: str) -> Any:
-        """Make the task await `step()`; return the result or raise the exception. A checkpoint."""
+    def run(self, step: Step, name: str) -> Any:
+        """Run `step()` in the task; return its result or raise its exception. A checkpoint."""
         refuse_in_coroutine(name)
         thread = started_here()
         thread._check()
         return _StepCall(self, step, name).wait(thread)
 
-    def ask_last(self, step: Step, name: str) -> Any:
-        """Make the task await `step()` and end; return the result or raise the exception. A checkpoint.
+    def run_last(self, step: Step, name: str) -> Any:
+        """Run `step()` as the last step of the task; return its result or raise its exception. A checkpoint.
 
-        The step is made even if the thread is cancelled already, because it gives something back: as in a coroutine,
-        the cancellation comes at its first wait. If the task has ended, nothing is left to give back.
+        The step runs even if the thread is cancelled already, because it releases something: as in a coroutine, the
+        cancellation is raised at its first wait. If the task has ended, nothing is left to release.
         """
         refuse_in_coroutine(name)
         try:
@@ -80,16 +80,16 @@ class _Conversation:
 
     # --- on the loop
 
-    def hand(self, step: _StepCall) -> None:
-        """Pass `step` to the task, and start that with the first one."""
+    def pass_on(self, step: _StepCall) -> None:
+        """Pass `step` to the task; start the task for its first step."""
         loop = self.shared.loop
         if self.task is None:
             self._next = loop.create_future()
-            self.task = loop.create_task(self._converse(), context=self._context)
+            self.task = loop.create_task(self._run_steps(), context=self._context)
             self.task.add_done_callback(self._task_ended)
         elif self._next is None or self.task.done():
-            # Wait for the step with which the task ends.
-            self.task.add_done_callback(lambda _: step.come_too_late())
+            # The task runs its last step, and accepts no other one: end the wait when it has ended.
+            self.task.add_done_callback(lambda _: step.end_unstarted())
             return
         assert self._next is not None
         if self._next.done():
@@ -106,11 +106,11 @@ class _Conversation:
     def _unawaited(self, step: Step) -> _StepCall:
         """Return the call of a last step for which no thread waits: its failure goes to the handler of the loop."""
         call = _StepCall(self, step, "the last step", is_last=True)
-        call.leave()
+        call.abandon()
         return call
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
-        """Settle the step that a cancelled task has not made: it was cancelled before its first step."""
+        """Settle the first step of a task that was cancelled before it began, and so has not run the step."""
         if self.current is not None:
             self.current.settle(None, TaskCancelled())
 
@@ -119,13 +119,13 @@ class _Conversation:
             return
         step = None if last is None else self._unawaited(last)
         if self._next.done():
-            # A step is made whose waiter was interrupted.
+            # A step still runs whose waiter was interrupted.
             self._queued.append(step)
         else:
             self._next.set_result(step)
             self._next = None
 
-    async def _converse(self) -> None:
+    async def _run_steps(self) -> None:
         while (step := await self._wait()) is not None:
             value = error = None
             try:
@@ -138,7 +138,7 @@ class _Conversation:
                 # The cancellation was for this step, and is over with it.
                 self.task.uncancel()
             if step.is_last:
-                # Do not wait for `end`: a cancellation there would make a last step again.
+                # Do not wait for `end`: a cancellation there would run a last step again.
                 self._next = None
             if self._next is not None:
                 self._next = self.shared.loop.create_future()
@@ -168,14 +168,14 @@ class _Conversation:
 
 
 class _StepCall(TaskCall):
-    """The wait for one step of a conversation."""
+    """The wait of a virtual thread for one step of a `_StepTask`."""
 
-    def __init__(self, conversation: _Conversation, step: Step, name: str, is_last: bool = False) -> None:
-        super().__init__(conversation.shared)
+    def __init__(self, steps: _StepTask, step: Step, name: str, is_last: bool = False) -> None:
+        super().__init__(steps.shared)
         self._name = name
         self.step = step
         self.is_last = is_last
-        self._conversation = conversation
+        self._steps = steps
 
     @property
     def description(self) -> str:
@@ -186,17 +186,16 @@ class _StepCall(TaskCall):
         if self.called_off and not self.is_last:
             self.settle(None, TaskCancelled())
         else:
-            self._conversation.hand(self)
+            self._steps.pass_on(self)
 
-    def come_too_late(self) -> None:
-        """End the wait for a step that is not made, because the task has ended."""
-        late = RuntimeError(f"{self.description} comes too late: its task has ended")
-        self.settle(None, None if self.is_last else late)
+    def end_unstarted(self) -> None:
+        """End the wait for a step that does not run, because the task has ended."""
+        error = RuntimeError(f"{self.description} did not run: its task has ended; call aio.{self._name} again")
+        self.settle(None, None if self.is_last else error)
 
     def _call_off_here(self) -> None:
-        conversation = self._conversation
-        if conversation.current is self and conversation.task is not None:
-            conversation.task.cancel()
+        if self._steps.current is self and self._steps.task is not None:
+            self._steps.task.cancel()
 
 
 # --- iterators
@@ -240,12 +239,12 @@ def _iterate(iterable: AsyncIterable[T], context: Context) -> Generator[T, None,
         if hasattr(iterator, "aclose"):
             await iterator.aclose()
 
-    conversation = _Conversation(context, cancelled)
+    steps = _StepTask(context, cancelled)
     is_exhausted = False
     try:
         while True:
             try:
-                item = conversation.ask(step, "iterate")
+                item = steps.run(step, "iterate")
             except StopAsyncIteration:
                 is_exhausted = True
                 return
@@ -255,9 +254,9 @@ def _iterate(iterable: AsyncIterable[T], context: Context) -> Generator[T, None,
     finally:
         if is_exhausted or running() is None:
             # Inside the scheduler (the garbage collector has dropped the generator) nothing can wait.
-            conversation.end(None if is_exhausted else close)
+            steps.end(None if is_exhausted else close)
         else:
-            conversation.ask_last(close, "iterate")
+            steps.run_last(close, "iterate")
 
 
 # --- context managers
@@ -284,12 +283,12 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
         self._scope: CancelScope | None = None
         self._is_cancelled = self._is_entered = False
         self._thread = started_here()
-        self._conversation = _Conversation(inherited_context(), self._cancel_block)
+        self._steps = _StepTask(inherited_context(), self._cancel_block)
 
     def _cancel_block(self) -> Step | None:
         """Cancel the block. If its thread does not leave it any more, return the step that leaves the manager."""
         self._is_cancelled = True
-        if self._conversation.shared.is_over or self._thread.state is State.ENDED:
+        if self._steps.shared.is_over or self._thread.state is State.ENDED:
             return lambda: self._manager.__aexit__(TaskCancelled, TaskCancelled(), None)
         if self._scope is not None:
             self._scope.cancel(f"the task of a {type(self._manager).__qualname__} was cancelled")
@@ -302,7 +301,7 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
 
     def __enter__(self) -> T:
         try:
-            value: T = self._conversation.ask(self._enter_manager, "enter")
+            value: T = self._steps.run(self._enter_manager, "enter")
         except BaseException as error:
             self._leave_after(error)
             raise
@@ -321,9 +320,9 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
                 await self._manager.__aexit__(type(passed), passed, passed.__traceback__)
 
         if self._is_entered:
-            self._conversation.ask_last(leave, "enter")
+            self._steps.run_last(leave, "enter")
         else:
-            self._conversation.end(leave)
+            self._steps.end(leave)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -335,7 +334,7 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
             return await self._manager.__aexit__(None if passed is None else type(passed), passed, traceback)
 
         try:
-            swallowed = bool(self._conversation.ask_last(leave, "enter"))
+            swallowed = bool(self._steps.run_last(leave, "enter"))
         except CancelledError as foreign:
             if passed is error or foreign.__cause__ is not passed:
                 raise
