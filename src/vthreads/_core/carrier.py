@@ -151,7 +151,7 @@ class Carrier:
         placement = self.scheduler.placement
         if placement is None:
             return not other_os_threads() and not any_may_unpark(self.scheduler)
-        if not placement.all_rest():
+        if not placement.all_quiescent():
             return False
         if self._first is not self:
             # The carrier of the root reports it. It may have found this carrier busy at its own last check.

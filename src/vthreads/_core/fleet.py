@@ -37,12 +37,12 @@ class Fleet:
     def start(self, count: int) -> None:
         """Start the other carriers, `count` in all. If one fails, those that run are ended by `end`."""
         placement = Placement()
-        placement.admit(self._first.scheduler)
+        placement.add(self._first.scheduler)
         for number in range(2, count + 1):
             other = _Other(self._first, f"carrier-{number}")
             scheduler = other.start(self._poller, self._patch)
             self._others.append(other)
-            placement.admit(scheduler)
+            placement.add(scheduler)
 
     def end(self) -> None:
         """End the other carriers, and wait until they have ended. Ctrl-C ends the wait."""

@@ -258,7 +258,7 @@ class ThreadGroup(Members, GroupFields):
             self._permitted.discard(thread)
         placement = thread._scheduler.placement
         if self._spreads and placement is not None:
-            placement.left(thread)
+            placement.thread_ended(thread)
         try:
             if permitted and self._permits is not None:
                 self._permits.release()

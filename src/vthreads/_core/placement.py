@@ -2,7 +2,7 @@
 
 A thread is placed before its first run, and stays. Until it runs, it is in the queue of one carrier, from which any
 carrier may remove it. Removing is one atomic step, so exactly one carrier starts it. A carrier reads the queues of the
-others before it waits, and an idle one is invited when a thread is placed on a carrier that is not idle. So an
+others before it waits, and an idle one is notified when a thread is placed on a carrier that is not idle. So an
 unstarted thread never waits for a pinned carrier while another one is idle.
 
 This module does not depend on groups, nor on how carriers start and end.
@@ -21,34 +21,34 @@ from .thread import VirtualThread
 __all__ = ["PlacedAtGrant", "Placement", "place", "schedulers_beside"]
 
 
-class _Berth:
-    """A carrier as a place for threads."""
+class _Load:
+    """The threads that were placed on one carrier."""
 
-    __slots__ = ("has_taken", "placed", "scheduler", "unstarted")
+    __slots__ = ("has_next", "placed", "scheduler", "unstarted")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         # Threads that are queued for their first run, and all that were placed here and have not ended.
         self.unstarted: deque[VirtualThread] = deque()
         self.placed: set[VirtualThread] = set()
-        # Whether it has taken a thread since it looked for one: it runs that thread, although it is still idle.
-        self.has_taken = False
+        # Whether the carrier has removed a thread from a queue and not yet run it: it still counts as idle then.
+        self.has_next = False
 
     @property
     def is_idle(self) -> bool:
-        """Whether it takes the next thread before it runs anything else."""
-        return self.scheduler.idle_on is not None and not self.has_taken
+        """Whether the carrier starts the next unstarted thread before it runs another one."""
+        return self.scheduler.idle_on is not None and not self.has_next
 
-    def load(self) -> tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """Return what is compared: the number of threads that want to run, then that of all threads placed here."""
         scheduler = self.scheduler
         return len(self.unstarted) + len(scheduler._ready) + (not self.is_idle), len(self.placed)
 
 
 class _Start(Fiber):
-    """Joins the run queue of a carrier, and starts an unstarted thread when its turn comes.
+    """Is queued on a carrier in place of an unstarted thread, and starts one when it runs.
 
-    The thread itself would be lost to the other carriers as soon as it was in a run queue.
+    If the thread itself were in the run queue, no other carrier could remove it.
     """
 
     name = "start of a thread"
@@ -56,22 +56,22 @@ class _Start(Fiber):
     _sites = ()
     _waits_for = None
 
-    def __init__(self, placement: Placement, berth: _Berth) -> None:
-        super().__init__(berth.scheduler, None)
+    def __init__(self, placement: Placement, load: _Load) -> None:
+        super().__init__(load.scheduler, None)
         self._placement = placement
-        self._berth = berth
+        self._load = load
         # Observers record it like a thread.
         self._thread_ident = next_ident()
 
     def run(self) -> None:
-        # Between two switches: finalizers and signal handlers in code that runs as a fiber would take it for a thread.
-        self._scheduler.post(self._placement.start_one, self._berth)
+        # Between two switches: here, finalizers and signal handlers would see this fiber as the running thread.
+        self._scheduler.post(self._placement.start_one, self._load)
 
 
 class PlacedAtGrant:
     """The wait of an unstarted thread for a permit: the thread is placed when it gets one, or when it is cancelled.
 
-    If it had a carrier before, it would wait for that one, which may be pinned by then.
+    If it were placed before, its carrier might be pinned by the time of the permit, while another one is idle.
     """
 
     __slots__ = ("_permits", "_thread")
@@ -83,7 +83,7 @@ class PlacedAtGrant:
     def queue(self) -> None:
         """Queue for a permit; place the thread now if there is one."""
         thread = self._thread
-        thread._wait_unstarted(self._give_up)
+        thread._wait_unstarted(self._withdraw)
         if self._permits._take_or_queue(self):
             self._unpark()
         elif thread._affected_by is not None:
@@ -103,8 +103,11 @@ class PlacedAtGrant:
         place(thread)
         return True
 
-    def _give_up(self) -> bool:
-        """Place the thread, only to end, unless it got a permit. Returns False: the caller must not make it ready."""
+    def _withdraw(self) -> bool:
+        """Withdraw the wait, unless a permit was granted; the thread is placed, and ends at its first run.
+
+        Returns False, because placing makes the thread ready, and the caller must not do it again.
+        """
         if self._permits._withdraw(self):
             self._unpark(ABORTED)
         return False
@@ -124,123 +127,124 @@ def place(thread: VirtualThread) -> None:
 class Placement:
     """Chooses the carrier of each thread. Thread-safe.
 
-    Each step on a queue or a set is atomic; loads are read without a lock, because a wrong guess costs no more than a
-    worse place.
+    Each step on a queue or a set is atomic. Loads are read without a lock: a load that has changed meanwhile only makes
+    the choice less even.
     """
 
     def __init__(self) -> None:
-        self._berths: dict[Scheduler, _Berth] = {}
+        self._loads: dict[Scheduler, _Load] = {}
 
-    def admit(self, scheduler: Scheduler) -> None:
+    def add(self, scheduler: Scheduler) -> None:
         """Place threads on the carrier of `scheduler` too, from now on."""
-        berth = _Berth(scheduler)
+        load = _Load(scheduler)
         scheduler.placement = self
-        scheduler.when_idle = partial(self.start_one, berth)
+        scheduler.when_idle = partial(self.start_one, load)
         # A copy, because other carriers iterate over the dict.
-        self._berths = {**self._berths, scheduler: berth}
+        self._loads = {**self._loads, scheduler: load}
 
     @property
     def schedulers(self) -> list[Scheduler]:
         """The schedulers of the run; that of the root is the first."""
-        return list(self._berths)
+        return list(self._loads)
 
     # --- placing a thread
 
     def place(self, thread: VirtualThread) -> None:
         """Queue `thread`, which has never run, on the least loaded carrier."""
-        berth = min(self._berths.values(), key=_Berth.load)
-        thread._scheduler = berth.scheduler
-        berth.placed.add(thread)
-        berth.unstarted.append(thread)
-        self._invite(berth)
-        if not berth.is_idle:
-            self._invite_idle()
+        load = min(self._loads.values(), key=_Load.size)
+        thread._scheduler = load.scheduler
+        load.placed.add(thread)
+        load.unstarted.append(thread)
+        self._notify(load)
+        if not load.is_idle:
+            self._notify_idle()
 
-    def left(self, thread: VirtualThread) -> None:
-        """Handle the end of `thread`."""
-        self._berths[thread._scheduler].placed.discard(thread)
+    def thread_ended(self, thread: VirtualThread) -> None:
+        """Remove `thread` from the load of its carrier."""
+        self._loads[thread._scheduler].placed.discard(thread)
 
-    def _invite(self, berth: _Berth) -> None:
-        berth.scheduler.post(self._accept, berth)
+    def _notify(self, load: _Load) -> None:
+        load.scheduler.post(self._notified, load)
 
-    def _invite_idle(self) -> None:
-        for berth in self._berths.values():
-            if berth.is_idle:
-                self._invite(berth)
+    def _notify_idle(self) -> None:
+        for load in self._loads.values():
+            if load.is_idle:
+                self._notify(load)
                 return
 
     # --- on a carrier, between two switches
 
-    def _accept(self, berth: _Berth) -> None:
-        """Start a thread in turn; at once on an idle carrier, where another ready thread could pin the carrier."""
-        scheduler = berth.scheduler
-        if berth.is_idle:
-            # The carrier looks for a thread itself before it waits again. But if a thread is ready, it does not wait.
+    def _notified(self, load: _Load) -> None:
+        """Queue the start of a thread; start one at once if the carrier is idle, before a ready thread can pin it."""
+        scheduler = load.scheduler
+        if load.is_idle:
+            # The carrier calls `start_one` before it waits again. If a thread is ready, it does not wait.
             if len(scheduler._ready):
-                self.start_one(berth)
-        elif berth.unstarted:
-            scheduler.make_ready(_Start(self, berth))
-            self._invite_idle()
+                self.start_one(load)
+        elif load.unstarted:
+            scheduler.make_ready(_Start(self, load))
+            self._notify_idle()
 
-    def start_one(self, berth: _Berth) -> bool:
-        """Make the carrier of `berth` run an unstarted thread next, an own one first; return whether there is one.
+    def start_one(self, load: _Load) -> bool:
+        """Make the carrier of `load` run an unstarted thread next, one of its own first; return whether there is one.
 
-        A carrier that is not idle starts only its own threads.
+        A carrier that is not idle starts only threads that were placed on it.
         """
-        # Idle before it looks, and busy before the check below: so a thread that is placed meanwhile is either found
-        # here, or its spawner invites another carrier.
-        berth.has_taken = False
-        thread = self._take(berth)
+        # The carrier counts as idle while it searches, and as busy before the check below. So a thread that is placed
+        # meanwhile is found here, or its spawner notifies another carrier.
+        load.has_next = False
+        thread = self._remove_unstarted(load)
         if thread is None:
             return False
-        berth.has_taken = True
-        berth.scheduler.make_next(thread)
-        if any(other.unstarted for other in self._berths.values()):
+        load.has_next = True
+        load.scheduler.make_next(thread)
+        if any(other.unstarted for other in self._loads.values()):
             # The thread may pin this carrier.
-            self._invite_idle()
+            self._notify_idle()
         return True
 
-    def _take(self, berth: _Berth) -> VirtualThread | None:
-        for source in (berth, *self._berths.values()):
-            # An idle carrier was invited with each of its threads, and takes one before it runs anything else. Mostly
-            # nothing is queued anywhere, and the check comes before each wait.
-            if not source.unstarted or (source is not berth and (source.is_idle or not berth.is_idle)):
+    def _remove_unstarted(self, load: _Load) -> VirtualThread | None:
+        for source in (load, *self._loads.values()):
+            # An idle carrier was notified of each of its threads, and starts them itself. This runs before each wait,
+            # and nothing is queued anywhere in most cases, so check that first.
+            if not source.unstarted or (source is not load and (source.is_idle or not load.is_idle)):
                 continue
             try:
                 thread = source.unstarted.popleft()
             except IndexError:
-                # Another carrier was faster.
+                # Another carrier has removed it meanwhile.
                 continue
-            if source is not berth:
+            if source is not load:
                 source.placed.discard(thread)
-                berth.placed.add(thread)
-                thread._scheduler = berth.scheduler
+                load.placed.add(thread)
+                thread._scheduler = load.scheduler
             return thread
         return None
 
-    # --- a deadlock of all
+    # --- a deadlock on all carriers
 
-    def all_rest(self) -> bool:
-        """Return whether all carriers wait at the same moment, for nothing that comes by itself. From any OS thread.
+    def all_quiescent(self) -> bool:
+        """Return whether all carriers are quiescent at the same moment. From any OS thread.
 
-        A carrier that rests in both rounds and has not switched in between has rested all the time. So at the end of
-        the first round all of them did.
+        A carrier that is quiescent in both rounds, without a switch in between, was so all the time. So at the end of
+        the first round all of them were.
         """
-        for scheduler in self._berths:
+        for scheduler in self._loads:
             if scheduler.idle_on is None or scheduler._inbox:
-                # The usual case: the others are busy. The rest of this check is slower than a hand-over.
+                # The usual case: another carrier is busy. Return early, because the rest takes longer than a hand-over.
                 return False
         before = self._switches()
         return before is not None and before == self._switches()
 
     def _switches(self) -> list[int] | None:
-        """Return the numbers of switches; None if a carrier does not rest."""
+        """Return the numbers of switches; None if a carrier is not quiescent."""
         schedulers = self.schedulers
         counts = [scheduler.switches for scheduler in schedulers]
-        return counts if all(map(_rests, schedulers)) else None
+        return counts if all(map(_is_quiescent, schedulers)) else None
 
 
-def _rests(scheduler: Scheduler) -> bool:
+def _is_quiescent(scheduler: Scheduler) -> bool:
+    """Return whether the carrier waits, and no timer, descriptor, message or offloaded call can make a thread ready."""
     return (
         scheduler.idle_on is not None
         and not scheduler._inbox
