@@ -13,7 +13,7 @@ import threading
 import warnings
 from _ctypes import Py_INCREF
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from ..errors import DeadlockError
 from .carrier import Carrier
@@ -33,6 +33,9 @@ __all__ = [
     "join_at_exit",
     "keep_for_good",
 ]
+
+# Private names of `threading`, which are not in the type stubs.
+_threading: Any = threading
 
 
 def end_with_os_thread(carrier: Carrier) -> None:
@@ -133,52 +136,67 @@ def _end(carrier: Carrier, os_thread: threading.Thread | None) -> None:
 
 
 def join_at_exit(carrier: Carrier) -> Callable[[], None]:
-    """Join before `concurrent.futures` and `threading` join their threads, all inside `threading._shutdown`.
+    """Join the virtual threads of the main thread at interpreter exit; return the undo function."""
+    shutdown = _Shutdown(carrier, _threading._shutdown)
+    _threading._shutdown = shutdown
+    return shutdown.undo
 
-    `_shutdown` first shuts down the thread pools, in reverse order of their registration, and then joins OS threads,
+
+class _Shutdown:
+    """Stands for `threading._shutdown` while the main thread is a carrier, and joins before the original does.
+
+    The original first shuts down the thread pools, in reverse order of their registration, and then joins OS threads,
     which blocks the carrier. In between, virtual threads of `threading` are joined: those of a pool have just been
     shut down. They may wait for the end of the main thread, so it is marked as ended by then.
     """
-    original = threading._shutdown  # type: ignore[attr-defined]  # not in the type stubs
 
-    def shutdown() -> None:
-        threading._shutdown = original  # type: ignore[attr-defined]  # not in the type stubs
-        if carriers.get(get_ident()) is not carrier.scheduler:
-            original()
+    def __init__(self, carrier: Carrier, original: Callable[[], None]) -> None:
+        self._carrier = carrier
+        self._original = original
+        self._is_deadlocked = False
+
+    def undo(self) -> None:
+        """Put the original back, unless other code has replaced it since."""
+        if _threading._shutdown is self:
+            _threading._shutdown = self._original
+
+    def __call__(self) -> None:
+        _threading._shutdown = self._original
+        if not self._is_carrier_here():
+            self._original()
             return
-        ended_by = _join_main(carrier, carrier.scheduler.background.join)
+        ended_by = _join_main(self._carrier, self._carrier.scheduler.background.join)
         if isinstance(ended_by, KeyboardInterrupt):
-            # After Ctrl-C at this point plain Python joins no threads any more, so a single press cancels all.
-            carrier.scheduler.threads.cancel("KeyboardInterrupt in the main thread")
-            _join_main(carrier, lambda root: carrier.join())
-            carrier.stop()
+            self._cancel_all()
             return
-        deadlocked = isinstance(ended_by, DeadlockError)
-
-        def join_threads() -> None:
-            nonlocal deadlocked
-            undo = [one.main_over() for one in participants() if one.main_over is not None]
-            deadlocked |= isinstance(_join_main(carrier, lambda root: carrier.join()), DeadlockError)
-            carrier.stop()
-            for put_back in undo:
-                put_back()
-
-        threading._threading_atexits.insert(0, join_threads)  # type: ignore[attr-defined]  # likewise
+        self._is_deadlocked = isinstance(ended_by, DeadlockError)
+        _threading._threading_atexits.insert(0, self._join_threads)
         try:
-            original()
+            self._original()
         finally:
             # The exit function of a pool may have failed, which skips the others.
-            if carriers.get(get_ident()) is carrier.scheduler:
-                carrier.stop()
-        if deadlocked:
+            if self._is_carrier_here():
+                self._carrier.stop()
+        if self._is_deadlocked:
             exit_process(1)
 
-    def undo() -> None:
-        if threading._shutdown is shutdown:  # type: ignore[attr-defined]  # not in the type stubs
-            threading._shutdown = original  # type: ignore[attr-defined]  # not in the type stubs
+    def _is_carrier_here(self) -> bool:
+        return carriers.get(get_ident()) is self._carrier.scheduler
 
-    threading._shutdown = shutdown  # type: ignore[attr-defined]  # not in the type stubs
-    return undo
+    def _cancel_all(self) -> None:
+        # After Ctrl-C at this point plain Python joins no threads any more, so a single press cancels all.
+        self._carrier.scheduler.threads.cancel("KeyboardInterrupt in the main thread")
+        _join_main(self._carrier, lambda root: self._carrier.join())
+        self._carrier.stop()
+
+    def _join_threads(self) -> None:
+        """Mark the main thread as ended, join all other threads, and stop the carrier."""
+        undo = [one.main_over() for one in participants() if one.main_over is not None]
+        ended_by = _join_main(self._carrier, lambda root: self._carrier.join())
+        self._is_deadlocked = self._is_deadlocked or isinstance(ended_by, DeadlockError)
+        self._carrier.stop()
+        for put_back in undo:
+            put_back()
 
 
 def _join_main(carrier: Carrier, join: Callable[[VirtualThread], None]) -> BaseException | None:

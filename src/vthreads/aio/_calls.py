@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class ServingLoop(Protocol):
-    """What a call needs of the event loop that runs its coroutine."""
+    """An event loop as a call uses it: `SharedLoop`, or the `Guest` of a loop on this OS thread."""
 
     loop: asyncio.AbstractEventLoop
     # Guards the outcome of each call that waits.
