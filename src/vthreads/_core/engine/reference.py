@@ -286,27 +286,17 @@ class Scheduler:
 
         If the turn is over, the caller continues after all others, so that calls in a row do not prolong it.
         """
-        fiber: Fiber = self.running
-        if self.when_forking is not None and self.when_forking():
-            return
-        if self._is_traced():
-            enter_tracing(thread_state())
-            self._is_untraced = True
-        self.running = None
-        fiber._greenlet = getcurrent()
+        self._switch_after(self._queue_behind_host)
+
+    @repeated_in("_core/engine/compiled/turns.pxi")
+    def _queue_behind_host(self, caller: Fiber) -> None:
         if self._is_turn_over():
-            self.make_ready(fiber)
+            self.make_ready(caller)
         else:
-            self.make_next(fiber)
+            self.make_next(caller)
         if self._host is not None and not self._host_is_next:
             self._host_is_next = self._host_is_called = True
             self.make_next(self._host)
-        self._switch_to(self._take_next())
-        self._land()
-        if self._is_untraced:
-            self._is_untraced = False
-            leave_tracing(thread_state())
-            states.landed()
 
     def _is_turn_over(self) -> bool:
         return self.switches >= self._turn_ends_at_switch or self._now() >= self._turn_ends_at
@@ -328,6 +318,10 @@ class Scheduler:
 
     def _yield_now(self) -> None:
         """Let every fiber that is ready run once."""
+        self._switch_after(self.make_ready)
+
+    def _switch_after(self, queue: Callable[[Fiber], object]) -> None:
+        """Queue the running fiber by `queue(fiber)`, and switch to the next one. Returns when the fiber runs again."""
         fiber: Fiber = self.running
         if self.when_forking is not None and self.when_forking():
             return
@@ -336,7 +330,7 @@ class Scheduler:
             self._is_untraced = True
         self.running = None
         fiber._greenlet = getcurrent()
-        self.make_ready(fiber)
+        queue(fiber)
         self._switch_to(self._take_next())
         self._land()
         if self._is_untraced:
@@ -365,9 +359,9 @@ class Scheduler:
     # A switch has three parts: the leaving fiber sets `running` to None before it changes anything; the greenlet
     # switch; and the landing fiber sets `running` when all is changed. Foreign code in between belongs to no fiber: it
     # may be on the stack of either, and a park there would park the wrong one. Trace functions run at every line, and
-    # their exceptions would interrupt the switch, so they are suspended. The calls for that are inlined: tracers that
-    # count calls and returns (coverage) would miss the return of a function that suspends, and the call of one that
-    # resumes.
+    # their exceptions would interrupt the switch, so they are suspended. Tracers that count calls and returns, as
+    # coverage, would miss the return of a function that only suspends, and the call of one that only resumes. So
+    # `start`, `park`, `_switch_after` and `_carry` each do both.
 
     def _take_next(self) -> Fiber:
         self.switches += 1

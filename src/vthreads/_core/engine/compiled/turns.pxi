@@ -25,7 +25,7 @@ cdef object _lend(Scheduler carrier, bint goes_on, bint polls):
     return None if carrier._host_patience < 0 else carrier._host_patience
 
 
-# Repeats `Scheduler.call_host`.
+# Repeats `Scheduler.call_host` and `Scheduler._queue_behind_host`.
 cdef int _begin_call_of_host(Scheduler carrier, Fiber caller) except -1:
     carrier._suspend_tracing()
     carrier.running = None
