@@ -118,12 +118,12 @@ cdef bint _waits_plainly(condition) except -1:
     )
 
 
-cdef object _wait_in(condition, Lock lock, ThreadFields fiber, double deadline, str call, of):
+cdef object _wait_in(condition, Lock lock, ThreadFields fiber, double deadline, str call, shown_object):
     """`Condition.wait`, after the checkpoint: whether it was notified, or the exception that ended the wait.
 
     `lock` is that of `_plain_lock` if `_waits_plainly`: then only the end of the wait can raise. It is None for any
-    other condition. Dumps show `call` and `of`. Without a `try` around the park, which would make a large frame on the
-    C stack.
+    other condition. Dumps show `call` and `shown_object`. Without a `try` around the park, which would make a large frame
+    on the C stack.
     """
     cdef ConditionWaiterLock waiter
     if not (condition._is_owned() if lock is None else lock._taken):
@@ -141,7 +141,7 @@ cdef object _wait_in(condition, Lock lock, ThreadFields fiber, double deadline, 
         saved = condition._release_save()
     else:
         lock._release()
-    answer = _await_notify(waiter, fiber, deadline, call, of)
+    answer = _await_notify(waiter, fiber, deadline, call, shown_object)
     if lock is None or not lock._take():
         condition._acquire_restore(saved)
     if answer is not True:
@@ -149,12 +149,12 @@ cdef object _wait_in(condition, Lock lock, ThreadFields fiber, double deadline, 
     return answer
 
 
-cdef object _await_notify(ConditionWaiterLock waiter, ThreadFields fiber, double deadline, str call, of):
+cdef object _await_notify(ConditionWaiterLock waiter, ThreadFields fiber, double deadline, str call, shown_object):
     if not waiter._enlist(fiber, False):
         return True
     if fiber._pending:
         return _await_pending(waiter, fiber, deadline)
-    fiber._waits_in, fiber._waits_on = call, of
+    fiber._waits_in, fiber._waits_on = call, shown_object
     answer = fiber._stay(waiter._queue, deadline)
     if answer is ABORTED:
         return _aborted(fiber)
@@ -285,10 +285,10 @@ cdef bint _take_permit(semaphore, Lock lock) except -1:
     return not keeps
 
 
-cdef object _wait_while(condition, Lock lock, ThreadFields fiber, tuple arguments, str call, of):
+cdef object _wait_while(condition, Lock lock, ThreadFields fiber, tuple arguments, str call, shown_object):
     """`condition.wait(*arguments)` without a timeout: its result, or the exception that ended the wait."""
     if not fiber._pending and vt_is_method(condition, "wait", condition_wait) and _waits_plainly(condition):
-        return _wait_in(condition, lock, fiber, INF, call, of)
+        return _wait_in(condition, lock, fiber, INF, call, shown_object)
     return _wait_readably(condition.wait, arguments)
 
 

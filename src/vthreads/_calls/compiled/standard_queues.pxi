@@ -9,7 +9,7 @@ cdef enum:
 def standard_put(self, item, block=True, timeout=None):
     cdef Fiber fiber = _here()
     cdef Lock lock = None
-    cdef int did
+    cdef int outcome
     cdef bint is_bounded
     if fiber is not None and block is True and timeout is None and not fiber._has_begun_to_wait:
         not_full = self.not_full
@@ -26,10 +26,10 @@ def standard_put(self, item, block=True, timeout=None):
     if not lock._take():
         return readable_methods["Queue.put"](self, item)
     while True:
-        did = _put_in(self, item, lock, <ThreadFields?>fiber, is_bounded)
-        if did == PASSED:
+        outcome = _put_in(self, item, lock, <ThreadFields?>fiber, is_bounded)
+        if outcome == PASSED:
             return None
-        if did == IS_SHUT_DOWN:
+        if outcome == IS_SHUT_DOWN:
             return readable_methods["Queue.put"](self, item)
         answer = _wait_while(not_full, lock, <ThreadFields>fiber, (), "Queue.put", self)
         if isinstance(answer, BaseException):

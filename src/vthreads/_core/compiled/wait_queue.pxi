@@ -170,8 +170,8 @@ def waiter_here():
     return fiber
 
 
-cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
-    """Park a waiter of `queue`; while it is parked, dumps show the call `name` and the object `of`."""
+cdef object _park_in(WaitQueue queue, waiter, timeout, str call, shown_object):
+    """Park a waiter of `queue`; while it is parked, dumps show `call` and `shown_object`."""
     cdef Fiber fiber
     cdef double deadline
     if not isinstance(waiter, Fiber):
@@ -179,7 +179,7 @@ cdef object _park_in(WaitQueue queue, waiter, timeout, str name, of):
     fiber = <Fiber>waiter
     # Read the clock before the check: it may be Python code, during which an interrupt may arrive.
     deadline = INF if timeout is None else fiber._scheduler.now() + <double>timeout
-    fiber._waits_in, fiber._waits_on = name, of
+    fiber._waits_in, fiber._waits_on = call, shown_object
     if not fiber._pending:
         answer = fiber._stay(queue, deadline)
         if answer is ABORTED:
