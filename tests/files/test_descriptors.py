@@ -651,7 +651,7 @@ def test_an_os_thread_that_reads_an_eventfd_is_not_disturbed_by_the_writes():
 
 def test_descriptors_without_a_function_in_os_are_waited_for(nowait):
     """Timers, directory watches, an epoll object's own number."""
-    ctypes = pytest.importorskip("ctypes")
+    ctypes = pytest.importorskip("ctypes", reason="os has no function that makes a timer or a directory watch")
     libc = ctypes.CDLL(None, use_errno=True)
 
     def root():
