@@ -3,5 +3,5 @@
 from .heads cimport Head
 
 cpdef check_raw(bytes raw)
-cpdef bint is_ordinary(Head head) except -1
+cdef bint _is_ordinary(Head head) except -1
 cpdef check_head(Head head)

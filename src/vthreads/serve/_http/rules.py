@@ -13,7 +13,7 @@ from typing import NamedTuple
 from .heads import Head
 from .refusals import Refusal
 
-__all__ = ["HEAD_RULES", "LONGEST_ORDINARY", "RAW_RULES", "Rule", "check_head", "check_raw", "is_ordinary"]
+__all__ = ["HEAD_RULES", "RAW_RULES", "Rule", "check_head", "check_raw"]
 
 LONGEST_REQUEST_LINE = 8 << 10
 LONGEST_FIELDS = 32 << 10
@@ -145,7 +145,6 @@ HEAD_RULES = (
 # Most heads have this form, in which no rule of `RAW_RULES` finds a fault, and one match costs a tenth of the rules.
 # Other heads are checked row by row; a test compares the two.
 ORDINARY = re.compile(rb"[A-Z]+ [!-~\x80-\xff]+ HTTP/1\.[01]\r\n(?:[!-~\x80-\xff][\t -~\x80-\xff]*\r\n)*\r\n", re.ASCII)
-LONGEST_ORDINARY = LONGEST_REQUEST_LINE
 
 
 def check_raw(raw: bytes) -> None:
@@ -154,14 +153,14 @@ def check_raw(raw: bytes) -> None:
     Raises:
         Refusal: it breaks a rule.
     """
-    if len(raw) <= LONGEST_ORDINARY and ORDINARY.fullmatch(raw) is not None:
+    if len(raw) <= LONGEST_REQUEST_LINE and ORDINARY.fullmatch(raw) is not None:
         return
     for rule in RAW_RULES:
         if rule.finds(raw):
             raise Refusal(rule.status, rule.fault)
 
 
-def is_ordinary(head: Head) -> bool:
+def _is_ordinary(head: Head) -> bool:
     """Return whether a head has the most common form, in which no rule of `HEAD_RULES` finds a fault."""
     return (
         head.target[:1] == b"/"
@@ -182,7 +181,7 @@ def check_head(head: Head) -> None:
     Raises:
         Refusal: it breaks a rule.
     """
-    if is_ordinary(head):
+    if _is_ordinary(head):
         return
     for rule in HEAD_RULES:
         if rule.finds(head):
