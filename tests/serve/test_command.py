@@ -218,12 +218,10 @@ def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process_alive
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("patch", ["", "import vthreads; vthreads.patch(threads=True)"], ids=["OS thread", "virtual"])
-def test_a_thread_of_the_application_that_never_ends_does_not_keep_the_process(tmp_path, patch):
-    app = f"""
+def test_an_os_thread_of_the_application_that_never_ends_does_not_keep_the_process(tmp_path):
+    app = """
         import socket
         import threading
-        {patch}
 
         def app(environ, start_response):
             start_response("200 OK", [("Content-Length", "5")])

@@ -1,9 +1,10 @@
 """The forced end of a process: at a fixed time after the stop, whatever its handlers do.
 
     RUNNING ──stop──> drain_delay + drain + 5 s ──handlers cancelled──> 5 s ──1 s──> stacks on stderr, exit
-            └──Ctrl-C──────────────────────────────────────────────────> 5 s ──1 s──┘
+            └──Ctrl-C, failure─────────────────────────────────────────> 5 s ──1 s──┘
 
-The exit status is that of an end in order, because the stop was: 0 after SIGTERM, 130 after Ctrl-C. An OS thread exits.
+The exit status is that of an end in order, because the stop was: 0 after SIGTERM, 130 after Ctrl-C. After a failure, as
+of the application at its import, it is that of the failure. An OS thread exits.
 A handler that holds the GIL, in C code, stops that thread as well; 2 s later the watchdog of faulthandler, which needs
 no GIL, ends the process with status 1.
 """
@@ -24,7 +25,7 @@ from .._core.os_thread_kinds import own_os_threads
 from .._core.own_os_thread import start_own_os_thread
 from ._outputs import nonblocking_duplicate
 
-__all__ = ["ForcedEnd"]
+__all__ = ["INTERRUPTED", "ForcedEnd"]
 
 # The exit status after Ctrl-C, as of a shell.
 INTERRUPTED = 128 + signal.SIGINT
@@ -60,9 +61,9 @@ class ForcedEnd:
             self._is_waiting = True
             start_own_os_thread(self._wait)
 
-    def within_after_interrupt(self, seconds: float) -> None:
-        """Like `within`, for Ctrl-C."""
-        self._status = INTERRUPTED
+    def with_status(self, status: int, seconds: float) -> None:
+        """Like `within`, after Ctrl-C (`INTERRUPTED`) or a failure; the end comes no later than before."""
+        self._status = status
         self.within(min(seconds, max(self._at - time.monotonic() - SLACK, 0.0)))
 
     def _wait(self) -> None:

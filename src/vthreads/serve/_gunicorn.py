@@ -20,14 +20,16 @@ from gunicorn.errors import ConfigError
 from gunicorn.sock import ssl_context
 from gunicorn.workers import base
 
-from .._core.future import Future
+from .._calls.signals import quiet_handlers
+from .._core.group import ThreadGroup
 from .._core.originals import get_ident, write_fd
 from .._core.originals import sleep as os_sleep
 from .._core.os_thread_kinds import own_os_threads
 from .._core.own_os_thread import start_own_os_thread
-from .._core.runtime import run, spawn
+from .._core.runtime import run
 from .._timeouts import sleep
 from ._addresses import Address, FdAddress
+from ._background import Background
 from ._forced_end import ForcedEnd
 from ._heartbeat import Heart
 from ._http.refusals import Refusal
@@ -40,6 +42,8 @@ from ._wsgi import WsgiOptions, serve_application
 __all__ = ["Worker"]
 
 BETWEEN_LOOKS = 1.0
+# Seconds of `graceful_timeout` that are left for the cleanup of cancelled threads: at its end the master kills.
+CLEANUP_SECONDS = 2.0
 EVERY_ADDRESS = ["0.0.0.0/0", "::/0"]
 
 
@@ -78,20 +82,35 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         signal.signal(signal.SIGTERM, self.handle_exit)
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self.handle_quit)
-        run(super().init_process)
+        run(self._live)
+
+    def _live(self) -> None:
+        self._background = Background(self.notify)
+        try:
+            super().init_process()
+            self._background.end()
+        except BaseException as error:
+            # A thread that the application has started must not keep a process that does not serve.
+            self._background.cancel(f"the worker ends: {type(error).__name__}")
+            raise
+
+    def init_signals(self) -> None:
+        """Set the handlers of the base class."""
+        super().init_signals()
+        # When the server has stopped, they end no wait of a thread; nor do those that are left of the master.
+        handlers = map(signal.getsignal, signal.valid_signals())
+        quiet_handlers.extend(handler for handler in handlers if callable(handler))
 
     def run(self) -> None:
         """Serve until the master stops this worker. A checkpoint."""
         cfg = self.cfg
         sight = _Sight(self)
         trusted = EVERY_ADDRESS if "*" in cfg.forwarded_allow_ips else cfg.forwarded_allow_ips
-        # Threads beside the server, which end with it.
-        self._threads: list[Future[None]] = []
         options = WsgiOptions(
             limits=replace(self.limits, connections=cfg.worker_connections, idle_seconds=cfg.keepalive),
             tls=ssl_context(cfg) if cfg.is_ssl else None,
             root_path=os.environ.get("SCRIPT_NAME", ""),
-            drain=cfg.graceful_timeout,
+            drain=cfg.graceful_timeout - min(CLEANUP_SECONDS, cfg.graceful_timeout / 2),
             multiprocess=cfg.workers > 1,
             # As in gunicorn: a peer without an address is on this machine.
             trusted_proxies=[*trusted, "unix"],
@@ -99,14 +118,17 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             sight=sight,
         )
         addresses: list[Address] = [FdAddress(sock.fileno()) for sock in self.sockets]
-        try:
-            serve_application(sight.watched(self.wsgi), addresses, options, lambda server: self._begin(server, sight))
-        finally:
-            for thread in self._threads:
-                thread.cancel()
+        # Threads beside the server, which end with it.
+        with ThreadGroup("operation", on_failure="report", errors="first") as self._operation:
+            try:
+                app = sight.watched(self.wsgi)
+                serve_application(app, addresses, options, lambda server: self._begin(server, sight))
+            finally:
+                self._operation.cancel("the server has ended")
 
     def _begin(self, server: Server, sight: _Sight) -> None:
         self._server = server
+        server.at_stop = self._background.stop
         # The server has duplicates. After it has closed those, connections would wait at the inherited descriptors.
         for sock in self.sockets:
             sock.close()
@@ -118,7 +140,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             recycle=server.stop,
         )
         self.notify()
-        self._threads += [spawn(heart.run), spawn(self._watch_files, server)]
+        self._operation.spawn(heart.run)
+        self._operation.spawn(self._watch_files, server)
         # An OS thread, because a handler may pin the carrier.
         start_own_os_thread(self._watch_master, (server,))
 

@@ -65,6 +65,8 @@ class Server:
         shares_listeners: as given; it counts at the stop.
         is_stopping: whether `stop` was called.
         now: returns the time of the scheduler, also where no thread runs.
+        at_stop: called once with the seconds after which the handlers are cancelled, when the stop begins. May be
+            called by a signal handler, and from another OS thread.
         last_resort: called with the seconds in which the server ends unless a handler ignores its cancellation: at the
             stop, and again when the handlers are cancelled. May be called by a signal handler.
     """
@@ -110,6 +112,7 @@ class Server:
         # Connections, with the body of the thread that each gets.
         self._to_spawn: SimpleQueue[tuple[Connection, Callable[[], object]]] = SimpleQueue()
         self._reported_at = -inf
+        self.at_stop: Callable[[float], object] = _do_nothing
         self.last_resort: Callable[[float], object] = _do_nothing
 
     def __repr__(self) -> str:
@@ -126,7 +129,9 @@ class Server:
         # Handlers see it through `vthreads.stopping()`.
         self._group._stopping = True
         if not self._stop.is_set():
-            self.last_resort(self._drain_delay + self._drain_seconds + LAST_GRACE)
+            seconds = self._drain_delay + self._drain_seconds
+            self.at_stop(seconds)
+            self.last_resort(seconds + LAST_GRACE)
         self.is_stopping = True
         self._stop.set()
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from .._calls.signals import quiet_handlers
+
 __all__ = ["stopped_by_sigterm"]
 
 
@@ -23,8 +25,11 @@ def stopped_by_sigterm(stop: Callable[[], object]) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         stop()
 
+    # When a server has stopped, another SIGTERM ends no wait.
+    quiet_handlers.append(handle)
     signal.signal(signal.SIGTERM, handle)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        quiet_handlers.remove(handle)

@@ -1,6 +1,6 @@
 """One process that serves: the only one of a command, or a worker of several.
 
-find the application → listen → heartbeat, admin port → report that it serves → requests → stop
+find the application → listen → heartbeat, admin port → report that it serves → requests → stop → its threads end
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from contextlib import contextmanager
 from dataclasses import fields
 from math import inf
 
-from ..._calls.signals import at_interrupt
-from ..._core.future import Future
-from ..._core.runtime import spawn
+from ..._calls.signals import at_interrupt, quiet_handlers
+from ..._core.group import ThreadGroup
 from ..._sync.events import Event
 from ..._timeouts import sleep
 from ...serve import Limits, Server
 from ...serve._access_log import AccessLog
 from ...serve._addresses import parse_address
 from ...serve._admin import admin_application
+from ...serve._background import Background
 from ...serve._board import Board
-from ...serve._forced_end import ForcedEnd
+from ...serve._forced_end import INTERRUPTED, ForcedEnd
 from ...serve._heartbeat import Heart
 from ...serve._outputs import finish_outputs, flush_outputs
 from ...serve._server import LAST_GRACE
 from ...serve._sight import Sight
+from ...serve._stopping import stopped_by_sigterm
 from ...serve._workers import WorkerPipes
 from ...serve._wsgi import Application, WsgiOptions, serve_application
 from ..systemd import notify
@@ -79,11 +80,26 @@ class Process:
         self._board = board
         self._pipes = pipes
         self._ready = ready
-        # Threads beside the server, which end with it.
-        self._threads: list[Future[None]] = []
+        self._log: AccessLog | None = None
+        self._server: Server | None = None
+        self._is_terminated = False
 
     def run(self) -> int:
         """Serve until the stop; return the exit status. A checkpoint."""
+        self._end = ForcedEnd(self._close_log)
+        self._background = Background()
+        try:
+            self._run()
+        except BaseException as error:
+            # A thread that the application has started must not keep a process that does not serve.
+            self._background.cancel(f"the process ends: {type(error).__name__}")
+            self._end.with_status(_status_of(error), LAST_GRACE)
+            raise
+        # Nor one of its OS threads, as one that waits for messages, a process that has stopped.
+        self._end.within(LAST_GRACE)
+        return 0
+
+    def _run(self) -> None:
         settings = self._settings
         try:
             app = find_application(settings)
@@ -95,7 +111,6 @@ class Process:
             row.begin(os.getpid(), time.monotonic())
         self._log = _access_log(settings)
         self._sight = Sight(row, self._log)
-        self._end = ForcedEnd(self._close_log)
         options = WsgiOptions(
             **{name: getattr(settings, name) for name in SAME_OPTIONS},
             limits=Limits(**{field.name: getattr(settings, field.name) for field in fields(Limits)}),
@@ -103,37 +118,48 @@ class Process:
             multiprocess=settings.workers > 1,
             sight=self._sight,
         )
-        addresses = [parse_address(text) for text in settings.bind]
         try:
             with self._signals():
-                serve_application(app, addresses, options, self._begin)
+                self._serve(app, options)
+                self._background.end()
         finally:
-            for thread in self._threads:
-                thread.cancel()
             self._close_log()
-            # A thread of the application that never ends, as one that waits for messages, must not keep the process.
-            self._end.within(LAST_GRACE)
-        return 0
+
+    def _serve(self, app: Application, options: WsgiOptions) -> None:
+        addresses = [parse_address(text) for text in self._settings.bind]
+        # Threads beside the server, which end with it.
+        with ThreadGroup("operation", on_failure="report", errors="first") as self._operation:
+            try:
+                serve_application(app, addresses, options, self._begin)
+            finally:
+                self._operation.cancel("the server has ended")
 
     def _begin(self, server: Server) -> None:
-        server.last_resort = self._end.within
+        server.at_stop, server.last_resort = self._background.stop, self._force_end
         heart = self._heart_of(server)
         heart.refresh()
-        self._threads += [spawn(heart.run), spawn(_flush_often)]
+        self._operation.spawn(heart.run)
+        self._operation.spawn(_flush_often)
         if self._settings.admin:
             self._serve_admin(admin_application(self._board, heart.refresh))
         if self._pipes is None:
-            self._threads.append(spawn(_report_stop, server))
+            self._operation.spawn(_report_stop, server)
         self._ready(server)
+        self._server = server
+        if self._is_terminated:
+            server.stop()
+
+    def _force_end(self, seconds: float) -> None:
+        # When the requests have ended, the threads of the application may have time left.
+        self._end.within(max(seconds, self._background.seconds_left + LAST_GRACE))
 
     def _serve_admin(self, application: Application) -> None:
-        """Start the admin port and wait until it serves. A failure is reported as that of any background thread."""
+        """Start the admin port and wait until it serves. A failure is reported, and the server goes on."""
         # The report that this process serves covers this port. A worker also closes the listeners that it inherited, so
         # this server must have its duplicates before.
         serves = Event()
         where, options = [parse_address(self._settings.admin)], WsgiOptions(limits=ADMIN_LIMITS)
-        thread = spawn(serve_application, application, where, options, lambda _: serves.set())
-        self._threads.append(thread)
+        thread = self._operation.spawn(serve_application, application, where, options, lambda _: serves.set())
         thread.add_done_callback(lambda _: serves.set())
         serves.wait()
 
@@ -170,29 +196,47 @@ class Process:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Handle Ctrl-C and SIGHUP during the block."""
+        """Handle Ctrl-C, SIGTERM and SIGHUP during the block."""
 
         def interrupted() -> None:
             # A handler that pins the carrier keeps the exception from the root.
-            self._end.within_after_interrupt(LAST_GRACE)
+            self._end.with_status(INTERRUPTED, LAST_GRACE)
 
         # For the shell of a terminal, SIGHUP means its end. In a worker it is ignored: the parent handles it.
         handles_hangup = self._pipes is None and not sys.stderr.isatty()
         at_interrupt.append(interrupted)
+        # The same object for both calls. It ends no wait of a thread of the application.
+        reload = self._reload
+        quiet_handlers.append(reload)
         if handles_hangup:
-            before = signal.signal(signal.SIGHUP, self._reload)
+            before = signal.signal(signal.SIGHUP, reload)
         try:
-            yield
+            # Also after the server has ended: the parent may send SIGTERM to a worker that another one has replaced.
+            with stopped_by_sigterm(self._stop):
+                yield
         finally:
             at_interrupt.remove(interrupted)
+            quiet_handlers.remove(reload)
             if handles_hangup:
                 signal.signal(signal.SIGHUP, before)
+
+    def _stop(self) -> None:
+        self._is_terminated = True
+        if self._server is not None:
+            self._server.stop()
 
     def _reload(self, *_: object) -> None:
         """Handle SIGHUP without workers: only the certificate can be replaced."""
         notify("reloading")
         self._certificates.reload()
         notify("ready")
+
+
+def _status_of(error: BaseException) -> int:
+    """Return the exit status of a process that ends by `error`."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    return error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1
 
 
 def _report_stop(server: Server) -> None:
