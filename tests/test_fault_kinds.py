@@ -168,6 +168,17 @@ KINDS = {
             "debug/test_serving": ("test_a_directory_that_is_taken_is_not_used_and_is_a_warning",),
         },
     ),
+    "standard library replaced by others": Kind(
+        "The patch leaves an object alone that replaced a call, and names a library that patched before.",
+        {
+            "patching/test_foreign": (
+                "test_an_object_that_replaces_a_call_stays_what_it_is_elsewhere",
+                "test_a_wrapper_of_a_call_stays_what_it_is_elsewhere",
+                "test_a_process_that_another_library_has_patched_is_refused",
+                "test_a_class_that_is_replaced_by_an_unrelated_one_is_refused",
+            ),
+        },
+    ),
     "explore and inject_cancel": Kind(
         "An exploration says what it cannot stop, and a shrunk schedule has the fewest switches.",
         {

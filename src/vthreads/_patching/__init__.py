@@ -24,6 +24,7 @@ from ..errors import Empty
 from ..integrations._imports import call_at_end, watch_imports
 from .captures import replace_everywhere
 from .classes import adopt_classes
+from .foreign import is_foreign, refuse_foreign
 from .holders import Survey, without_collections
 from .instances import exchange_instances
 from .leftovers import CLASS_OF_C, Leftover, place_of_caller, warn_of_leftovers
@@ -79,7 +80,7 @@ def patch(*, threads: bool = False, preempt: float | None = None) -> None:
             leaves it as it is.
 
     Raises:
-        RuntimeError: the caller cannot be preempted.
+        RuntimeError: the caller cannot be preempted, or gevent or eventlet has patched the standard library.
         ValueError: the seconds are out of range.
     """
     with state.lock:
@@ -106,6 +107,8 @@ def _patch(threads: bool) -> None:
 
 def _replace_all() -> list[Leftover]:
     """Replace what the table lists, and the objects that were made before; return those that stay."""
+    # First, because modules of the replacements read attributes of these classes when they are imported.
+    refuse_foreign()
     from .table import functions, importable, in_use, methods
 
     state.active = True
@@ -183,9 +186,12 @@ def _replace_functions(replacements: Iterable[Replacement], survey: Survey | Non
     pairs_by_id: dict[int, tuple[Any, Any]] = {}
     for replacement in replacements:
         old = getattr(replacement.holder, replacement.name)
+        if not callable(old):
+            # The program has removed the call (`select.epoll = None`). References to None must stay as they are.
+            continue
         new = stand_in(old, replacement.new)
         undo += _with_abilities(old, new)
-        if replacement.everywhere:
+        if replacement.everywhere and not is_foreign(old, replacement.holder.__name__):
             undo += note_replaced(old, new)
             pairs_by_id[id(old)] = (old, new)
         else:

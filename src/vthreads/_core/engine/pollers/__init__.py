@@ -82,7 +82,7 @@ def _select() -> Poller:
 POLLERS: dict[str, Callable[[], Poller]] = {
     name: make
     for name, make in {"epoll": _epoll, "kqueue": _kqueue, "poll": _poll, "select": _select}.items()
-    if hasattr(select, name)
+    if getattr(select, name, None) is not None
 }
 
 
