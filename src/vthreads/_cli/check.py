@@ -1,24 +1,38 @@
 """`vthreads check`: import a program, and report what of it will not park on virtual threads.
 
 The program is imported, not run: `__name__` is not "__main__". Then the standard library is patched. Findings are
-objects that the patch cannot exchange, originals inside tuples, drivers that wait in C, and event loops that cannot
-share a carrier. Modules that the program imports later, and the calls that it makes, are not seen.
+objects that the patch cannot exchange, originals inside tuples, calls that the program or another library has replaced,
+drivers that wait in C, and event loops that cannot share a carrier. Modules that the program imports later, and the
+calls that it makes, are not seen.
+
+All of this happens in a child process, which is killed afterwards: a program may start at its import what never ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import linecache
+import re
 import sys
+import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
+from .._core.exceptions import traceback_of
 from .._core.replaced import latest
 from .._patching import patch
+from .._patching.foreign import derived_classes, is_foreign, monkey_patches, refuse_foreign
 from . import run
+from .supervised import Outcome, supervise
 
 __all__ = ["main"]
+
+PATCH_FIRST = "call vthreads.patch() before it is"
 
 # Modules whose C code waits by itself, by the name that a program imports, with the remedy.
 OFFLOAD = "call it with vthreads.offload(fn, *args)"
@@ -43,8 +57,8 @@ LOOPS = {
     "PyQt5.QtCore": "the loop of Qt cannot share a carrier: run virtual threads on another OS thread",
     "PyQt6.QtCore": "the loop of Qt cannot share a carrier: run virtual threads on another OS thread",
     "PySide6.QtCore": "the loop of Qt cannot share a carrier: run virtual threads on another OS thread",
-    "eventlet.hubs": "the hub of eventlet cannot share a carrier: remove eventlet.monkey_patch()",
-    "gevent.hub": "the hub of gevent cannot share a carrier: remove gevent.monkey.patch_all()",
+    "eventlet.hubs": "the hub of eventlet cannot share a carrier: replace the calls of eventlet",
+    "gevent.hub": "the hub of gevent cannot share a carrier: replace the calls of gevent",
     "tkinter": "the loop of Tk cannot share a carrier: run virtual threads on another OS thread",
     "trio": "the loop of Trio cannot share a carrier: run it on another OS thread, with vthreads.offload",
     "twisted.internet.reactor": "only the reactor of asyncio can share a carrier: call asyncioreactor.install() first",
@@ -53,28 +67,99 @@ LOOPS = {
 GUEST_REACTOR = "twisted.internet.asyncioreactor"
 
 
+# The exit statuses: nothing found, something found, and not completely checked.
+CLEAN, FOUND, INCOMPLETE = 0, 1, 2
+
+# For failures of the import with a common cause: what to do.
+UNDER_MAIN = 'move it under `if __name__ == "__main__":`'
+REMEDIES: dict[type[BaseException], str] = {
+    ModuleNotFoundError: "install it into this environment",
+    EOFError: f"standard input is empty during the check; {UNDER_MAIN}",
+    SystemExit: UNDER_MAIN,
+}
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Check the program that `arguments` name; return 0 if nothing was found, 1 otherwise."""
+    """Check the program that `arguments` name; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m vthreads check",
-        usage="%(prog)s (SCRIPT | -m MODULE)",
+        usage="%(prog)s [--timeout SECONDS] (SCRIPT | -m MODULE)",
         description="Import a program and report what of it will not park on virtual threads. The program is imported "
-        "with a __name__ other than __main__, so its main part does not run. The exit status is 1 for a finding.",
+        "with a __name__ other than __main__, so its main part does not run. It gets no input, its output goes to "
+        "standard error, and what it has started ends with the check. The exit status is 0 if nothing was found, 1 for "
+        "a finding, and 2 if the program could not be checked completely, for example because its import failed.",
+    )
+    parser.add_argument(
+        "--timeout", type=run.seconds, metavar="SECONDS", default=60.0, help="the longest time for the import (60)"
     )
     program = parser.add_mutually_exclusive_group(required=True)
     program.add_argument("script", metavar="SCRIPT", nargs="?", help="file, directory or zip file to import")
     program.add_argument("-m", dest="module", metavar="MODULE", help="name of a module to import")
     options = parser.parse_args(arguments)
+    load = partial(run.script, options.script) if options.module is None else partial(run.module, options.module)
+    try:
+        return _report(supervise(partial(_check, load), options.timeout), options.timeout)
+    except KeyboardInterrupt:
+        return run.INTERRUPTED
+
+
+def _report(outcome: Outcome, seconds: float) -> int:
+    """Print what the child process has sent, and how it ended; return the exit status."""
+    findings, modules, incomplete = 0, None, outcome.failure is not None
+    for kind, value in outcome.sent:
+        if kind == "not found":
+            return int(value)
+        if kind == "imported":
+            modules = value
+            continue
+        print(value)
+        findings += kind == "finding"
+        incomplete = incomplete or kind == "failed"
+    if outcome.failure is not None:
+        print(_ending(outcome, seconds, "import" if modules is None else "search"))
+    number = "1 finding" if findings == 1 else f"{findings} findings"
+    where = "the program" if modules is None else f"{modules} imported modules"
+    print(f"{number} in {where}" + ("; the check is not complete" if incomplete else ""))
+    return INCOMPLETE if incomplete else FOUND if findings else CLEAN
+
+
+def _ending(outcome: Outcome, seconds: float, step: str) -> str:
+    """Why there is no complete report."""
+    if outcome.failure != "over time":
+        return f"{step} ended: the process of the program {outcome.failure} during the {step}"
+    limit = f"{step} not finished after {seconds:g} s"
+    for entry in outcome.stack:
+        place = re.fullmatch(r'"(.*)", line (\d+) in <module>', entry)
+        if place is not None and step == "import":
+            line = linecache.getline(place[1], int(place[2])).strip()
+            return f"{limit}: {_short(place[1])}:{place[2]}: `{line}`; {UNDER_MAIN}, or allow more time with --timeout"
+    advice = f"; if it never ends, {UNDER_MAIN}" if step == "import" else ""
+    return f"{limit}; allow more time with --timeout{advice}"
+
+
+# --- in the child process
+
+
+def _check(load: Callable[[], run.Program], send: Callable[[Any], None]) -> None:
+    """Import and search the program. Send findings, a failure of the import, and the number of modules."""
+    captured = _captured_early()
     # The modules that the commands themselves have imported are not the program's.
     before = set(sys.modules)
-    _import(run.script(options.script) if options.module is None else run.module(options.module))
+    try:
+        _import(load())
+    except BaseException as error:  # noqa: BLE001  shown; what was imported until then is searched
+        place = _place_of(error)
+        if place is None and isinstance(error, SystemExit):
+            # There is no such program; the message was printed.
+            send(["not found", error.code])
+            return
+        _send_failure(error, place or "import", send)
     imported = set(sys.modules) - before
-    findings = [*_not_exchanged(), *_in_tuples(imported), *_known(imported)]
-    for finding in findings:
-        print(finding)
-    modules = "1 finding" if len(findings) == 1 else f"{len(findings)} findings"
-    print(f"{modules} in {len(imported)} imported modules")
-    return 1 if findings else 0
+    send(["imported", len(imported)])
+    for finding in _patched(imported):
+        send(["finding", finding])
+    for finding in [*captured, *_in_tuples(imported), *_known(imported)]:
+        send(["finding", finding])
 
 
 def _import(program: run.Program) -> None:
@@ -89,15 +174,110 @@ def _import(program: run.Program) -> None:
     exec(program.code, module.__dict__)
 
 
-def _not_exchanged() -> Iterator[str]:
-    """Patch, and yield the objects of the warning about those that the patch could not exchange."""
-    with warnings.catch_warnings(record=True) as caught:
+def _send_failure(error: BaseException, place: str, send: Callable[[Any], None]) -> None:
+    """Print the traceback of a failed import, and send its last line with what to do."""
+    if not isinstance(error, SystemExit):
+        run.show(error)
+    last = traceback.format_exception_only(type(error), error)[-1].strip()
+    remedy = next((f"; {remedy}" for kind, remedy in REMEDIES.items() if isinstance(error, kind)), "")
+    send(["failed", f"import failed: {place}: {last}{remedy}"])
+
+
+def _place_of(error: BaseException) -> str | None:
+    """The statement at the top level of a module that has failed; None if there is none."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"{_short(error.filename)}:{error.lineno}"
+    place, entry = None, traceback_of(error)
+    while entry is not None:
+        code = entry.tb_frame.f_code
+        if code.co_name == "<module>":
+            place = f"{_short(code.co_filename)}:{entry.tb_lineno}"
+        entry = entry.tb_next
+    return place
+
+
+def _short(file: str) -> str:
+    """`file` relative to the current folder, if it is inside."""
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return file
+
+
+# --- findings
+
+
+def _captured_early() -> list[str]:
+    """Return a list of findings that grows by the objects of each warning about those that a patch did not exchange.
+
+    The program may have started the runtime, and so patched, at its import.
+    """
+    findings: list[str] = []
+    show = warnings.showwarning
+
+    def show_or_keep(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        heading, *things = str(message).splitlines() or [""]
+        if not issubclass(category, RuntimeWarning) or "vthreads could not exchange" not in heading:
+            show(message, category, *place, **options)
+        else:
+            findings.extend(f"captured early: {thing.strip()}; {PATCH_FIRST} made" for thing in things)
+
+    warnings.showwarning = show_or_keep
+    return findings
+
+
+def _patched(modules: set[str]) -> Iterator[str]:
+    """Patch the standard library; yield what the program or another library has put into it before."""
+    libraries = list(monkey_patches())
+    for library, changed, call in libraries:
+        places = ", ".join(_places_of_patch(library, modules))
+        yield (
+            f"patched by another library: {library} has patched {', '.join(changed)}: remove the call of {call}"
+            f"{f' in {places}' if places else ''}, then check again"
+        )
+    if libraries:
+        return
+    try:
+        refuse_foreign()
+    except RuntimeError as error:
+        yield f"cannot be patched: {error}"
+        return
+    yield from _replaced()
+    with warnings.catch_warnings():
         warnings.simplefilter("always")
         patch()
-    for warning in caught:
-        if issubclass(warning.category, RuntimeWarning) and "vthreads could not exchange" in str(warning.message):
-            for line in str(warning.message).splitlines()[1:]:
-                yield f"captured early: {line.strip()}; call vthreads.patch() before it is made"
+
+
+def _places_of_patch(library: str, modules: set[str]) -> Iterator[str]:
+    """Yield the places of calls such as `patch_all()` in the imported modules that use the library."""
+    for name in sorted(modules):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if not file or name.partition(".")[0] == library:
+            continue
+        try:
+            text = Path(file).read_text()
+            tree = ast.parse(text) if library in text else ast.Module([], [])
+        except (OSError, ValueError, SyntaxError):
+            # It is not Python, or in an archive.
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and re.search(r"\b(patch_\w+|monkey_patch)$", ast.unparse(node.func)):
+                yield f"{_short(file)}:{node.lineno}"
+
+
+def _replaced() -> Iterator[str]:
+    """Yield the calls and classes of the standard library that are replaced."""
+    from .._patching.table import functions, importable
+
+    found = [(each.holder.__name__, each.name) for each in functions(importable() & sys.modules.keys())]
+    for module, name in found:
+        call = getattr(sys.modules.get(module), name, None)
+        if callable(call) and is_foreign(call, module):
+            code = getattr(call, "__code__", None)
+            place = f" of {_short(code.co_filename)}:{code.co_firstlineno}" if isinstance(code, CodeType) else ""
+            yield f"replaced by the program: {module}.{name} is {call!r}{place}, which is lost; {PATCH_FIRST} replaced"
+    for module, name, cls in derived_classes():
+        yield f"replaced by the program: {module}.{name} is {cls!r}; {PATCH_FIRST} replaced"
 
 
 def _in_tuples(modules: set[str]) -> Iterator[str]:
@@ -117,7 +297,7 @@ def _in_value(where: str, value: Any) -> Iterator[str]:
     if type(value) in (tuple, frozenset):
         for item in value:
             if latest(item) is not item:
-                yield f"captured early: {where} contains the original {item!r}; call vthreads.patch() before it is made"
+                yield f"captured early: {where} contains the original {item!r}; {PATCH_FIRST} made"
 
 
 def _known(modules: set[str]) -> Iterator[str]:

@@ -27,7 +27,7 @@ from .._patching import patch
 from ..debug import watch_stalls
 from ..debug._server import serve
 
-__all__ = ["code", "execute", "main", "module", "script"]
+__all__ = ["code", "execute", "main", "module", "script", "seconds", "show"]
 
 # The exit status by which a shell reports that SIGINT (2) has ended a process.
 INTERRUPTED = 128 + 2
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--threads", action="store_true", help="make threading.Thread start virtual threads too")
     parser.add_argument(
-        "--preempt", type=_seconds, metavar="SECONDS", help="interrupt threads that compute for longer (0.01)"
+        "--preempt", type=seconds, metavar="SECONDS", help="interrupt threads that compute for longer (0.01)"
     )
     parser.add_argument(
         "--debug",
@@ -71,11 +71,12 @@ def main(arguments: Sequence[str]) -> int:
     return parser.error("no program given; name a script, a module after -m or code after -c")
 
 
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < inf:
+def seconds(text: str) -> float:
+    """Parse an option: a number of seconds > 0."""
+    number = float(text)
+    if not 0 < number < inf:
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds > 0")
-    return seconds
+    return number
 
 
 def execute(
@@ -104,7 +105,7 @@ def execute(
             current_thread()._scheduler.background.cancel("KeyboardInterrupt in the main program")
         return INTERRUPTED
     except BaseException as error:  # noqa: BLE001  printed: it was raised while the background was joined
-        _show(error)
+        show(error)
         return 1
 
 
@@ -115,7 +116,7 @@ def _root(load: Callable[[], Program], arguments: Sequence[str]) -> int:
     except SystemExit:
         raise
     except BaseException as error:  # printed at once, because background threads may run for long
-        _show(error)
+        show(error)
         if isinstance(error, KeyboardInterrupt):
             # Pass it on: it cancels the background.
             raise
@@ -140,7 +141,7 @@ def _as_main(program: Program, arguments: Sequence[str]) -> ModuleType:
     return main_module
 
 
-def _show(error: BaseException) -> None:
+def show(error: BaseException) -> None:
     """Print `error` as the interpreter would, from the first frame of the program on."""
     traceback = traceback_of(error)
     while traceback is not None and (is_own_frame(traceback.tb_frame) or _is_import_machinery(traceback.tb_frame)):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
 
-__all__ = ["is_foreign", "monkey_patches", "refuse_foreign"]
+__all__ = ["derived_classes", "is_foreign", "monkey_patches", "refuse_foreign"]
 
 # Classes whose internals the patch uses.
 CLASSES = {
@@ -31,6 +31,8 @@ LIBRARIES = {
 }
 # The names by which these libraries know what they can patch.
 PATCHED = ("socket", "ssl", "select", "thread", "threading", "time", "os", "subprocess", "queue", "signal", "builtins")
+
+PACKAGE = __name__.partition(".")[0]
 
 # Modules that have calls of a module of C code with another name.
 IMPORTED_FROM = {"os": os.open.__module__, "threading": "_thread"}
@@ -57,14 +59,25 @@ def refuse_foreign() -> None:
             f"{library} has patched {', '.join(modules)}, and two libraries cannot patch one process: "
             f"remove the call of {call}, or run the program without vthreads"
         )
+    for module, name, found in _replaced_classes():
+        if not _descends_from(found, module):
+            raise RuntimeError(
+                f"{module}.{name} is {found!r}, which is not derived from the class of the standard library: "
+                "call vthreads.patch() before the program replaces that class"
+            )
+
+
+def derived_classes() -> Iterator[tuple[str, str, type]]:
+    """Yield the classes that were replaced by derived ones: their modules, their names, and the derived classes."""
+    return (each for each in _replaced_classes() if _descends_from(each[2], each[0]))
+
+
+def _replaced_classes() -> Iterator[tuple[str, str, Any]]:
     for module, names in CLASSES.items():
         for name in names:
             found = getattr(sys.modules.get(module), name, None)
-            if found is not None and not _descends_from(found, module):
-                raise RuntimeError(
-                    f"{module}.{name} is {found!r}, which is not derived from the class of the standard library: "
-                    "call vthreads.patch() before the program replaces that class"
-                )
+            if found is not None and getattr(found, "__module__", None) != module:
+                yield module, name, found
 
 
 def _descends_from(cls: Any, module: str) -> bool:
@@ -75,4 +88,7 @@ def is_foreign(call: Any, module: str) -> bool:
     """Return whether `call`, found in this module of the standard library, comes from another module."""
     # A decorator copies `__module__` of the function that it wraps.
     home = call.__globals__.get("__name__") if type(call) is FunctionType else getattr(call, "__module__", None)
+    if str(home).partition(".")[0] == PACKAGE:
+        # A replacement by this package.
+        return False
     return home not in (module, f"_{module}", IMPORTED_FROM.get(module))
