@@ -18,10 +18,12 @@ from .._core.originals import get_ident
 
 __all__ = ["refusing_like"]
 
-# This module is imported before the patch.
-original_open = open
 # The errors of wrong arguments.
 ERRORS = (TypeError, ValueError, OverflowError)
+# Originals whose replacement gets no frame around it, and so refuses wrong arguments in words of Python. `open` counts
+# frames to find the caller that it warns of. `get_ident` is called for each record of a log, and the frame would cost
+# more than the call. The names mean the originals, because this module is imported before the patch.
+WITHOUT_FRAME = (open, get_ident)
 # A number that no process has opened: the limit of open files is far below.
 NOT_OPEN = 2**31 - 1
 
@@ -41,22 +43,27 @@ _made: dict[Any, Any] = {}
 
 def refusing_like(original: Any, function: Any) -> Any:
     """Return `function` so that wrong arguments are refused by `original`, if that is a function of C code."""
-    # `get_ident` is called for each record of a log, and accepts no arguments: the door would cost more than the call.
-    if not isinstance(original, (BuiltinFunctionType, MethodDescriptorType)) or original is get_ident:
+    if not isinstance(original, (BuiltinFunctionType, MethodDescriptorType)):
         return function
     if function not in _made:
         harmless = _harmless_for(original)
         refuse = _refuse_by(original, harmless)
         # Without a harmless call, only a wrong number or name of arguments is certain to be refused.
-        done = refuse_by(function, refuse, harmless is not None)
-        # `open` counts the frames to its caller, of whom it warns: it gets no other one in between.
-        _made[function] = (
-            function if done or original is original_open else _door(function, refuse, harmless is not None)
-        )
+        any_error = harmless is not None
+        if refuse_by(function, refuse, any_error) or original in WITHOUT_FRAME:
+            _made[function] = function
+        else:
+            _made[function] = _refusing_by(function, refuse, any_error)
     return _made[function]
 
 
-def _door(function: Any, refuse: Callable[..., None], any_error: bool) -> Any:
+def _refusing_by(function: Any, refuse: Callable[..., None], any_error: bool) -> Any:
+    """Return `function` with a frame around it in which `refuse` replaces an error of wrong arguments.
+
+    Python raises the error of a wrong number or name before the function has a frame, so no code inside it can replace
+    the error. A compiled function needs no frame: `refuse_by` has changed its entry.
+    """
+
     @wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
         try:
