@@ -327,6 +327,26 @@ def test_the_participants_on_the_internals_page_are_those_of_the_code():
     assert expected == written, "change the table after `<!-- participants -->` in docs/internals.md"
 
 
+# --- what modules supply to the compiled parts
+
+
+def supplied():
+    """By file: the names that a module passes to `supply`."""
+    found = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Expr) and ast.unparse(node).startswith("supply("):
+                names = [f"{keyword.arg}={ast.unparse(keyword.value)}" for keyword in node.value.keywords]
+                found[path.relative_to(SOURCE).as_posix()] = names
+    return found
+
+
+def test_the_internals_page_lists_what_modules_supply():
+    lines = INTERNALS.read_text().partition("<!-- supplied -->")[2].strip().partition("\n\n")[0].splitlines()[2:]
+    written = {module: names for module, *names in (re.findall("`([^`]+)`", line) for line in lines)}
+    assert supplied() == written, "change the table after `<!-- supplied -->` in docs/internals.md"
+
+
 # --- the names on the internals page
 
 COMPILED = (".pyx", ".pxi", ".pxd")

@@ -1,67 +1,128 @@
 """The machine that switches fibers: one contract, two engines, chosen once.
 
-An engine defines
+The engine does not depend on virtual threads, cancellation, groups or locks. `tests/engine/test_contract_lists.py`
+compares these lists with both engines and with the modules above. `docs/internals.md` lists what those modules supply.
 
-- `Fiber`: the unit of switching. A subclass defines `context` and `run()`; `run` must not raise. States: see `State`.
-- `Scheduler(poller, clock, order)`: run queue, timers, poller and inbox of one carrier.
-    - on its own OS thread: `adopt`, `start`, `make_ready`, `make_next`, `park`, `_yield_now`, `timers`, `descriptors`,
-      `close`;
-    - from any OS thread: `post`; for inspection also `switches` and iteration over `timers`.
-- Of a fiber, on its OS thread: `_check`, `_give_way`, `_yield_now`, `_park`; from any OS thread: `_unpark`, `_rouse`.
-  At its end `_leave_context`, because a finished greenlet must not keep the fiber's context variables alive; and
-  `_retire`.
-  While its flag `_pending` is set, these call the subclass, which may raise: `_raise_due`, `_park_pending`,
-  `_raise_aborted`.
-- `become_carrier`, `cease_carrier`, `running`: the scheduler, and the fiber, that run on this OS thread.
-- `Scheduler.arriving`: during a switch the fiber that is being switched to, else None.
-- `Scheduler.switches`: number of switches so far. From any OS thread, like `slice_end`: the time at which the slice of
-  the running fiber ends.
-- `Scheduler.observer`: None, or an object that is called, on the carrier, when a fiber has `parked`, is `readied`
-  (queued), `runs` (next) or has `ended`. It must not raise. Its methods may be looked up once, when it is set.
-- `Scheduler.when_ready`: None, or a function of an event loop that runs on the same OS thread and drives the
-  scheduler; called when it should call `Scheduler.lend` soon. `lend`, called by the fiber that runs the loop, runs the
-  others for a turn and returns the seconds until the next one. Meanwhile the loop waits for the descriptor of the
-  poller.
-- `Scheduler.when_landed`: None, or a function that is called after each switch with the fiber that runs next. It must
-  not park or raise.
-- `Section`: a reentrant lock for a few instructions. `_at_fork_reinit()`, in the child of a fork, frees it.
-- `compiled(part)`: a decorator of classes and functions in the layers above. An engine that has a compiled version
-  returns that instead; the Python version is its specification. A decorated base class holds the fields of its
-  subclasses.
-- `supply(module, **names)`: `module` of the layers above passes, once, the classes and constants that compiled code
-  uses of it. The engine imports nothing of these layers.
-- `quick_condition_call(name, readable)`: a version of a method of the standard library, for example "Condition.wait",
-  that does the same as `readable` and calls it in uncommon cases; `readable` if there is none.
-- `quick_socket_calls(readable, managed)`: methods of `socket.socket`, by name, that do the same as those of `readable`,
-  and call those for uncommon cases. `managed` contains the timeouts that CPython does not store, by id of the socket.
-- `refuse_by(function, refuse, any_error)`: `refuse` gets the arguments of each call of the compiled `function` that
-  raised an error of wrong arguments, and raises another one, or returns. Without `any_error`, only if their number or a
-  name was wrong. Return whether this engine does that; if not, the caller wraps the function.
-- `modes_changed()`: the program has changed the blocking mode of an open file by a descriptor.
-- `TIMED_OUT`, `ABORTED`: returned by `park` and `_park` if the fiber was not unparked.
+An engine defines:
 
-`Scheduler.park(abort, deadline)` stops the running fiber until it is unparked. `abort` is the undo function of the
-caller: it returns True if the wait could be withdrawn, False if it was granted already, and so the fiber unparked.
-Deadlines and cancellation both call it, so that exactly one of grant and withdrawal happens.
+    Fiber                 the unit of switching; `State` has its states
+    Scheduler             run queue, timers, poller and inbox of one carrier
+    Section               a reentrant lock for a few instructions; `_at_fork_reinit` frees it in the child of a fork
+    become_carrier        makes this OS thread run the fibers of a scheduler
+    cease_carrier         makes it an ordinary one again
+    running               the fiber that runs on this OS thread; None on a plain OS thread and during a switch
+    compiled              decorates a class or function of a module above, and returns its compiled version if there is
+                          one. The Python version is the specification, and handles the uncommon cases. A decorated
+                          base class holds the fields of its subclasses
+    supply                passes once the classes, constants and functions of a module above that compiled code uses
+    quick_condition_call  returns a version of a method of the standard library, for example "Condition.wait", that does
+                          the same as the readable one, and calls that in uncommon cases; that itself if there is none
+    quick_socket_calls    returns such versions of methods of `socket.socket`, by name; `managed` contains the timeouts
+                          that CPython does not store, by id of the socket
+    refuse_by             makes a function pass the arguments of each call that raised an error of wrong arguments to
+                          `refuse`, which raises another error or returns. Without `any_error`, only if their number
+                          or a name was wrong. Returns False if the caller must wrap the function instead
+    modes_changed         called when the program has changed the blocking mode of an open file by a descriptor
 
-Foreign code (finalizers, callbacks of weak references, trace functions) may run between any two steps: at an
-allocation, at a call, and where the last reference to an object is dropped. Two rules keep each such place consistent:
+A scheduler has, for any OS thread:
 
-- From the change of a fiber's state until the next fiber lands, `running` is None. Foreign code in between may spawn,
-  unpark and post, but not park: `waiter_here`, and calls that start the runtime, raise a RuntimeError. Trace and
-  profile functions are not called there (`suspend_tracing`), because their exceptions would interrupt the switch.
-- A fiber lands when nothing of its wait is left: answer taken, timer cancelled, abort dropped. Foreign code that
-  parks it from then on has a separate wait.
+    post         calls a function on the carrier between two switches; the function must not park or raise
+    ident        the ident of its OS thread
+    clock        its source of time
+    poller       waits for descriptors
+    switches     the number of switches so far
+    slice_end    the time at which the slice of the running fiber ends; a time in the past ends it
+    timers       iteration over them is for inspection
+    idle_on      the greenlet on whose stack the carrier waits while no fiber is ready, else None
+    closed       whether `close` was called
 
-A fiber that ends calls `_retire` before its owner drops it: no code runs as that fiber afterwards. Objects that only
-the fiber kept alive are freed at the next landing (`_break_cycles`), on the fiber that lands; if none is ready, at once
-and inside the scheduler.
+and, for its own OS thread:
 
-Between the queueing of a fiber and its park it is still running (`_has_begun_to_wait`). The layers above give foreign
-code that waits there a separate waiter, and check their condition again after the queueing: foreign code that waits
-inside a `Section` lets other fibers of this OS thread enter it.
+    adopt            makes the running code the code of a fiber
+    start            runs a new fiber at once, up to its first park; then the caller continues, before all others
+    make_ready       queues a new or parked fiber
+    make_next        runs a fiber at the next switch, before all others
+    park             runs others until the fiber is unparked. Its argument `abort` is the undo function of the caller:
+                     it returns True if it has withdrawn the wait, False if the wait was granted, and so the fiber
+                     unparked. Deadlines and cancellation call it, so that exactly one of grant and withdrawal happens
+    _yield_now       runs each ready fiber once
+    lend             runs others for a turn of the event loop that the fiber runs; returns the seconds until the next
+    call_host        runs the fiber that called `lend`, up to its next park
+    running          the fiber whose code runs, None during a switch
+    arriving         during a switch the fiber that is switched to, else None
+    descriptors      the descriptors that fibers wait for
+    suspend_tracing  calls no trace or profile function until a fiber lands
+    close            ends the pooled greenlets and closes the poller
 
-The engine does not depend on virtual threads, cancellation, groups or locks.
+Modules above set these fields of a scheduler. A function among them is called on the carrier, and must not park or
+raise:
+
+    when_forking    (_core/fork) before each switch, spawn and unpark while a fiber forks; gives the running fiber a new
+                    scheduler in the child, and returns True there
+    when_idle       (_core/fork, _core/placement, _event_loops/guests) before each wait; returns whether it has made a
+                    fiber ready
+    when_contended  (debug/_triggers) after waits for locks; returns the seconds until its next call
+    when_landed     (_event_loops/running_loops) after each switch, with the fiber that runs next
+    when_ready      (_event_loops/guests) when the event loop on this OS thread should call `lend` soon: a fiber is
+                    ready, or timers may have changed. Not called during a turn
+    loop_calls      (_event_loops/guests) the calls that wait for that event loop, which ends them in its turns
+    observer        (debug/_observers, testing/_observer) an object that is called when a fiber has `parked`, is
+                    `readied` (queued), `runs` (next) or has `ended`. Its methods may be looked up once, when it is set
+    outside         (_calls/processes/children, _calls/signal_waits, _core/submitted, _os_threads/offload, aio/_calls)
+                    the number of calls on other OS threads that will unpark a fiber
+    background      (_core/carrier) not used by the engine, as the next four
+    threads         (_core/carrier)
+    daemons         (_core/carrier)
+    root            (_core/carrier)
+    placement       (_core/fork, _core/placement)
+
+A fiber has, for any OS thread:
+
+    _unpark        makes it ready; `_park` returns the value. False if it was not parked any more
+    _rouse         makes it check what is pending: `_park` returns ABORTED if its wait can be withdrawn
+    state          one of `State`
+    _scheduler     its scheduler, for life
+    _frame         returns its innermost frame
+    _parked_at     the time of its last park
+    _parked_until  the deadline of that
+    _waits_for     name and object of the compiled call that parks it; None if a Python frame shows that
+
+and, for itself:
+
+    _check              begins each checkpoint: raises what is pending, and yields after a long run
+    _give_way           yields after a long run
+    _yield_now          a checkpoint that runs each ready fiber once
+    _park               parks, after `_check`; returns the value of `_unpark`, or TIMED_OUT
+    _answer             what the next `_park` returns, once the fiber is unparked
+    _take_answer        returns that, and removes it
+    _has_begun_to_wait  set from the queueing of the fiber until its park
+    _pending            set while something may have to be raised; only then a checkpoint calls the subclass
+    _leave_context      ends its context: a finished greenlet must not keep the context variables alive
+    _retire             ends it before its owner drops it: no code runs as this fiber afterwards
+    context             its context variables
+
+A subclass of `Fiber` defines these; the ones that raise what is pending are called only while `_pending` is set:
+
+    run               the code of the fiber; must not raise
+    _break_cycles     drops references after the end, at the next landing
+    _may_be_roused    whether `_rouse` takes effect
+    _raise_due        raises what must be raised at a checkpoint, if anything
+    _park_pending     `_park`
+    _raise_aborted    raises the exception for which `_park` returned ABORTED
+
+Foreign code (finalizers, callbacks of weak references, trace functions, signal handlers) may run at an allocation, at a
+call, and where the last reference to an object is dropped. There it may do the following:
+
+    while a fiber runs          everything. If it waits inside a `Section`, other fibers of the OS thread enter that
+    from queueing to park       everything. The fiber counts as running; the modules above give foreign code that waits
+                                there a separate waiter, and check their condition again after the queueing
+    from a change of state      spawn, unpark and post. `running` is None, so a wait, or a call that starts the runtime,
+      to the landing            raises a RuntimeError. Trace functions are not called: their errors would end the switch
+    from the landing on         everything. Nothing of the wait is left: the answer is taken, the timer cancelled, the
+                                undo function dropped
+    while no fiber is ready     spawn, unpark and post, inside the scheduler
+    after `_retire`             as during a switch. Objects that only the ended fiber kept alive are freed at the next
+                                landing, on the fiber that lands; if none is ready, at once and inside the scheduler
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The engine in readable Python: the specification of the compiled engine.
 
-The contract is in the package's docstring. There is no hub: a fiber that parks picks the next ready one and switches to
-it, or polls if there is none.
+The contract is in the docstring of the package. There is no hub: a fiber that parks picks the next ready one and
+switches to it, or polls if there is none.
 """
 
 from __future__ import annotations
@@ -74,42 +74,23 @@ class Scheduler:
         when_signalled: called with an exception that a foreign signal handler raised inside a poll.
     """
 
-    # The fiber whose code runs; None during a switch.
     running: Any = None
-    # The fiber that is being switched to, until it runs.
     arriving: Any = None
-    # The greenlet on whose stack the carrier waits while no fiber is ready, else None. Such a greenlet has no
-    # `gr_frame`: another OS thread finds its frames among those of the OS threads.
+    # It has no `gr_frame`: another OS thread finds its frames among those of the OS threads.
     idle_on: greenlet | None = None
-    # Number of calls on OS threads that will unpark a fiber.
     outside: int = 0
-    # Number of switches.
     switches: int = 0
     slice_end: float = inf
     closed: bool = False
 
-    # Functions that the layers above set.
-
-    # Receives the events of the fibers, if set: see the contract.
+    # Set by the modules above: see the contract.
     observer: Any = None
-    # Set while a thread of this carrier forks, with `slice_end` in the past. Called before each switch, spawn and
-    # unpark; in the child it gives the running fiber a new scheduler, and returns True.
     when_forking: Callable[[], bool] | None = None
-    # Called when no fiber is ready, before each wait; returns whether it has made one ready.
     when_idle: Callable[[], bool] | None = None
-    # Called after waits for locks, if set; returns the seconds until its next call.
     when_contended: Callable[[], float] | None = None
-    # Called with the fiber that was switched to, before its code runs, if set. Must not park or raise.
     when_landed: Callable[[Any], object] | None = None
-    # Called if an event loop on this OS thread runs the scheduler: a turn is needed, because a fiber has become ready
-    # or timers may have changed. Not called during a turn.
     when_ready: Callable[[], object] | None = None
-    # The calls of fibers that wait for the event loop that runs the scheduler. They end in its turns, so not while the
-    # fiber that runs the loop is parked by a blocking call in the loop's own code.
     loop_calls: Any = None
-
-    # Objects that the layers above store here: the groups of `vthreads.spawn` and of threads that the standard library
-    # starts, the root fiber, and the placement of threads on the carriers of one run (None: this is the only carrier).
     background: Any = None
     threads: Any = None
     daemons: Any = None

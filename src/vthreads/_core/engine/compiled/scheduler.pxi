@@ -29,7 +29,7 @@ cdef class Scheduler:
     cdef public Py_ssize_t outside
     cdef public double slice_end
     cdef readonly bint closed
-    # For the layers above; the reference engine describes them.
+    # Set by the modules above: see the contract.
     cdef public object background, threads, daemons, root, placement, when_idle
     cdef public object when_contended, when_forking
     cdef object _is_deadlocked, _when_deadlocked, _when_signalled, _clock_now
@@ -39,10 +39,10 @@ cdef class Scheduler:
     cdef readonly unsigned long long switches
     cdef unsigned long long _poll_at_switch, _turn_ends_at_switch
     cdef double _poll_at, _looked_at, _contended_at, _turn_ends_at, _host_patience
-    # For an event loop that runs the scheduler: see the reference engine.
+    # For an event loop that runs the scheduler: see the contract.
     cdef public object when_ready, when_landed, loop_calls
     cdef Fiber _host
-    # For other OS threads; the reference engine describes them.
+    # For other OS threads: see the contract.
     cdef readonly greenlet idle_on
     cdef readonly GreenletPool _pool
     # The fiber that is being switched to, until it runs.
