@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import re
 import signal
@@ -13,9 +14,10 @@ from importlib import import_module
 
 import pytest
 
-from vthreads._cli import COMMANDS, main
+from vthreads._cli import COMMANDS, inspect, main
 from vthreads._cli.server import ServerProcess
 from vthreads._core.engine import engine_name
+from vthreads.debug import _client
 
 pytestmark = pytest.mark.real
 
@@ -419,3 +421,22 @@ def test_the_version_is_that_of_the_installation(capsys):
     expected = f"vthreads {version}, {engine_name} engine, Python {platform.python_version()}\n"
     assert expected == capsys.readouterr().out
     assert version == import_module("vthreads").__version__
+
+
+def test_an_empty_list_of_processes_says_how_a_process_gets_into_it(capsys, monkeypatch):
+    monkeypatch.setattr(inspect, "pids", lambda: iter(()))
+
+    assert 0 == main(["ps"])
+    out, err = capsys.readouterr()
+    assert "PID  COMMAND\n" == out
+    assert "start it with VTHREADS_DEBUG=1 in its environment" in err
+
+
+@pytest.mark.parametrize("command", ["ps", "pstree", "dump"])
+def test_a_process_that_does_not_answer_is_refused_with_what_to_do(command, capsys, monkeypatch):
+    # Not by `sys.remote_exec`, which makes it answer from Python 3.14 on.
+    monkeypatch.setattr(_client, "socket_of", lambda pid: None)
+    monkeypatch.setattr(sys, "version_info", (3, 13))
+    with pytest.raises(SystemExit) as ended:
+        main([command, str(os.getpid())])
+    assert "start it with VTHREADS_DEBUG=1 in its environment or with `python -m" in ended.value.code

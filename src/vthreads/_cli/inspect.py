@@ -11,7 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from ..debug._client import NotServing, ask_process
+from ..debug._client import HOW_TO_ANSWER, NotServing, ask_process
 from ..debug._socket_path import forget_dead, pids
 from ..debug._text import describe_wait, duration, render
 
@@ -68,10 +68,16 @@ def ps(arguments: Sequence[str]) -> int:
     parser = _parser("ps", "List the virtual threads of process PID; without PID, the processes that can be inspected.")
     options = parser.parse_args(arguments)
     if options.pid is None:
-        rows = _processes()
+        rows = list(_processes())
+        if len(rows) == 1:
+            # Scripts that read the list get its heading and nothing else.
+            print(
+                f"vthreads: no process of this user answers ps, dump and top. To inspect a process, {HOW_TO_ANSWER}",
+                file=sys.stderr,
+            )
     else:
-        rows = _threads(answer_of(options.pid, "dump", stacks=False, limit=options.limit))
-    for line in _columns(list(rows)):
+        rows = list(_threads(answer_of(options.pid, "dump", stacks=False, limit=options.limit)))
+    for line in _columns(rows):
         print(line)
     return 0
 

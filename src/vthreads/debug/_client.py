@@ -16,12 +16,17 @@ from typing import Any
 
 from ._socket_path import forget_dead, socket_of
 
-__all__ = ["NotServing", "ask_process"]
+__all__ = ["HOW_TO_ANSWER", "NotServing", "ask_process"]
 
 # Seconds to wait for an answer: a carrier may take half a second, and a large tree more.
 PATIENCE = 30.0
 # Seconds until a process made to serve must have its socket: it creates it at its next Python instruction.
 PATIENCE_TO_BEGIN = 5.0
+
+HOW_TO_ANSWER = (
+    "start it with VTHREADS_DEBUG=1 in its environment or with `python -m vthreads run --debug`, "
+    "or call vthreads.debug.serve() in it"
+)
 
 BEGIN_TO_SERVE = "import vthreads.debug\nvthreads.debug.serve()\n"
 
@@ -64,10 +69,7 @@ def _made_to_serve(pid: int) -> Path:
     _refuse_if_ended(pid)
     if sys.version_info >= (3, 14):
         return _begin_by_remote_exec(pid)
-    raise NotServing(
-        f"process {pid} does not answer ps, dump and top: start it with VTHREADS_DEBUG=1 in its environment or with "
-        "`python -m vthreads run --debug`, or call vthreads.debug.serve() in it"
-    )
+    raise NotServing(f"process {pid} does not answer ps, dump and top: {HOW_TO_ANSWER}")
 
 
 def _refuse_if_ended(pid: int) -> None:
