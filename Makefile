@@ -122,7 +122,7 @@ bench-serve: $(INSTALLED)-bench
 
 # Every benchmark once with every peer. `make test-all` skips the peers that it does not install.
 test-benchmarks: $(INSTALLED)-test $(INSTALLED)-bench
-	VTHREADS_REQUIRE_PEERS=1 $(BIN)/python -m pytest tests/test_benchmarks.py $(ARGS)
+	VTHREADS_REQUIRE_PEERS=1 $(BIN)/python -m pytest tests/project/test_benchmarks.py $(ARGS)
 
 # A trace file read by Perfetto's trace processor.
 test-perfetto: $(INSTALLED)-perfetto

@@ -76,7 +76,7 @@ KINDS = {
     "finalizers and other foreign code": Kind(
         "Foreign code runs where the fiber and the structures are consistent; all it does works or raises.",
         {
-            "test_foreign_code": (
+            "foreign_code/test_foreign_code": (
                 "test_a_collection_while_greenlets_are_made_leaves_each_on_its_own_stack",
                 "test_a_finalizer_that_waits_leaves_the_wait_it_came_into_its_wake_up",
                 "test_a_finalizer_has_the_rlock_that_its_os_thread_queues_for",
@@ -84,8 +84,8 @@ KINDS = {
                 "test_a_wait_inside_the_scheduler_is_refused",
                 "test_a_trace_function_may_wait_wherever_it_comes",
             ),
-            "test_finalizers": ("test_at_every_place", "test_at_every_place_on_an_os_thread"),
-            "test_finalizer_places": ("test_a_finalizer_works_or_raises_and_the_place_completes",),
+            "foreign_code/test_finalizers": ("test_at_every_place", "test_at_every_place_on_an_os_thread"),
+            "foreign_code/test_finalizer_places": ("test_a_finalizer_works_or_raises_and_the_place_completes",),
         },
     ),
     "timeouts and arguments": Kind(
@@ -97,8 +97,8 @@ KINDS = {
                 "test_what_is_counted_is_a_whole_number",
                 "test_a_function_that_would_do_nothing_is_refused_at_the_call",
             ),
-            "test_dropped": ("test_a_block_that_is_dropped_is_reported_where_it_is_dropped",),
-            "test_imports": ("test_a_missing_greenlet_is_named",),
+            "groups/test_dropped": ("test_a_block_that_is_dropped_is_reported_where_it_is_dropped",),
+            "patching/test_concurrent_imports": ("test_a_missing_greenlet_is_named",),
         },
     ),
     "cancellation": Kind(
@@ -133,7 +133,7 @@ KINDS = {
     "OS threads and processes": Kind(
         "C code, other OS threads, forks and the exit meet a runtime without a crash or a hang.",
         {
-            "test_os_threads": (
+            "os_threads/test_os_threads": (
                 "test_c_code_survives_the_ident_of_a_virtual_thread",
                 "test_the_interpreter_ends_with_carriers_on_daemon_os_threads",
                 "test_a_carrier_that_starts_while_the_interpreter_ends_does_not_crash_it",
@@ -143,18 +143,18 @@ KINDS = {
                 "test_a_pool_that_is_left_open_serves_one_run_after_the_other",
             ),
             "core/test_contexts": ("test_each_thread_has_a_decimal_context_with_the_settings_of_its_parent",),
-            "test_fork_handlers": (
+            "runtime/test_fork_handlers": (
                 "test_a_handler_that_waits_runs_no_thread_of_the_parent_in_the_child",
                 "test_a_handler_of_before_the_runtime_spawns_and_unparks_in_the_runtime_of_the_child",
                 "test_a_handler_starts_the_runtime_of_a_child_that_was_forked_by_an_os_thread",
             ),
-            "test_fork_imports": ("test_a_child_imports_what_another_thread_of_the_parent_was_importing",),
-            "test_process": ("test_what_a_handler_raises_ends_a_member_that_pins_the_carrier",),
+            "runtime/test_fork_imports": ("test_a_child_imports_what_another_thread_of_the_parent_was_importing",),
+            "runtime/test_process": ("test_what_a_handler_raises_ends_a_member_that_pins_the_carrier",),
         },
     ),
     "meeting other tools": Kind(
         "A runtime that was started by a first use gives way.",
-        {"test_giving_way": ("test_a_runtime_that_was_started_by_a_group_gives_way_to_run",)},
+        {"runtime/test_giving_way": ("test_a_runtime_that_was_started_by_a_group_gives_way_to_run",)},
     ),
     "dumps and circles": Kind(
         "To inspect a program does not stop it, and a circle of locks is reported whatever else lives.",

@@ -1,4 +1,4 @@
-"""Semaphores: guarantees beyond the common ones of `tests/test_waiting.py`."""
+"""Semaphores: guarantees beyond the common ones of `tests/sync/test_waiting.py`."""
 
 from __future__ import annotations
 

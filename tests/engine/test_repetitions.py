@@ -206,7 +206,7 @@ def test_every_mark_names_a_part_and_every_part_is_named():
     named = {part for entry in table["readable"].values() for part in entry["parts"]}
     # Interfaces of C, tables, and what has no readable twin.
     alone = {f"_core/engine/compiled/{name}.pxi" for name in ("interpreter", "parts", "run_queue", "section", "states")}
-    # These repeat the standard library: see `tests/test_standard_conditions.py`.
+    # These repeat the standard library: see `tests/calls/test_standard_conditions.py`.
     alone |= {f"_calls/compiled/{name}.pxi" for name in ("standard_conditions", "standard_queues")}
     assert set() == named - table["parts"].keys(), "a mark names a part that does not exist"
     assert set() == table["parts"].keys() - alone - named, "mark the readable code that this part repeats"

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.real
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 # Runs in a separate process: the blocks of a section in turn, as one module that keeps its line numbers. A section is a
 # program of its own for readers, so it does not see the names of the others.

@@ -28,7 +28,7 @@ from benchmarks.compare.results import Results, Row, Without
 from benchmarks.compare.rounds import Choice, measure_all
 from benchmarks.compare.workloads import Workload, workload_names
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 
 

@@ -11,7 +11,7 @@ import pytest
 def test_os_threads_virtual_threads_processes_and_a_loop_lose_nothing_to_cancellations(seed):
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", "--seconds", "2", "--seed", str(seed)],
-        check=False, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[1],
+        check=False, capture_output=True, text=True, timeout=100, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert (0, "") == (done.returncode, done.stderr), done.stdout
 
@@ -20,6 +20,6 @@ def test_os_threads_virtual_threads_processes_and_a_loop_lose_nothing_to_cancell
 def test_several_carriers_lose_nothing_to_cancellations(seconds):
     done = subprocess.run(
         [sys.executable, "-m", "tests.soak", "--seconds", str(seconds), "--carriers", "4"],
-        check=False, capture_output=True, text=True, timeout=seconds + 100, cwd=Path(__file__).parents[1],
+        check=False, capture_output=True, text=True, timeout=seconds + 100, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert (0, "") == (done.returncode, done.stderr), done.stdout

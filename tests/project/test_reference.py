@@ -10,7 +10,7 @@ import pytest
 import pytest_vthreads
 import vthreads
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 REFERENCE = ROOT / "docs" / "reference"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-GUARD = Path(__file__).parent / "loopback_only"
+GUARD = Path(__file__).parents[1] / "loopback_only"
 
 # RFC 5737 and RFC 3849 keep these addresses for documentation, RFC 2606 the name.
 REFUSED = {

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = pytest.mark.real
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 EXPECTED = {
     "chat_server.py": """\
