@@ -11,24 +11,41 @@ from __future__ import annotations
 import re
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, NamedTuple
 
-__all__ = ["FAMILIES", "FORWARDING", "Client", "TrustedProxies", "WrongProxyHeader", "peer_of", "read_proxy_header"]
+__all__ = [
+    "FAMILIES",
+    "Client",
+    "TrustedProxies",
+    "WrongProxyHeader",
+    "is_forwarding",
+    "peer_of",
+    "read_proxy_header",
+]
 
 Fields = list[tuple[bytes, bytes]]
 
 FAMILIES = ("x-forwarded", "forwarded")
 SCHEMES = {b"http": "http", b"https": "https"}
 HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-PORT = re.compile(rb"[0-9]{1,5}")
+PORT, HIGHEST_PORT = re.compile(rb"[0-9]{1,5}"), 65535
+# An address of IPv6 in brackets or without a port, or one of IPv4; then a port, which RFC 7239 allows to hide.
+NODE = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+|[0-9A-Fa-f:.]+))(?::([0-9]+|_[A-Za-z0-9._-]+))?")
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._~+/=@:\-]{1,128}")
-# RFC 7239, 4: pairs whose values are tokens or quoted strings.
-PAIR = re.compile(rb'[ \t]*([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^";,]*))[ \t]*')
+# RFC 7239, 4. An element at commas outside quotes, and a pair of it with the semicolon that ends it. Values outside of
+# quotes may have any character, since proxies send `for=[::1]:80` so. A quote without an end takes all that follows.
+# Possessive: a client could send fields for which backtracking takes seconds.
+ELEMENT = re.compile(rb'(?:[^",]++|"(?:[^"\\]++|\\.)*+"?\\?)++')
+PAIR = re.compile(
+    rb"""[ \t]*+(?:([!#$%&'*+.^_`|~0-9A-Za-z-]++)=(?:"((?:[^"\\]++|\\.)*+)"|([^",; \t]*+)))?[ \t]*+(?:;|\Z)"""
+)
+ESCAPED = re.compile(rb"\\(.)")
 
 # https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
 V1_LONGEST = 107
+V1_FAMILIES = {b"TCP4": 4, b"TCP6": 6}
 V2_SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 V2_LONGEST = 4096
 
@@ -56,11 +73,12 @@ class Client(NamedTuple):
 
 
 class _Hop(NamedTuple):
-    """The report of one proxy about its peer."""
+    """The report of one proxy about its peer and the request of that; what it does not report is empty."""
 
-    address: bytes
-    scheme: bytes
-    host: bytes
+    address: bytes = b""
+    scheme: bytes = b""
+    host: bytes = b""
+    port: bytes = b""
 
 
 class TrustedProxies:
@@ -101,46 +119,32 @@ class TrustedProxies:
 
     def client_of(self, host: str | None, port: int, fields: Fields) -> Client:
         """Return the client of a request that came from `host` with `fields`, of which some are removed."""
-        kept = [pair for pair in fields if pair[0] not in FORWARDING]
         if not self.trust(host):
-            return Client(host or "", port, "", "", "", "", kept)
+            return Client(host or "", port, "", "", "", "", [pair for pair in fields if not is_forwarding(pair[0])])
+        reads_x = self._family == "x-forwarded"
+        # Those that have no meaning here, as X-Forwarded-User, are for the application if the proxy sets this family.
+        dropped = FORWARDING.__contains__ if reads_x else is_forwarding
+        kept = [pair for pair in fields if not dropped(pair[0])]
         ids = _values(fields, b"x-request-id")
         request_id = ids[0].decode() if len(ids) == 1 and REQUEST_ID.fullmatch(ids[0]) else ""
-        hops = self._forwarded(fields) if self._family == "forwarded" else self._x_forwarded(fields)
-        found, scheme, authority = (host, port), "", ""
+        found, scheme, authority, server_port = (host or "", port), "", "", ""
         chain: list[str] = []
-        # From the nearest proxy on, as long as the address that it reports is trusted itself.
-        for hop in reversed(hops):
+        # From the nearest proxy on, as long as the address that it reports is trusted itself. The rest of a report
+        # counts also if its address is hidden.
+        for hop in _x_forwarded(fields) if reads_x else _forwarded(fields):
+            scheme = SCHEMES.get(hop.scheme.lower(), "")
+            authority = hop.host.decode() if HOST.fullmatch(hop.host) else ""
+            server_port = str(_port(hop.port) or "")
             named = _node(hop.address)
             if named is None:
                 break
             found = named
             chain.insert(0, named[0])
-            scheme = SCHEMES.get(hop.scheme.lower(), "")
-            authority = hop.host.decode() if HOST.fullmatch(hop.host) else ""
             if not self.trust(named[0]):
                 break
         if chain:
             kept.append((b"x-forwarded-for", ", ".join(chain).encode()))
-        ports = _members(fields, b"x-forwarded-port") if self._family == "x-forwarded" and hops else []
-        server_port = ports[-1].decode() if ports and PORT.fullmatch(ports[-1]) else ""
-        return Client(found[0] or "", found[1], scheme, authority, server_port, request_id, kept)
-
-    @staticmethod
-    def _forwarded(fields: Fields) -> list[_Hop]:
-        return [_element(member) for value in _values(fields, b"forwarded") for member in _split_quoted(value)]
-
-    @staticmethod
-    def _x_forwarded(fields: Fields) -> list[_Hop]:
-        addresses = _members(fields, b"x-forwarded-for")
-        schemes, hosts = _members(fields, b"x-forwarded-proto"), _members(fields, b"x-forwarded-host")
-        if not addresses:
-            # A proxy that hides its clients still reports the scheme: the last one of the field is its own.
-            return []
-        return [
-            _Hop(address, _aligned(schemes, number), _aligned(hosts, number))
-            for number, address in zip(range(len(addresses), 0, -1), addresses, strict=True)
-        ]
+        return Client(*found, scheme, authority, server_port, request_id, kept)
 
 
 # The fields that only a trusted peer may set.
@@ -160,6 +164,30 @@ FORWARDING = frozenset(
 )
 
 
+FORWARDING_PREFIX = b"x-forwarded-"
+
+
+def is_forwarding(name: bytes) -> bool:
+    """Return whether only a trusted peer may set the field `name`."""
+    return name in FORWARDING or name.startswith(FORWARDING_PREFIX)
+
+
+# --- the hops, from the nearest one on
+
+
+def _x_forwarded(fields: Fields) -> Iterator[_Hop]:
+    addresses, schemes = _members(fields, b"x-forwarded-for"), _members(fields, b"x-forwarded-proto")
+    hosts, ports = _members(fields, b"x-forwarded-host"), _members(fields, b"x-forwarded-port")
+    # A proxy that hides its clients still reports the scheme.
+    for number, address in enumerate(reversed(addresses or [b""]), 1):
+        yield _Hop(address, _aligned(schemes, number), _aligned(hosts, number), _aligned(ports, number))
+
+
+def _forwarded(fields: Fields) -> Iterator[_Hop]:
+    for value in reversed(_values(fields, b"forwarded")):
+        yield from map(_element, reversed(ELEMENT.findall(value)))
+
+
 def _values(fields: Fields, name: bytes) -> list[bytes]:
     return [value for found, value in fields if found == name]
 
@@ -175,28 +203,38 @@ def _aligned(members: list[bytes], from_right: int) -> bytes:
     return members[-from_right] if from_right <= len(members) else members[0]
 
 
-def _split_quoted(value: bytes) -> list[bytes]:
-    """Split at commas outside quotes."""
-    return re.findall(rb'(?:[^",]|"(?:[^"\\]|\\.)*"|")+', value)
-
-
 def _element(text: bytes) -> _Hop:
-    pairs = {name.lower(): quoted or token for name, quoted, token in PAIR.findall(text)}
+    """Return the report of `text`. An empty one if it is not correct: a client may have sent a part of it."""
+    pairs: dict[bytes, bytes] = {}
+    position = 0
+    while position < len(text):
+        found = PAIR.match(text, position)
+        if found is None:
+            return _Hop()
+        position = found.end()
+        name, quoted, token = found.groups()
+        if name is None:
+            continue
+        if name.lower() in pairs:
+            return _Hop()
+        pairs[name.lower()] = token if quoted is None else ESCAPED.sub(rb"\1", quoted)
     return _Hop(pairs.get(b"for", b""), pairs.get(b"proto", b""), pairs.get(b"host", b""))
 
 
 def _node(text: bytes) -> tuple[str, int] | None:
-    """Return the address and port that `text` means; None if it is not an address (unknown or hidden)."""
-    host, port = text.decode("latin-1"), "0"
-    if host.startswith("["):
-        host, _, rest = host[1:].partition("]")
-        port = rest.removeprefix(":") or "0"
-    elif host.count(":") == 1:
-        host, _, port = host.partition(":")
-    address = _address(host)
-    if address is None:
+    """Return the address and port that `text` means; None if it is not an address (unknown, hidden or wrong)."""
+    found = NODE.fullmatch(text)
+    if found is None:
         return None
-    return str(address), int(port) if port.isdecimal() and len(port) <= 5 else 0
+    in_brackets, plain, port = found.groups()
+    address = _address((in_brackets or plain).decode())
+    is_wrong = address is None or (port is not None and not port.startswith(b"_") and _port(port) is None)
+    return None if is_wrong else (str(address), _port(port or b"") or 0)
+
+
+def _port(text: bytes) -> int | None:
+    """Return the port that `text` means; None if it is not one."""
+    return int(text) if PORT.fullmatch(text) and int(text) <= HIGHEST_PORT else None
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
@@ -251,12 +289,19 @@ def _version_1(sock: socket.socket, line: bytes) -> tuple[str, int] | None:
     words = line[:-2].split(b" ")
     if words[1] == b"UNKNOWN":
         return None
-    if len(words) != 6 or words[1] not in (b"TCP4", b"TCP6") or not PORT.fullmatch(words[4]):
+    addresses, ports = words[2:4], words[4:]
+    version = V1_FAMILIES.get(words[1])
+    if len(words) != 6 or not all(_is_address(each, version) for each in addresses) or None in map(_port, ports):
         raise WrongProxyHeader(f"the line of the PROXY protocol is wrong: {line!r}")
-    address = _address(words[2].decode("latin-1"))
-    if address is None or int(words[4]) > 65535:
-        raise WrongProxyHeader(f"the line of the PROXY protocol is wrong: {line!r}")
-    return str(address), int(words[4])
+    return str(_address(addresses[0].decode())), int(ports[0])
+
+
+def _is_address(text: bytes, version: int | None) -> bool:
+    try:
+        # A zone ("%eth0") has a meaning only on one machine.
+        return b"%" not in text and ip_address(text.decode("latin-1")).version == version
+    except ValueError:
+        return False
 
 
 def _version_2(sock: socket.socket) -> tuple[str, int] | None:

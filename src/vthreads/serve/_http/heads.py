@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._proxies import FORWARDING
+from .._proxies import is_forwarding
 
 __all__ = ["Head"]
 
@@ -75,6 +75,8 @@ class Head:
             collect = COLLECTED.get(name)
             if collect is not None:
                 collect(self, value)
+            elif is_forwarding(name):
+                self.is_forwarded = True
         if b"upgrade" not in self.options:
             self.upgrade = b""
         self.has_body = bool(self.codings or self.lengths)
@@ -121,9 +123,6 @@ class Head:
     def _set_expectation(self, value: bytes) -> None:
         self.expectation = value.lower()
 
-    def _set_forwarded(self, _: bytes) -> None:
-        self.is_forwarded = True
-
     def _set_upgrade(self, value: bytes) -> None:
         self.upgrade = value
 
@@ -140,5 +139,4 @@ COLLECTED = {
     b"connection": Head._add_options,
     b"expect": Head._set_expectation,
     b"upgrade": Head._set_upgrade,
-    **dict.fromkeys(FORWARDING, Head._set_forwarded),
 }
