@@ -113,6 +113,8 @@ class _StepTask:
         """Settle the first step of a task that was cancelled before it began, and so has not run the step."""
         if self.current is not None:
             self.current.settle(None, TaskCancelled())
+        # Break the cycle with the object that made this one.
+        del self._cancelled
 
     def _end_here(self, last: Step | None) -> None:
         if self.task is None or self.task.done() or self._next is None:
@@ -221,42 +223,63 @@ def iterate(iterable: AsyncIterable[T]) -> Generator[T, None, None]:
 
 
 def _iterate(iterable: AsyncIterable[T], context: Context) -> Generator[T, None, None]:
-    is_cancelled = False
-    iterator: Any = None
-
-    def cancelled() -> Step:
-        nonlocal is_cancelled
-        is_cancelled = True
-        return close
-
-    async def step() -> T:
-        nonlocal iterator
-        if iterator is None:
-            iterator = iterable.__aiter__()
-        return await iterator.__anext__()  # type: ignore[no-any-return]  # the item
-
-    async def close() -> None:
-        if hasattr(iterator, "aclose"):
-            await iterator.aclose()
-
-    steps = _StepTask(context, cancelled)
-    is_exhausted = False
+    iteration = _Iteration(iterable, context)
     try:
         while True:
             try:
-                item = steps.run(step, "iterate")
+                item = iteration.next()
             except StopAsyncIteration:
-                is_exhausted = True
                 return
             yield item
-            if is_cancelled:
-                raise CancelledError(f"the task of {iterator!r} was cancelled between two items")
+            iteration.refuse_if_cancelled()
     finally:
-        if is_exhausted or running() is None:
+        iteration.end()
+
+
+class _Iteration(Generic[T]):
+    """The iterator of one `iterate`, and the task that runs its steps."""
+
+    def __init__(self, iterable: AsyncIterable[T], context: Context) -> None:
+        self._iterable = iterable
+        self._iterator: Any = None
+        self._is_cancelled = self._is_exhausted = False
+        self._steps = _StepTask(context, self._cancelled)
+
+    def next(self) -> T:
+        """Return the next item, or raise StopAsyncIteration. A checkpoint."""
+        try:
+            return self._steps.run(self._next_item, "iterate")  # type: ignore[no-any-return]  # the item
+        except StopAsyncIteration:
+            self._is_exhausted = True
+            raise
+
+    def refuse_if_cancelled(self) -> None:
+        """Raise if other code has cancelled the task since the last item."""
+        if self._is_cancelled:
+            raise CancelledError(f"the task of {self._iterator!r} was cancelled between two items")
+
+    def end(self) -> None:
+        """Close the iterator, unless it is exhausted, and wait for its cleanup where the caller can wait."""
+        if self._is_exhausted or running() is None:
             # Inside the scheduler (the garbage collector has dropped the generator) nothing can wait.
-            steps.end(None if is_exhausted else close)
+            self._steps.end(None if self._is_exhausted else self._close)
         else:
-            steps.run_last(close, "iterate")
+            self._steps.run_last(self._close, "iterate")
+
+    # --- in the task
+
+    def _cancelled(self) -> Step:
+        self._is_cancelled = True
+        return self._close
+
+    async def _next_item(self) -> T:
+        if self._iterator is None:
+            self._iterator = self._iterable.__aiter__()
+        return await self._iterator.__anext__()  # type: ignore[no-any-return]  # the item
+
+    async def _close(self) -> None:
+        if hasattr(self._iterator, "aclose"):
+            await self._iterator.aclose()
 
 
 # --- context managers
