@@ -158,6 +158,21 @@ def _run_calls(calls: SimpleQueue[_Call | None]) -> None:
 
 def _fit(module: ModuleType) -> list[Undo]:
     sync: Any = module
+    original_exit = sync.ThreadSensitiveContext.__aexit__
+    sync.SyncToAsync._executor = _executor_property()
+    sync.ThreadPoolExecutor = _make_executor
+    sync.ThreadSensitiveContext.__aexit__ = _exit_of_context(sync, original_exit)
+
+    def undo() -> None:
+        del sync.SyncToAsync._executor
+        sync.ThreadPoolExecutor = ThreadPoolExecutor
+        sync.ThreadSensitiveContext.__aexit__ = original_exit
+
+    return [undo]
+
+
+def _executor_property() -> property:
+    """Return the attribute `_executor` of a call: virtual threads, unless it is thread-sensitive or names one."""
     threads = _Threads()
 
     def executor(self: Any) -> Any:
@@ -167,27 +182,21 @@ def _fit(module: ModuleType) -> list[Undo]:
     def choose(self: Any, chosen: Any) -> None:
         vars(self)["_executor"] = chosen
 
-    def make_executor(*args: Any, **keywords: Any) -> Any:
-        # `sync_to_async` makes one in a coroutine, and `async_to_sync` elsewhere.
-        return _OneThread() if asyncio._get_running_loop() is not None else ThreadPoolExecutor(*args, **keywords)
+    return property(executor, choose)
 
-    original_exit = sync.ThreadSensitiveContext.__aexit__
 
-    @functools.wraps(original_exit)
+def _make_executor(*args: Any, **keywords: Any) -> Any:
+    # `sync_to_async` makes one in a coroutine, and `async_to_sync` elsewhere.
+    return _OneThread() if asyncio._get_running_loop() is not None else ThreadPoolExecutor(*args, **keywords)
+
+
+def _exit_of_context(sync: Any, original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
     async def leave(self: Any, *raised: Any) -> None:
         executors = sync.SyncToAsync.context_to_thread_executor
         if self.token and isinstance(executors.get(self), _OneThread):
             # The original would start an OS thread that waits for the end.
             executors.pop(self).shutdown()
-        await original_exit(self, *raised)
+        await original(self, *raised)
 
-    sync.SyncToAsync._executor = property(executor, choose)
-    sync.ThreadPoolExecutor = make_executor
-    sync.ThreadSensitiveContext.__aexit__ = leave
-
-    def undo() -> None:
-        del sync.SyncToAsync._executor
-        sync.ThreadPoolExecutor = ThreadPoolExecutor
-        sync.ThreadSensitiveContext.__aexit__ = original_exit
-
-    return [undo]
+    return leave
