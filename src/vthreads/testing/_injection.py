@@ -96,7 +96,7 @@ class _Injector(FiberObserver):
         self.checks(thread)
 
     # For example the end of a group: the cancellation then reaches its members.
-    parks_for_good = checks
+    parks_uncancellably = checks
 
     def delivers(self, thread: ProbedThread, node: CancelNode) -> None:
         if node is self._scope and thread._deliveries is not None:
@@ -234,18 +234,19 @@ class _Session:
             self._swallowed = injector.checkpoint, swallowers[0].name
         self._judge(raised, state, injector.checkpoint)
         del scope, raised, returned, swallowers
-        # A call without a cancellation may keep what it has acquired.
-        leaks = []
-        if injector.checkpoint is None:
-            self._gives_permits |= bool(after_setup.surplus())
-        else:
-            leaks += after_setup.leaks()
-            leaks += [] if self._gives_permits else after_setup.surplus()
+        leaks = self._unreleased(after_setup, is_cancelled=injector.checkpoint is not None)
         del state, after_setup
         leaks += [leak for leak in before.leaks() if leak not in leaks]
         if leaks:
             raise _failure(injector.checkpoint, "left something behind", LeakError(leaks))
         return injector.checkpoint
+
+    def _unreleased(self, after_setup: Holdings, is_cancelled: bool) -> list[str]:
+        """Return what a cancelled call holds and the setup did not. A call without cancellation may keep things."""
+        if not is_cancelled:
+            self._gives_permits |= bool(after_setup.surplus())
+            return []
+        return [*after_setup.leaks(), *([] if self._gives_permits else after_setup.surplus())]
 
     def _judge(self, raised: Exception | None, state: tuple[Any, ...], checkpoint: Checkpoint | None) -> None:
         if raised is not None and (checkpoint is None or not self._is_expected(raised)):
