@@ -88,7 +88,7 @@ def race(*thunks: Callable[[], T]) -> T:
         TypeError: calling a thunk would have no effect; no thunk was called.
         ValueError: called without a thunk.
     """
-    outcomes = _contest("race", thunks, until_success=True)
+    outcomes = _outcomes_until_first("race", thunks, until_success=True)
     for value, error in outcomes:
         if error is None:
             return value  # type: ignore[return-value]  # the value of a thunk that succeeded
@@ -114,7 +114,7 @@ def first_completed(*thunks: Callable[[], T]) -> T:
         TypeError: calling a thunk would have no effect; no thunk was called.
         ValueError: called without a thunk.
     """
-    value, error = _contest("first_completed", thunks, until_success=False)[0]
+    value, error = _outcomes_until_first("first_completed", thunks, until_success=False)[0]
     if error is None:
         return value  # type: ignore[return-value]  # the value of a thunk that succeeded
     try:
@@ -130,33 +130,33 @@ def _check(name: str, thunks: tuple[Callable[[], T], ...]) -> None:
         check_function(thunk, name)
 
 
-def _contest(
+def _outcomes_until_first(
     name: str, thunks: tuple[Callable[[], T], ...], *, until_success: bool
 ) -> list[tuple[T | None, Exception | None]]:
-    """Run `thunks` until one has won; return the outcomes up to then, in order of their ends."""
+    """Run `thunks` until one has ended, or succeeded; return the outcomes up to then, in order of their ends."""
     if not thunks:
         raise ValueError(f"{name}() was called without a thunk; pass at least one")
     _check(name, thunks)
     outcomes: list[tuple[T | None, Exception | None]] = []
 
-    def contend(thunk: Callable[[], T]) -> None:
+    def run_one(thunk: Callable[[], T]) -> None:
         outcome = _outcome_of(thunk)
-        if not won():
+        if not is_over():
             outcomes.append(outcome)
         # The traceback of a failure refers to this frame, so drop the reference that would close the cycle.
         del outcome
-        if won():
+        if is_over():
             group.cancel(f"another thunk of {name}() ended first")
 
-    def won() -> bool:
+    def is_over() -> bool:
         return bool(outcomes) and not (until_success and outcomes[-1][1] is not None)
 
     with ThreadGroup(name) as group:
         for thunk in thunks:
-            group.spawn(contend, thunk)
+            group.spawn(run_one, thunk)
     if not outcomes:
         raise CancelledError(f"every thunk of {name}() was cancelled")
-    # Return a copy and clear the list, to which the frames of `contend` refer.
+    # Return a copy and clear the list, to which the frames of `run_one` refer.
     answer = outcomes.copy()
     outcomes.clear()
     return answer

@@ -13,6 +13,7 @@ import threading
 import warnings
 from _ctypes import Py_INCREF
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from ..errors import DeadlockError
@@ -23,7 +24,6 @@ from .exceptions import report, show
 from .originals import OSThreadLocal, get_ident
 from .os_thread_kinds import known_os_thread
 from .participants import participants
-from .thread import VirtualThread
 
 __all__ = [
     "end_lazy_carrier",
@@ -31,7 +31,7 @@ __all__ = [
     "exit_process",
     "finish_process",
     "join_at_exit",
-    "keep_for_good",
+    "never_collect",
 ]
 
 # Private names of `threading`, which are not in the type stubs.
@@ -101,17 +101,17 @@ def _abandon(carrier: Carrier) -> None:
     if carriers.get(scheduler.ident) is scheduler:
         del carriers[scheduler.ident]
     scheduler.poller.close()
-    keep_for_good(scheduler)
+    never_collect(scheduler)
     lost = [thread for thread in threads_below(scheduler) if thread is not carrier.root]
     for thread in lost:
-        keep_for_good(thread)
+        never_collect(thread)
     if lost:
         warnings.warn(
             f"an OS thread ended with {len(lost)} virtual threads on it, {lost[0]!r} first", ResourceWarning, 1
         )
 
 
-def keep_for_good(kept: object) -> None:
+def never_collect(kept: object) -> None:
     """Prevent the collection of the greenlets of `kept`, which would run their `finally` blocks on any stack."""
     Py_INCREF(kept)
 
@@ -165,7 +165,7 @@ class _Shutdown:
         if not self._is_carrier_here():
             self._original()
             return
-        ended_by = _join_main(self._carrier, self._carrier.scheduler.background.join)
+        ended_by = _join_main(self._carrier, partial(self._carrier.scheduler.background.join, self._carrier.root))
         if isinstance(ended_by, KeyboardInterrupt):
             self._cancel_all()
             return
@@ -186,25 +186,25 @@ class _Shutdown:
     def _cancel_all(self) -> None:
         # After Ctrl-C at this point plain Python joins no threads any more, so a single press cancels all.
         self._carrier.scheduler.threads.cancel("KeyboardInterrupt in the main thread")
-        _join_main(self._carrier, lambda root: self._carrier.join())
+        _join_main(self._carrier, self._carrier.join)
         self._carrier.stop()
 
     def _join_threads(self) -> None:
         """Mark the main thread as ended, join all other threads, and stop the carrier."""
         undo = [one.main_over() for one in participants() if one.main_over is not None]
-        ended_by = _join_main(self._carrier, lambda root: self._carrier.join())
+        ended_by = _join_main(self._carrier, self._carrier.join)
         self._is_deadlocked = self._is_deadlocked or isinstance(ended_by, DeadlockError)
         self._carrier.stop()
         for put_back in undo:
             put_back()
 
 
-def _join_main(carrier: Carrier, join: Callable[[VirtualThread], None]) -> BaseException | None:
+def _join_main(carrier: Carrier, join: Callable[[], None]) -> BaseException | None:
     """Join at the end of the main thread; return the exception that ended the join, after printing it."""
     if isinstance(getattr(sys, "last_value", None), KeyboardInterrupt):
         carrier.scheduler.background.cancel("KeyboardInterrupt in the main thread")
     try:
-        join(carrier.root)
+        join()
     except BaseException as error:  # noqa: BLE001  # no caller could handle it: printed as by the interpreter
         show(error)
         return error
