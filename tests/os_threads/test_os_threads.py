@@ -300,7 +300,7 @@ def test_a_carrier_that_starts_while_the_interpreter_ends_does_not_crash_it():
             # Called after the carriers have been stopped, because it was registered before the first one started.
             started.set()
             # The OS thread blocks for good, or it runs virtual threads and dies of the end of the interpreter.
-            while sys._current_frames()[thread.ident].f_code.co_name not in ("_wait_for_good", "busy"):
+            while sys._current_frames()[thread.ident].f_code.co_name not in ("_block_forever", "busy"):
                 time.sleep(0.001)
 
         started = threading.Event()

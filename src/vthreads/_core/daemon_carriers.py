@@ -46,13 +46,13 @@ def _stop_others() -> None:
             arrived = allocate_lock()
             arrived.acquire()
             arrivals.append(arrived)
-            scheduler.post(_wait_for_good, arrived)
+            scheduler.post(_block_forever, arrived)
     deadline = time.monotonic() + PATIENCE
     for arrived in arrivals:
         arrived.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
 
-def _wait_for_good(arrived: LockType) -> None:
+def _block_forever(arrived: LockType) -> None:
     never = allocate_lock()
     never.acquire()
     arrived.release()
@@ -66,7 +66,7 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
     if _Exit.stopped_by is not None and _Exit.stopped_by[0] == os.getpid() and _Exit.stopped_by[1] != get_ident():
         arrived = allocate_lock()
         arrived.acquire()
-        _wait_for_good(arrived)
+        _block_forever(arrived)
 
 
 participate(__name__, Participant(started=_started))

@@ -11,7 +11,7 @@ from typing import Any
 
 from .cancel import CancelNode, CancelScope
 from .carrier import Carrier, without_run
-from .carrier_end import exit_process, join_at_exit, keep_for_good
+from .carrier_end import exit_process, join_at_exit, never_collect
 from .deadlock import threads_below
 from .engine import Scheduler, State, become_carrier, carriers, cease_carrier
 from .engine.states import SLICE
@@ -154,13 +154,13 @@ def _abandon(scheduler: Scheduler, survivor: VirtualThread | None) -> None:
     # The other carriers of the run do not exist here.
     scheduler.placement = scheduler.when_idle = None
     for thread in list(threads_below(scheduler)):
-        keep_for_good(thread)
+        never_collect(thread)
         if thread is not survivor:
             if thread._future is not None and not thread._future.done():
                 thread._future._set(CANCELLED, None, None)
             thread.state = State.ENDED
     scheduler.poller.close()
-    keep_for_good(scheduler)
+    never_collect(scheduler)
 
 
 def _adopt_survivor(survivor: VirtualThread, old: Scheduler, had_run: bool) -> None:

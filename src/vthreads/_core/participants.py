@@ -15,7 +15,15 @@ from typing import Any, NamedTuple
 
 from .engine import Scheduler
 
-__all__ = ["ORDER", "Participant", "any_may_unpark", "dismiss_waiting", "participants", "participate", "summon"]
+__all__ = [
+    "ORDER",
+    "Participant",
+    "any_may_unpark",
+    "dismiss_waiting",
+    "import_participant",
+    "participants",
+    "participate",
+]
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -112,7 +120,7 @@ def participate(module: str, participant: Participant) -> None:
     _places[name] = participant
 
 
-def summon(name: str) -> None:
+def import_participant(name: str) -> None:
     """Import the module of a participant that most programs do not need."""
     import_module(f"{PACKAGE}.{name}")
 

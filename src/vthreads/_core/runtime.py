@@ -24,7 +24,7 @@ from .group import ThreadGroup
 from .members import Phase
 from .order import Order
 from .originals import get_ident
-from .participants import participants, summon
+from .participants import import_participant, participants
 from .placement import schedulers_beside
 from .replaced import latest
 from .semaphore import semaphore_statistics
@@ -161,7 +161,7 @@ def _check_arguments_of_several(
 def _start(carrier: Carrier, patch: bool, event_loop: str | None, preempt: float | None) -> None:
     carrier.start(patch)
     if preempt is not None:
-        summon("_preemption")
+        import_participant("_preemption")
     for participant in participants():
         if event_loop is not None and participant.hosting is not None:
             participant.hosting(carrier.scheduler, event_loop)

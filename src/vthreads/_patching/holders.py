@@ -440,7 +440,7 @@ def _in_wrapper(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place
     yield Place(id(holder.__func__), holder.__init__)
 
 
-def _in_nothing(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+def _nowhere(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
     yield from ()
 
 
@@ -477,7 +477,7 @@ LOOKS: list[tuple[type, Callable[[Any, Wanted, type | None], Iterator[Place]]]] 
     (partial, _in_partial),
     (staticmethod, _in_wrapper),
     (classmethod, _in_wrapper),
-    (type, _in_nothing),
-    (tuple, _in_nothing),
-    (BuiltinMethodType, _in_nothing),
+    (type, _nowhere),
+    (tuple, _nowhere),
+    (BuiltinMethodType, _nowhere),
 ]

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from .._core.cancel import DEFAULT_CLEANUP_GRACE
 from .._core.carrier import check_again
-from .._core.carrier_end import end_lazy_carrier, keep_for_good
+from .._core.carrier_end import end_lazy_carrier, never_collect
 from .._core.current import carriers
 from .._core.engine import Scheduler, Section
 from .._core.originals import allocate_lock, get_ident
@@ -214,7 +214,7 @@ def _forked() -> None:
     _making = Section()
     if _shared is not None:
         # Its end would close descriptors that the parent's loop registered, and warn that it still runs.
-        keep_for_good(_shared.loop)
+        never_collect(_shared.loop)
         _shared = None
 
 

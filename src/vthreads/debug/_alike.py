@@ -22,8 +22,8 @@ class SimilarThreads:
 
     def joins(self, thread: Data, *, is_shown: bool = True) -> bool:
         """Return whether a similar thread was shown before; if so, that thread counts this one."""
-        likeness = _likeness(thread)
-        first = self._first.setdefault(likeness, thread) if is_shown else self._first.get(likeness, thread)
+        key = _similarity_key(thread)
+        first = self._first.setdefault(key, thread) if is_shown else self._first.get(key, thread)
         if first is thread:
             return False
         name, parked_for = thread["name"], thread["parked_for"]
@@ -47,7 +47,7 @@ def folded(tree: list[Data]) -> list[Data]:
     ]
 
 
-def _likeness(thread: Data) -> Any:
+def _similarity_key(thread: Data) -> Any:
     wait = thread["waits_for"] or {"kind": None, "call": None, "object": None, "at": None}
     stack = tuple((place["file"], place["line"]) for place in thread["stack"])
     place = wait["at"] and (wait["at"]["file"], wait["at"]["line"])

@@ -225,7 +225,7 @@ class StallMonitor:
     def _stall(self, scheduler: Scheduler, thread: Any, frame: FrameType, run: _Run, now: float) -> Stall:
         # Read both before the close look, which takes time and lets the frame move on.
         stack, function = _stack_from(frame), None if run.moves else c_function_of(frame)
-        if function is not None and self._goes_round(scheduler, run):
+        if function is not None and self._is_in_loop(scheduler, run):
             function = None
         return Stall(
             carrier=scheduler.root.name,
@@ -237,7 +237,7 @@ class StallMonitor:
             parked=sum(thread.state is State.PARKED for thread in threads_on(scheduler)),
         )
 
-    def _goes_round(self, scheduler: Scheduler, run: _Run) -> bool:
+    def _is_in_loop(self, scheduler: Scheduler, run: _Run) -> bool:
         """Return whether the thread leaves its place and comes back. After a call that has ended it only leaves."""
         was_elsewhere = False
         for _ in range(CLOSE_LOOKS):

@@ -77,12 +77,12 @@ def _carrier(carrier: Data, stacks: bool) -> Iterator[str]:
         if node["type"] == "thread" and stacks:
             yield from _details(node, margin + INDENT)
         if "more" in node:
-            yield f"{margin}and {_like_it(node['more'])}"
+            yield f"{margin}and {_similar_threads(node['more'])}"
     if carrier["left_out"]:
         yield f"{INDENT}and {_counted(carrier['left_out'], 'thread')} beyond the limit"
 
 
-def _like_it(more: Data) -> str:
+def _similar_threads(more: Data) -> str:
     text = f"{more['count']} more like it, {more['first']!r}"
     if more["count"] > 1:
         text += f" to {more['last']!r}"

@@ -32,7 +32,7 @@ STDERR = 2
 LOADING = 0.05
 
 
-class _Wishes:
+class _Requests:
     """The dumps that were requested."""
 
     tree_on_deadlock = False
@@ -98,13 +98,13 @@ def dump_on_deadlock(wanted: bool = True) -> None:
     if wanted:
         # A deadlock is found between two switches, where an import must not wait.
         _load_dump()
-    _Wishes.tree_on_deadlock = wanted
+    _Requests.tree_on_deadlock = wanted
 
 
 def _note_of_deadlock(scheduler: Scheduler) -> str:
     try:
         with importing_between_switches():
-            if _Wishes.tree_on_deadlock:
+            if _Requests.tree_on_deadlock:
                 return dump()
             from ._snapshots import circle_of
             from ._text import describe_circle
@@ -136,15 +136,15 @@ def _look_at_contended() -> float:
 
 
 def _read_environment(scheduler: Scheduler) -> None:
-    if _Wishes.environment_read or not is_main_carrier(scheduler):
+    if _Requests.environment_read or not is_main_carrier(scheduler):
         # Only the main thread can set a handler.
         return
-    _Wishes.environment_read = True
-    if _is_wished("VTHREADS_DUMP_ON_FATAL"):
+    _Requests.environment_read = True
+    if _is_requested("VTHREADS_DUMP_ON_FATAL"):
         from ._fatal import dump_on_fatal_error
 
         dump_on_fatal_error()
-    if _is_wished("VTHREADS_DEBUG"):
+    if _is_requested("VTHREADS_DEBUG"):
         from ._server import serve
 
         dump_on_deadlock()
@@ -154,7 +154,7 @@ def _read_environment(scheduler: Scheduler) -> None:
         dump_on_signal(_signal_named(name))
 
 
-def _is_wished(name: str) -> bool:
+def _is_requested(name: str) -> bool:
     return os.environ.get(name, "0") not in ("", "0")
 
 

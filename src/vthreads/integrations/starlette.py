@@ -87,10 +87,10 @@ def _fit_application(module: ModuleType) -> list[Undo]:
         try:
             await original(self, scope, client.receive, client.send)
         except TaskCancelled:
-            if not client.forgive():
+            if not client.uncancel():
                 raise
         finally:
-            client.forgive()
+            client.uncancel()
             client.end()
             _client.reset(token)
 
@@ -231,8 +231,8 @@ class _Client:
         finally:
             self._task = None
 
-    def forgive(self) -> bool:
-        """Return whether the task was cancelled only because the client has left; it counts as not cancelled then."""
+    def uncancel(self) -> bool:
+        """Undo a cancellation that came because the client has left; return whether the task has no other one."""
         task, self._cancelled = self._cancelled, None
         return task is not None and task.uncancel() == 0
 

@@ -30,7 +30,7 @@ class Probe(Protocol):
     def parks(self, thread: ProbedThread) -> None:
         """The thread is about to park, and the wait can be cancelled."""
 
-    def parks_for_good(self, thread: ProbedThread) -> None:
+    def parks_uncancellably(self, thread: ProbedThread) -> None:
         """The thread is about to park in a wait that cannot be cancelled; this must not raise."""
 
     def delivers(self, thread: ProbedThread, node: CancelNode) -> None:
@@ -69,11 +69,11 @@ class ProbedThread(VirtualThread):
         return super()._park_pending(abort, deadline)
 
     def _park_through(self) -> Any:
-        self.probe.parks_for_good(self)
+        self.probe.parks_uncancellably(self)
         return super()._park_through()
 
     def _park_for_interrupts(self, abort: Abort) -> Any:
-        self.probe.parks_for_good(self)
+        self.probe.parks_uncancellably(self)
         return super()._park_for_interrupts(abort)
 
     def _refresh(self) -> None:

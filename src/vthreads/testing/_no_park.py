@@ -33,7 +33,7 @@ class _Forbidden:
     def parks(self, thread: ProbedThread) -> None:
         raise self._noted(f"{thread!r} would park in a no_park block, in {describe_call(thread)}")
 
-    def parks_for_good(self, thread: ProbedThread) -> None:
+    def parks_uncancellably(self, thread: ProbedThread) -> None:
         self._noted(f"{thread!r} parked in a no_park block, in {describe_call(thread)}")
 
     def delivers(self, thread: ProbedThread, node: CancelNode) -> None:

@@ -3,7 +3,7 @@
 The scheduler's observer reports every thread that becomes ready or runs. If a wait ends without such a report, all
 others stayed parked. Threads that wait here do not count, or two of them would wait for each other forever.
 
-With several carriers, an envoy on each other carrier waits in the same way, and answers with the number of reports so
+With several carriers, an wait on each other carrier waits in the same way, and answers with the number of reports so
 far. If two rounds have the same answers, all threads were parked between the rounds: each carrier was quiet once before
 that moment and once after it, with no report in between, and a message that was under way would have been reported.
 """
@@ -116,33 +116,33 @@ def _wait_quiet(thread: VirtualThread, watch: _Watch, cushion: float) -> None:
 # --- several carriers
 
 
-class _Envoy:
+class _RemoteWait:
     """A virtual thread on another carrier that waits there until the others of that carrier are parked."""
 
     def __init__(self, scheduler: Scheduler) -> None:
-        self._orders: SimpleQueue[float | None] = SimpleQueue()
+        self._requests: SimpleQueue[float | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[_Watch, int]] = SimpleQueue()
         self._thread: VirtualThread = scheduler.background.spawn(self._live).thread
 
     def _live(self) -> None:
         thread = started_here()
-        # Shielded, because the thread that gives the orders ends it, and would not notice a cancellation of this one.
+        # Shielded, because the thread that requests the waits ends it, and would not notice a cancellation of this one.
         with CancelScope(shield=True), _watching(thread) as watch:
-            while (cushion := self._orders.get()) is not None:
+            while (cushion := self._requests.get()) is not None:
                 _wait_quiet(thread, watch, cushion)
                 self._answers.put((watch, watch.activity))
 
-    def order(self, cushion: float) -> None:
+    def begin(self, cushion: float) -> None:
         """Begin to wait."""
-        self._orders.put(cushion)
+        self._requests.put(cushion)
 
     def answer(self) -> tuple[_Watch, int]:
         """Park until the wait has ended; return the watch of that carrier, with its activity at that moment."""
         return self._answers.get()
 
-    def dismiss(self) -> None:
+    def end(self) -> None:
         """Make the thread end."""
-        self._orders.put(None)
+        self._requests.put(None)
 
     def join(self) -> None:
         """Park until the thread has ended."""
@@ -151,15 +151,15 @@ class _Envoy:
 
 def _wait_all_quiet(thread: VirtualThread, own: _Watch, others: list[Scheduler], cushion: float) -> None:
     """Park until all other threads of all carriers were parked at the same moment."""
-    envoys = [_Envoy(scheduler) for scheduler in others]
+    waits = [_RemoteWait(scheduler) for scheduler in others]
     try:
         before: list[tuple[_Watch, int]] = []
         is_quiet = False
         while not is_quiet:
-            for envoy in envoys:
-                envoy.order(cushion)
+            for wait in waits:
+                wait.begin(cushion)
             _wait_quiet(thread, own, cushion)
-            answers = [(own, own.activity), *[envoy.answer() for envoy in envoys]]
+            answers = [(own, own.activity), *[wait.answer() for wait in waits]]
             with _deciding:
                 # Another thread that waits may have decided since its carrier has answered.
                 is_quiet = answers == before and all(watch.activity == activity for watch, activity in answers)
@@ -168,8 +168,8 @@ def _wait_all_quiet(thread: VirtualThread, own: _Watch, others: list[Scheduler],
                     own.note(thread)
             before = answers
     finally:
-        for envoy in envoys:
-            envoy.dismiss()
+        for wait in waits:
+            wait.end()
     # Otherwise the caller could still find them among the threads of the run.
-    for envoy in envoys:
-        envoy.join()
+    for wait in waits:
+        wait.join()

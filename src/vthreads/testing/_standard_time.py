@@ -118,7 +118,7 @@ REPLACEMENTS: dict[str, Callable[..., Any]] = {
 }
 
 
-class _InForce:
+class _Users:
     """Number of users of the virtual clocks, and the functions that undo the replacement."""
 
     def __init__(self) -> None:
@@ -126,7 +126,7 @@ class _InForce:
         self.undo: list[Undo] = []
 
 
-_in_force = _InForce()
+_in_force = _Users()
 
 
 def _wants_it(scheduler: Scheduler) -> bool:

@@ -90,14 +90,14 @@ def _checked_size(size: Any) -> int:
 _waited_for: set[File] = set()
 
 
-def _forget_who_waits() -> None:
+def _forget_waiters() -> None:
     """Reset the waiting state in the child of a fork: the threads that waited do not exist there."""
     for file in _waited_for:
         file.busy, file._lock = False, None
     _waited_for.clear()
 
 
-participate(__name__, Participant(forked=_forget_who_waits))
+participate(__name__, Participant(forked=_forget_waiters))
 
 
 @named_as_original

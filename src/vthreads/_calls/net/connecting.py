@@ -136,7 +136,7 @@ def bind(self: Socket, address: Any, /) -> None:
 def _accept(self: Socket, /) -> tuple[int, Any]:
     attempts = attempts_on(self)
     if attempts is None:
-        return _accept_as_ever(self)
+        return _accept_or_wait(self)
     while True:
         # Accept again after each wait: another process that shares the listener may have accepted the connection.
         try:
@@ -149,7 +149,7 @@ def _accept(self: Socket, /) -> tuple[int, Any]:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
 
 
-def _accept_as_ever(sock: Socket) -> tuple[int, Any]:
+def _accept_or_wait(sock: Socket) -> tuple[int, Any]:
     try:
         return C._accept(sock)
     except BlockingIOError:

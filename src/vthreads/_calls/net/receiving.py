@@ -23,7 +23,7 @@ ERRQUEUE = getattr(socket, "MSG_ERRQUEUE", 0)
 WITH_ERRORS = {getattr(socket, name, None) for name in ("AF_INET", "AF_INET6", "AF_PACKET", "AF_CAN")}
 
 
-def _as_understood(sock: Socket, flags: Any) -> int:
+def _checked_flags(sock: Socket, flags: Any) -> int:
     """Add MSG_DONTWAIT where the kernel never waits: for the error queue, and for urgent data of a stream."""
     flags = index(flags)
     if flags & ERRQUEUE and family_of(sock) in WITH_ERRORS:
@@ -67,7 +67,7 @@ def _receive(sock: Socket, call: Callable[..., Any], wanted: int, args: tuple[An
 
 @repeated_in("_calls/net/compiled/socket.pxi")
 def recv(self: Socket, bufsize: int, flags: int = 0, /) -> bytes:
-    flags, bufsize = _as_understood(self, flags), index(bufsize)
+    flags, bufsize = _checked_flags(self, flags), index(bufsize)
     if flags and bufsize > 0 and _wants_all(self, flags):
         buffer = bytearray(bufsize)
         return bytes(buffer[: _receive_all(self, buffer, flags)])
@@ -76,7 +76,7 @@ def recv(self: Socket, bufsize: int, flags: int = 0, /) -> bytes:
 
 @repeated_in("_calls/net/compiled/socket.pxi")
 def recv_into(self: Socket, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:
-    flags, nbytes = _as_understood(self, flags), index(nbytes)
+    flags, nbytes = _checked_flags(self, flags), index(nbytes)
     if flags and nbytes >= 0 and _wants_all(self, flags):
         with memoryview(buffer) as view, view.cast("B") as whole:
             return _receive_all(self, whole[: nbytes or len(whole)], flags)
@@ -117,16 +117,16 @@ def _receive_all(sock: Socket, buffer: bytearray | memoryview, flags: int) -> in
 
 @repeated_in("_calls/net/compiled/socket.pxi")
 def recvfrom(self: Socket, bufsize: int, flags: int = 0, /) -> Any:
-    return call_with_flags(self, READ, C.recvfrom, (bufsize,), _as_understood(self, flags))
+    return call_with_flags(self, READ, C.recvfrom, (bufsize,), _checked_flags(self, flags))
 
 
 def recvfrom_into(self: Socket, buffer: Any, nbytes: int = 0, flags: int = 0) -> Any:
-    return call_with_flags(self, READ, C.recvfrom_into, (buffer, nbytes), _as_understood(self, flags))
+    return call_with_flags(self, READ, C.recvfrom_into, (buffer, nbytes), _checked_flags(self, flags))
 
 
 def recvmsg(self: Socket, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-    return call_with_flags(self, READ, C.recvmsg, (bufsize, ancbufsize), _as_understood(self, flags))
+    return call_with_flags(self, READ, C.recvmsg, (bufsize, ancbufsize), _checked_flags(self, flags))
 
 
 def recvmsg_into(self: Socket, buffers: Any, ancbufsize: int = 0, flags: int = 0, /) -> Any:
-    return call_with_flags(self, READ, C.recvmsg_into, (list(buffers), ancbufsize), _as_understood(self, flags))
+    return call_with_flags(self, READ, C.recvmsg_into, (list(buffers), ancbufsize), _checked_flags(self, flags))

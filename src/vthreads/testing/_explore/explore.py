@@ -89,9 +89,9 @@ def explore(
         raise ValueError(f"strategy={strategy!r}: pass one of {', '.join(STRATEGIES)}")
     chosen_seed = SystemRandom().randrange(2**32) if seed is None else seed
     search = _Search(fn, STRATEGIES[strategy](chosen_seed, max_preemptions), chosen_seed)
-    with _laboratory(fn, Schedule(points).points, modules, max_points, max_seconds) as laboratory:
+    with _trial_environment(fn, Schedule(points).points, modules, max_points, max_seconds) as environment:
         try:
-            found: Exploration = laboratory.call(search.run, laboratory, schedules, shrink)
+            found: Exploration = environment.call(search.run, environment, schedules, shrink)
         except ScheduleFailed as failed:
             # The traceback of the exploration itself says nothing about the program.
             set_traceback(failed, None)
@@ -119,15 +119,15 @@ def replay(
     __tracebackhide__ = True
     check_function(fn, "replay")
     wanted = Schedule.parse(schedule) if isinstance(schedule, str) else schedule
-    with _laboratory(fn, wanted.points, modules, max_points, max_seconds) as laboratory:
-        trial = laboratory.call(laboratory.try_out, fn, FixedSchedule(wanted), True)
+    with _trial_environment(fn, wanted.points, modules, max_points, max_seconds) as environment:
+        trial = environment.call(environment.try_out, fn, FixedSchedule(wanted), True)
     if trial.failure is not None:
         raise ScheduleFailed(
-            trial.failure, trial.schedule(wanted.points), trial.segments, passed_over=laboratory.passed_over
+            trial.failure, trial.schedule(wanted.points), trial.segments, passed_over=environment.passed_over
         )
 
 
-class _Laboratory:
+class _TrialEnvironment:
     """The environment of trials: a patched and instrumented standard library, a tracer, and a watchdog."""
 
     def __init__(
@@ -156,9 +156,9 @@ class _Laboratory:
 
 
 @contextmanager
-def _laboratory(
+def _trial_environment(
     fn: Callable[..., Any], points: Points, modules: Iterable[str] | None, max_points: int, max_seconds: float
-) -> Iterator[_Laboratory]:
+) -> Iterator[_TrialEnvironment]:
     watchdog = Watchdog(max_seconds)
     if not _exploring.acquire(False):
         raise RuntimeError("an exploration is in progress in this process; wait for its end before starting another")
@@ -169,7 +169,7 @@ def _laboratory(
         with _patched(), _frozen(), operations.instrumented(), watchdog.awake():
             tracer = make_tracer(points, user_code)
             try:
-                yield _Laboratory(points, operations, tracer, max_points, watchdog)
+                yield _TrialEnvironment(points, operations, tracer, max_points, watchdog)
             finally:
                 tracer.close()
     finally:
@@ -222,17 +222,17 @@ class _Search:
         self._decisions = 0
         self._started = 0.0
 
-    def run(self, laboratory: _Laboratory, schedules: int, shrink: bool) -> Exploration:
+    def run(self, environment: _TrialEnvironment, schedules: int, shrink: bool) -> Exploration:
         self._started = time.perf_counter()
         while self._runs < schedules:
             chooser = self._strategy.next_run()
             if chooser is None:
-                return self._exploration(laboratory, complete=True)
-            trial = laboratory.try_out(self._fn, chooser)
-            self._count(trial, laboratory.points)
+                return self._exploration(environment, complete=True)
+            trial = environment.try_out(self._fn, chooser)
+            self._count(trial, environment.points)
             if trial.failure is not None:
-                raise self._failed(laboratory, trial, trial.failure, shrink)
-        return self._exploration(laboratory, complete=False)
+                raise self._failed(environment, trial, trial.failure, shrink)
+        return self._exploration(environment, complete=False)
 
     def _count(self, trial: Trial, points: Points) -> None:
         self._runs += 1
@@ -241,22 +241,22 @@ class _Search:
         if self._runs % RUNS_PER_COLLECTION == 0:
             gc.collect()
 
-    def _exploration(self, laboratory: _Laboratory, complete: bool) -> Exploration:
+    def _exploration(self, environment: _TrialEnvironment, complete: bool) -> Exploration:
         seconds = time.perf_counter() - self._started
-        return Exploration(self._runs, len(self._seen), self._decisions, seconds, complete, laboratory.passed_over)
+        return Exploration(self._runs, len(self._seen), self._decisions, seconds, complete, environment.passed_over)
 
-    def _failed(self, laboratory: _Laboratory, trial: Trial, failure: Failure, shrink: bool) -> ScheduleFailed:
-        exploration, found = self._exploration(laboratory, complete=False), trial.schedule(laboratory.points)
+    def _failed(self, environment: _TrialEnvironment, trial: Trial, failure: Failure, shrink: bool) -> ScheduleFailed:
+        exploration, found = self._exploration(environment, complete=False), trial.schedule(environment.points)
 
         def attempt(chooser: Chooser) -> Schedule | None:
-            again = laboratory.try_out(self._fn, chooser)
-            return again.schedule(laboratory.points) if failure.is_like(again.failure) else None
+            again = environment.try_out(self._fn, chooser)
+            return again.schedule(environment.points) if failure.is_like(again.failure) else None
 
         # Do not shrink a pinned run: each attempt would take `max_seconds` again.
         smallest = shrink_schedule(found, attempt) if shrink and failure.kind != "pinned" else found
-        last = laboratory.try_out(self._fn, FixedSchedule(smallest), True)
+        last = environment.try_out(self._fn, FixedSchedule(smallest), True)
         reproducible = failure.is_like(last.failure)
         shown = last.failure if last.failure is not None and reproducible else failure
         return ScheduleFailed(
-            shown, smallest, last.segments, found, self._seed, exploration, reproducible, laboratory.passed_over
+            shown, smallest, last.segments, found, self._seed, exploration, reproducible, environment.passed_over
         )

@@ -81,7 +81,9 @@ class ScheduleFailed(AssertionError):
         self.exploration = exploration
         self.reproducible = reproducible
         super().__init__(
-            "\n".join([*self._head(failure), "", *_story(segments), "", *_passed_over_line(passed_over), *self._tail()])
+            "\n".join(
+                [*self._head(failure), "", *_lines_of_run(segments), "", *_passed_over_line(passed_over), *self._tail()]
+            )
         )
         _keep_program(failure.error)
         self.__cause__: BaseException | None = failure.error
@@ -129,7 +131,7 @@ def _text_of(error: BaseException) -> str:
     return text if ": " in text else f"{text}: {describe_raise(error)}"
 
 
-def _story(segments: list[Segment]) -> list[str]:
+def _lines_of_run(segments: list[Segment]) -> list[str]:
     lines = ["The run, in order (* where the schedule switches):"]
     lines += [_line_of(segment) for segment in segments[:MOST_SEGMENTS]]
     if len(segments) > MOST_SEGMENTS:
