@@ -310,7 +310,9 @@ class _Items(Members):
             raise
         except StopIteration as error:
             # A StopIteration would look like the end of the iterator.
-            raise RuntimeError("a call of map() raised StopIteration") from error
+            raise RuntimeError(
+                "a call of map() raised StopIteration, which would end the iterator; catch it in the function"
+            ) from error
         finally:
             # A failure refers to this frame. Break the cycle, so that it is freed without the garbage collector.
             del future

@@ -90,7 +90,7 @@ def move_on_after(seconds: float | None, *, shield: bool = False, cleanup_grace:
 
 
 def move_on_at(deadline: float | None, *, shield: bool = False, cleanup_grace: float | None = None) -> CancelScope:
-    """`move_on_after` with an absolute time on `vthreads.now()`."""
+    """`move_on_after` with an absolute time, in seconds of `vthreads.now()`. Not a checkpoint."""
     return CancelScope(deadline, shield=shield, cleanup_grace=cleanup_grace)
 
 
@@ -107,7 +107,7 @@ def fail_after(seconds: float | None, *, shield: bool = False, cleanup_grace: fl
 
 
 def fail_at(deadline: float | None, *, shield: bool = False, cleanup_grace: float | None = None) -> FailingScope:
-    """`fail_after` with an absolute time on `vthreads.now()`."""
+    """`fail_after` with an absolute time, in seconds of `vthreads.now()`. Not a checkpoint."""
     return FailingScope(deadline, shield=shield, cleanup_grace=cleanup_grace)
 
 

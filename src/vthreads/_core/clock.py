@@ -26,11 +26,19 @@ BUSY_PATIENCE = 5.0
 class Clock(Protocol):
     """The methods that the scheduler calls. All times are seconds."""
 
-    def now(self) -> float: ...
+    def now(self) -> float:
+        """Return the time."""
 
-    def patience(self, due: float, outside: bool) -> float | None: ...
+    def patience(self, due: float, outside: bool) -> float | None:
+        """Return how long the scheduler may wait for events from outside before it calls `jump`; None: no limit.
 
-    def jump(self, due: float) -> None: ...
+        Args:
+            due: the time of the next timer; `inf` if there is none.
+            outside: whether an event from outside can come, such as a ready descriptor or the end of an offload.
+        """
+
+    def jump(self, due: float) -> None:
+        """Move the time to `due`, if this clock does not pass by itself: all threads are parked."""
 
 
 class MonotonicClock:

@@ -157,7 +157,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
             RuntimeError: a thread cannot join itself.
         """
         if running() is self:
-            raise RuntimeError(f"{self!r} cannot join itself")
+            raise RuntimeError(f"{self!r} cannot join itself: it would wait forever; return from its function instead")
         seconds = checked_timeout(timeout)
         if seconds is not None and seconds <= 0:
             return

@@ -132,7 +132,10 @@ class Mutex(Generic[T]):
         return _Holding(self, self._give, checked_timeout(timeout), held=False)
 
     def guard(self, timeout: float | None = None) -> _Holding[Guard[T]]:
-        """Like `lock`, but the target is a `Guard`, whose `value` can be replaced."""
+        """Like `lock`, but the target is a `Guard`, whose `value` can be replaced. Thread-safe.
+
+        Entering is a checkpoint if it may wait; raises as `lock`.
+        """
         return _Holding(self, lambda: Guard(self), checked_timeout(timeout), held=False)
 
     def try_lock(self) -> _Holding[T] | None:

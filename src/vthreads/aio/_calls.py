@@ -92,7 +92,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 def await_(awaitable: Awaitable[T]) -> T:
     """Wait for `awaitable` on the event loop that all virtual threads share, as `await` does in a coroutine.
 
-    Like `run`, for a coroutine, a task or a future of that loop, or any other object that `await` accepts.
+    Like `run`, for a coroutine, a task or a future of that loop, or any other object that `await` accepts. A
+    checkpoint; starts the runtime.
 
     Raises:
         TypeError: `awaitable` cannot be awaited.

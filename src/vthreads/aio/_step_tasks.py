@@ -206,7 +206,8 @@ class _StepCall(TaskCall):
 def iterate(iterable: AsyncIterable[T]) -> Generator[T, None, None]:
     """Return a generator over the items of an asynchronous iterable, for blocking code.
 
-    Each step waits as `aio.run` does. All steps run in one task on the shared loop, in a copy of the caller's context.
+    Each step waits as `aio.run` does, and is a checkpoint. All steps run in one task on the shared loop, in a copy of
+    the caller's context. The call itself is not a checkpoint, and starts nothing.
 
     Returns:
         A generator, whose `close` closes an asynchronous generator and waits for its cleanup. Use

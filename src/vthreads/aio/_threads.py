@@ -32,7 +32,8 @@ async def to_vthread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
     `asyncio.CancelledError` is raised; if it returns a value, that is returned. If the coroutine that awaits is closed,
     the thread is cancelled, and a failure of it is reported through `threading.excepthook`.
 
-    Starts the runtime, as the guest of the loop. `ThreadGroup.current` is the background group in the thread.
+    To be awaited on the loop: not thread-safe. Starts the runtime, as the guest of the loop. `ThreadGroup.current` is
+    the background group in the thread.
 
     Raises:
         TypeError: calling `fn` would have no effect: it is not callable, or a coroutine or generator function.
@@ -173,7 +174,7 @@ def wrap_future(future: Future[T]) -> asyncio.Future[T]:
 
     As `asyncio.wrap_future`, but if `future` is cancelled by others, awaiting raises
     `concurrent.futures.CancelledError`, which is not taken for a cancellation of the awaiting task. A cancellation of
-    the wrapper cancels `future` and does not wait. To be called on the loop.
+    the wrapper cancels `future` and does not wait. To be called on the loop: not thread-safe. Not a checkpoint.
     """
     loop = asyncio.get_running_loop()
     wrapper: asyncio.Future[T] = loop.create_future()
