@@ -221,3 +221,36 @@ def test_a_stop_while_a_worker_starts_is_not_lost(tmp_path):
     with gunicorn(tmp_path, config=config) as (_, port):
         wait_until(lambda: stopped.exists() and has_ended(int(stopped.read_text() or 1)))
         assert b"hello" == fetch(port)
+
+
+LOGS = """
+    import logging
+    import sys
+
+    logging.basicConfig()
+
+    def app(environ, start_response):
+        path = environ["PATH_INFO"]
+        if path == "/print":
+            print("x" * 5000)
+        else:
+            logging.getLogger("gunicorn.error" if path == "/gunicorn" else "shop").warning("x" * 5000)
+        start_response("200 OK", [("Content-Length", "5")])
+        return [b"hello"]
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("options", [[], ["--preload"]], ids=["", "preloaded"])
+def test_logs_that_nobody_reads_do_not_stop_the_worker(tmp_path, options):
+    """Each of them exceeds what a pipe holds."""
+    access = "--access-logfile", "-", "--access-logformat", "y" * 5000
+    with gunicorn(tmp_path, *access, *options, app=LOGS) as (process, port):
+        for path in ["gunicorn", "shop", "print"] * 20:
+            assert b"hello" == fetch(port, path)
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=SECONDS)
+        assert 0 == process.returncode
+    # What the pipes hold is there, and the rest as far as the worker could write it when the reader came.
+    assert 10 < out.count("y" * 5000)
+    assert 10 < errors.count("x" * 5000)

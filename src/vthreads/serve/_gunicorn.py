@@ -34,6 +34,7 @@ from ._forced_end import ForcedEnd
 from ._heartbeat import Heart
 from ._http.refusals import Refusal
 from ._limits import Limits
+from ._outputs import flush_outputs, non_blocking_outputs
 from ._server import LAST_GRACE, Server
 from ._sight import Sight
 from ._websocket import EXCHANGE
@@ -87,8 +88,10 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     def _live(self) -> None:
         self._background = Background(self.notify)
         try:
-            super().init_process()
-            self._background.end()
+            # gunicorn writes its logs to these.
+            with non_blocking_outputs():
+                super().init_process()
+                self._background.end()
         except BaseException as error:
             # A thread that the application has started must not keep a process that does not serve.
             self._background.cancel(f"the worker ends: {type(error).__name__}")
@@ -141,6 +144,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         )
         self.notify()
         self._operation.spawn(heart.run)
+        self._operation.spawn(_flush_often)
         self._operation.spawn(self._watch_files, server)
         # An OS thread, because a handler may pin the carrier.
         start_own_os_thread(self._watch_master, (server,))
@@ -201,6 +205,12 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         )
         write_fd(2, f"worker {self.pid} has no heartbeat; this runs (most recent call first):\n{stack}".encode())
         super().handle_abort(sig, frame)
+
+
+def _flush_often() -> None:
+    while True:
+        sleep(BETWEEN_LOOKS)
+        flush_outputs()
 
 
 class _Request:

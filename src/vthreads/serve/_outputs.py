@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket
 import io
+import logging
 import os
 import select
 import socket
@@ -22,7 +23,13 @@ from typing import Any
 
 from .._core.originals import allocate_lock, close_fd, poll, sleep, write_fd
 
-__all__ = ["NonBlockingOutput", "finish_outputs", "flush_outputs", "non_blocking_outputs", "nonblocking_duplicate"]
+__all__ = [
+    "NonBlockingOutput",
+    "finish_outputs",
+    "flush_outputs",
+    "non_blocking_outputs",
+    "nonblocking_duplicate",
+]
 
 MOST_WAITING = 1 << 20
 # POSIX: a pipe that is writable has room for so much.
@@ -32,15 +39,27 @@ BETWEEN_TRIES = 0.02
 
 @contextmanager
 def non_blocking_outputs() -> Iterator[None]:
-    """Replace `sys.stdout` and `sys.stderr` during the block, if their writes could wait."""
+    """Replace `sys.stdout` and `sys.stderr` during the block if their writes could wait, and in handlers of logging."""
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = map(non_blocking, before)
+    for old, new in zip(before, (sys.stdout, sys.stderr), strict=True):
+        if new is not old:
+            _redirect_handlers(old, new)
     try:
         yield
     finally:
         # Not closed: handlers of `logging` may refer to them, and write at the exit of the process.
         finish_outputs()
         sys.stdout, sys.stderr = before
+
+
+def _redirect_handlers(old: Any, new: Any) -> None:
+    """Make the handlers of logging that write to `old` write to `new`, for good: they may write after the block."""
+    # The last ones are placeholders, for names between those of loggers.
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+        for handler in getattr(logger, "handlers", ()):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+                handler.setStream(new)
 
 
 def flush_outputs() -> None:
