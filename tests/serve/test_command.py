@@ -180,6 +180,39 @@ def test_systemd_passes_the_listener_and_is_notified(tmp_path, monkeypatch, work
             assert 0 == process.wait(SECONDS)
 
 
+@pytest.mark.parametrize(
+    ("pid", "count", "status"),
+    [
+        # Variables of another process, as in a child of the service: not meant for this one.
+        ("1", "1", 0),
+        pytest.param("", "1", 0, marks=pytest.mark.thorough),
+        pytest.param("x", "x", 0, marks=pytest.mark.thorough),
+        ("SELF", "x", "LISTEN_FDS='x' is not the number"),
+        pytest.param("SELF", "", "LISTEN_FDS='' is not the number", marks=pytest.mark.thorough),
+        pytest.param("SELF", "-1", "LISTEN_FDS='-1' is not the number", marks=pytest.mark.thorough),
+        pytest.param("SELF", "9", "cannot listen on fd://", marks=pytest.mark.thorough),
+    ],
+)
+def test_wrong_variables_of_systemd(tmp_path, pid, count, status):
+    become = BECOME_SERVICE.replace("str(os.getpid())", repr(pid)) if pid != "SELF" else BECOME_SERVICE
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        fd = listener.fileno()
+        starter = [sys.executable, "-c", become, str(fd)]
+        arguments = ["site_of_test:app"] if pid == "SELF" else ["site_of_test:app", "--print-config"]
+        (tmp_path / "site_of_test.py").write_text(textwrap.dedent(APP))
+        command = [*starter, sys.executable, "-m", "vthreads", "serve", *arguments, "--app-dir", str(tmp_path)]
+        environment = {**os.environ, "LISTEN_FDS": count}
+        ended = subprocess.run(
+            command, capture_output=True, text=True, timeout=SECONDS, check=False, pass_fds=[fd], env=environment
+        )
+    if status == 0:
+        assert (0, True) == (ended.returncode, 'bind = ["127.0.0.1:8000"]' in ended.stdout)
+    else:
+        assert 0 < ended.returncode
+        assert status in ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("number", "handler", "status"),

@@ -54,10 +54,11 @@ def free_port():
         return listener.getsockname()[1]
 
 
-def ask(port, path):
+def ask(port, path, method="GET"):
     """Status and text of an answer."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=SECONDS) as answer:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -132,6 +133,8 @@ def test_the_admin_port_is_not_ready_while_the_server_drains(tmp_path, workers):
         assert (200, "ready\n") == ask(admin, "/ready")
         assert (200, "live\n") == ask(admin, "/live")
         assert 404 == ask(admin, "/")[0]
+        assert (405, "only GET, HEAD\n") == ask(admin, "/live", "POST")
+        assert (200, "") == ask(admin, "/ready", "HEAD")
         assert "carrier" in ask(admin, "/dump")[1]
         # The worker that has answered may count a moment later than the other one reports.
         wait_until(lambda: value_of(ask(admin, "/metrics")[1], 'vthreads_serve_responses_total{class="2xx"}') == 1)

@@ -22,11 +22,18 @@ MESSAGES = {
 
 
 def inherited_addresses(environment: Mapping[str, str]) -> list[str]:
-    """Return the sockets that systemd has passed to this process, in the notation of `--bind`."""
+    """Return the sockets that systemd has passed to this process, in the notation of `--bind`.
+
+    Raises:
+        ValueError: LISTEN_FDS is not a number.
+    """
     # The variables are inherited by children, for whom the descriptors are not meant.
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return []
-    return [f"fd://{FIRST_FD + number}" for number in range(int(environment.get("LISTEN_FDS", "0")))]
+    count = environment.get("LISTEN_FDS", "0")
+    if not (count.isascii() and count.isdecimal()):
+        raise ValueError(f"LISTEN_FDS={count!r} is not the number of sockets that systemd passes; correct or unset it")
+    return [f"fd://{FIRST_FD + number}" for number in range(int(count))]
 
 
 def notify(state: str) -> None:

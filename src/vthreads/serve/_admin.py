@@ -16,15 +16,21 @@ from ._board import BOUNDS, METRICS, Board, Metric
 __all__ = ["admin_application", "metrics_text"]
 
 PREFIX = "vthreads_serve_"
+METHODS = "GET, HEAD"
 
 
 def admin_application(board: Board, refresh: Callable[[], object]) -> Callable[..., list[bytes]]:
     """Return the application; `refresh` brings the row of this worker up to date before an answer."""
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
-        refresh()
-        status, text = _answer(board, environ["PATH_INFO"])
-        start_response(status, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")])
+        fields = [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")]
+        if environ["REQUEST_METHOD"] not in METHODS.split(", "):
+            status, text = "405 Method Not Allowed", f"only {METHODS}\n"
+            fields.append(("Allow", METHODS))
+        else:
+            refresh()
+            status, text = _answer(board, environ["PATH_INFO"])
+        start_response(status, fields)
         return [text.encode()]
 
     return application

@@ -28,10 +28,10 @@ def main(arguments: Sequence[str]) -> int:
     given = vars(parser.parse_args(arguments))
     try:
         found = find_settings(given, os.environ)
-    except WrongSetting as error:
+        if found["bind"].place == "default":
+            found["bind"] = Found(inherited_addresses(os.environ) or found["bind"].value, "default")
+    except (WrongSetting, ValueError) as error:
         parser.error(str(error))
-    if found["bind"].place == "default":
-        found["bind"] = Found(inherited_addresses(os.environ) or found["bind"].value, "default")
     if given.get("print_config"):
         print(as_toml(found), end="")
         return 0
