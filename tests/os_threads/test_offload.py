@@ -117,7 +117,7 @@ def test_an_idle_os_thread_is_used_again():
 
 
 def test_an_os_thread_without_work_ends(monkeypatch):
-    monkeypatch.setattr(sys.modules["vthreads._os_threads.calls"], "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(sys.modules["vthreads._os_threads.pool"], "IDLE_SECONDS", 0.01)
     os_thread = run(lambda: offload(threading.current_thread))
     wait_for_real(lambda: os_thread not in threading.enumerate())
     # Its number may be given to an OS thread of the user's.

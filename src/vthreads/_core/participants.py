@@ -73,6 +73,7 @@ ORDER = (
     "_calls.signals",
     "_core.submitted",
     # OS threads of the runtime: in the child of a fork they are gone, and later participants may start new ones.
+    "_os_threads.pool",
     "_os_threads.calls",
     "_os_threads.held_up",
     "_os_threads.ticker",

@@ -16,8 +16,9 @@ from .._core.current import started_here
 from .._core.exceptions import without_cancelled
 from .._core.thread import VirtualThread
 from ..errors import Cancelled
-from .calls import Call, Limiter, name_of, no_more_os_threads
+from .calls import Call, Limiter, name_of
 from .held_up import wait_held_up
+from .pool import no_more_os_threads
 
 __all__ = ["offload", "offload_abandonable", "wait_or_leave"]
 
