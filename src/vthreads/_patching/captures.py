@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from .below import attributes_of
-from .holders import Survey, places_in
+from .holders import Survey
+from .places import places_in
 from .references import LEFT_ALONE, Undo
 
 __all__ = ["replace_everywhere"]

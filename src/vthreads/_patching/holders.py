@@ -1,4 +1,4 @@
-"""Find the places that refer to an object, and functions that change each place to refer to another object.
+"""Find the objects that refer to an object: its holders. `places` has the places in each of them.
 
 A single pass over all objects of the process finds the holders. Local variables of running frames are searched
 separately, because the garbage collector does not list them. Other references are in C code or on the stack of a call.
@@ -10,7 +10,7 @@ import builtins
 import gc
 import sys
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from functools import partial
@@ -27,12 +27,13 @@ from types import (
     ModuleType,
     WrapperDescriptorType,
 )
-from typing import Any, NamedTuple
+from typing import Any
 
 from .._core.engine import compiled
-from .below import attributes_of, class_dict, classes_of, is_a, module_of, mro_of
+from .below import attributes_of, class_dict, is_a, module_of, mro_of
+from .places import Place, Wanted, places_in, put_local
 
-__all__ = ["Place", "Survey", "Wanted", "has_frozen", "is_own_class", "places_in", "thawed", "without_collections"]
+__all__ = ["Survey", "has_frozen", "is_own_class", "thawed", "without_collections"]
 
 PACKAGE = __name__.partition(".")[0]
 PATCHING = __name__.rpartition(".")[0]
@@ -68,20 +69,6 @@ CHUNKS = (256, 16, 1)
 
 # Types of objects to which functions refer and that can refer to what is wanted.
 PARTS_OF_FUNCTIONS = (dict, tuple)
-
-# Objects by id.
-Wanted = Mapping[int, Any]
-
-
-class Place(NamedTuple):
-    """A reference to the object with the id `old` (the place itself does not hold it); `put(new)` replaces it.
-
-    `key` is the dict key of the reference, if it is in a dict, to find the place again.
-    """
-
-    old: int
-    put: Callable[[Any], object]
-    key: Any = None
 
 
 class Survey:
@@ -174,7 +161,7 @@ class Survey:
     def local_places(self, wanted: Wanted) -> list[Place]:
         """Return the local variables of running functions that refer to one of `wanted`."""
         return [
-            Place(id(names[name]), partial(_put_local, frame, name))
+            Place(id(names[name]), partial(put_local, frame, name))
             for frame, names in self._frames
             for name in frame.f_code.co_varnames
             if name not in frame.f_code.co_cellvars and id(names.get(name)) in wanted
@@ -229,8 +216,8 @@ class Survey:
         bases = {id(base): base for cls in types.values() for base in mro_of(cls)}
         own_bases = {key for key, base in bases.items() if is_own_class(base)}
         own_types = {key: cls for key, cls in types.items() if not own_bases.isdisjoint(map(id, mro_of(cls)))}
-        everybodys = self._of_kind(FunctionType)
-        functions = [function for function in everybodys if id(function.__globals__) in own_globals]
+        all_functions = self._of_kind(FunctionType)
+        functions = [function for function in all_functions if id(function.__globals__) in own_globals]
         self._own_functions = functions
         instances = [thing for key in own_types for thing in self._by_type.get(key, ())]
         own = set(values)
@@ -341,15 +328,6 @@ def _locals(frame: FrameType, names: Mapping[str, Any]) -> list[Any]:
     return [names[name] for name in frame.f_code.co_varnames if name in names]
 
 
-def _put_local(frame: FrameType, name: str, new: Any) -> None:
-    # From 3.13 on this writes through. Before, it writes to a copy, which the call below writes back.
-    frame.f_locals[name] = new
-    if sys.version_info < (3, 13):
-        import ctypes
-
-        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
-
-
 def _is_ours(module: Any, package: str = PACKAGE) -> bool:
     return type(module) is str and (module == package or module.startswith(package + "."))
 
@@ -365,119 +343,3 @@ def is_own_class(cls: type) -> bool:
         and "<locals>" not in value.__code__.co_qualname
         for value in class_dict(cls).values()
     )
-
-
-# --- the places in a holder, by its type
-
-
-def places_in(holder: Any, wanted: Wanted, cls: type | None) -> list[Place]:
-    """Return the changeable places in `holder` (the dict of the class `cls`, if given) that refer to `wanted`."""
-    for kind, look in LOOKS:
-        if is_a(holder, kind):
-            return list(look(holder, wanted, cls))
-    return list(_in_instance(holder, wanted, cls))
-
-
-def _in_dict(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    # For a class, use `type.__setattr__`: the interpreter caches attributes of classes and must see the change.
-    put = partial(dict.__setitem__, holder) if cls is None else partial(type.__setattr__, cls)
-    for key, value in list(dict.items(holder)):
-        if id(value) in wanted:
-            yield Place(id(value), partial(put, key), key)
-        if id(key) in wanted:
-            yield Place(id(key), partial(_put_key, holder, id(key)))
-
-
-def _put_key(holder: Any, old: int, new: Any) -> None:
-    for key in [key for key in dict.keys(holder) if id(key) == old]:
-        dict.__setitem__(holder, new, dict.pop(holder, key))
-
-
-def _in_list(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    for index, value in enumerate(list.copy(holder)):
-        if id(value) in wanted:
-            yield Place(id(value), partial(list.__setitem__, holder, index))
-
-
-def _in_deque(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    for index, value in enumerate(deque.copy(holder)):
-        if id(value) in wanted:
-            yield Place(id(value), partial(deque.__setitem__, holder, index))
-
-
-def _in_set(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    for value in set.copy(holder):
-        if id(value) in wanted:
-            yield Place(id(value), partial(_put_member, holder, id(value)))
-
-
-def _put_member(holder: Any, old: int, new: Any) -> None:
-    for value in [value for value in set.copy(holder) if id(value) == old]:
-        set.discard(holder, value)
-        set.add(holder, new)
-
-
-def _in_cell(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    yield Place(id(holder.cell_contents), partial(setattr, holder, "cell_contents"))
-
-
-def _in_function(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    if id(holder.__defaults__) in wanted:
-        yield Place(id(holder.__defaults__), partial(setattr, holder, "__defaults__"))
-
-
-def _in_partial(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    def put(function: Any, arguments: Any) -> None:
-        holder.__setstate__((function, arguments, holder.keywords, attributes_of(holder)))
-
-    if id(holder.func) in wanted:
-        yield Place(id(holder.func), lambda new: put(new, holder.args))
-    if id(holder.args) in wanted:
-        yield Place(id(holder.args), lambda new: put(holder.func, new))
-
-
-def _in_wrapper(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    yield Place(id(holder.__func__), holder.__init__)
-
-
-def _nowhere(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    yield from ()
-
-
-def _in_instance(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
-    attributes = attributes_of(holder)
-    if attributes is not None:
-        yield from _in_dict(attributes, wanted, None)
-    for base in classes_of(holder):
-        for slot in class_dict(base).values():
-            if type(slot) is MemberDescriptorType and _is_settable(slot, holder, wanted):
-                yield Place(id(slot.__get__(holder)), partial(slot.__set__, holder))
-
-
-def _is_settable(slot: Any, holder: Any, wanted: Wanted) -> bool:
-    try:
-        value = slot.__get__(holder)
-        if id(value) not in wanted:
-            return False
-        # Store the same value as a test: a slot of C code may be read-only.
-        slot.__set__(holder, value)
-    except (AttributeError, TypeError):
-        return False
-    return True
-
-
-# The first matching type counts; any other object is searched as an instance with attributes and slots.
-LOOKS: list[tuple[type, Callable[[Any, Wanted, type | None], Iterator[Place]]]] = [
-    (dict, _in_dict),
-    (list, _in_list),
-    (deque, _in_deque),
-    (set, _in_set),
-    (CellType, _in_cell),
-    (FunctionType, _in_function),
-    (partial, _in_partial),
-    (staticmethod, _in_wrapper),
-    (classmethod, _in_wrapper),
-    (type, _nowhere),
-    (tuple, _nowhere),
-    (BuiltinMethodType, _nowhere),
-]

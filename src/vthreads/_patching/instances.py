@@ -22,8 +22,9 @@ from .._calls.standard_queues import OriginalSimpleQueue, SimpleQueueOver
 from .._core.originals import LockType, allocate_lock
 from .._core.originals import PlainRLock as RLockType
 from .._sync.local import OSThreadLocal, local_over
-from .holders import Place, Survey
+from .holders import Survey
 from .leftovers import HELD, HIDDEN, Leftover
+from .places import Place
 
 __all__ = ["exchange_instances"]
 

@@ -1,0 +1,155 @@
+"""The places in an object that refer to other objects, and functions that change what each place refers to.
+
+The type of the holder decides where to look. Only changeable places count: a tuple, or the object of a bound method,
+cannot be changed. This module does not know how the holders were found.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import BuiltinMethodType, CellType, FrameType, FunctionType, MemberDescriptorType
+from typing import Any, NamedTuple
+
+from .below import attributes_of, class_dict, classes_of, is_a
+
+__all__ = ["Place", "Wanted", "places_in", "put_local"]
+
+# Objects by id.
+Wanted = Mapping[int, Any]
+
+
+class Place(NamedTuple):
+    """A reference to the object with the id `old` (the place itself does not hold it); `put(new)` replaces it.
+
+    `key` is the dict key of the reference, if it is in a dict, to find the place again.
+    """
+
+    old: int
+    put: Callable[[Any], object]
+    key: Any = None
+
+
+def places_in(holder: Any, wanted: Wanted, cls: type | None) -> list[Place]:
+    """Return the changeable places in `holder` (the dict of the class `cls`, if given) that refer to `wanted`."""
+    for kind, look in LOOKS:
+        if is_a(holder, kind):
+            return list(look(holder, wanted, cls))
+    return list(_in_instance(holder, wanted, cls))
+
+
+def _in_dict(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    # For a class, use `type.__setattr__`: the interpreter caches attributes of classes and must see the change.
+    put = partial(dict.__setitem__, holder) if cls is None else partial(type.__setattr__, cls)
+    for key, value in list(dict.items(holder)):
+        if id(value) in wanted:
+            yield Place(id(value), partial(put, key), key)
+        if id(key) in wanted:
+            yield Place(id(key), partial(_put_key, holder, id(key)))
+
+
+def _put_key(holder: Any, old: int, new: Any) -> None:
+    for key in [key for key in dict.keys(holder) if id(key) == old]:
+        dict.__setitem__(holder, new, dict.pop(holder, key))
+
+
+def _in_list(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    for index, value in enumerate(list.copy(holder)):
+        if id(value) in wanted:
+            yield Place(id(value), partial(list.__setitem__, holder, index))
+
+
+def _in_deque(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    for index, value in enumerate(deque.copy(holder)):
+        if id(value) in wanted:
+            yield Place(id(value), partial(deque.__setitem__, holder, index))
+
+
+def _in_set(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    for value in set.copy(holder):
+        if id(value) in wanted:
+            yield Place(id(value), partial(_put_member, holder, id(value)))
+
+
+def _put_member(holder: Any, old: int, new: Any) -> None:
+    for value in [value for value in set.copy(holder) if id(value) == old]:
+        set.discard(holder, value)
+        set.add(holder, new)
+
+
+def _in_cell(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    yield Place(id(holder.cell_contents), partial(setattr, holder, "cell_contents"))
+
+
+def _in_function(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    if id(holder.__defaults__) in wanted:
+        yield Place(id(holder.__defaults__), partial(setattr, holder, "__defaults__"))
+
+
+def _in_partial(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    def put(function: Any, arguments: Any) -> None:
+        holder.__setstate__((function, arguments, holder.keywords, attributes_of(holder)))
+
+    if id(holder.func) in wanted:
+        yield Place(id(holder.func), lambda new: put(new, holder.args))
+    if id(holder.args) in wanted:
+        yield Place(id(holder.args), lambda new: put(holder.func, new))
+
+
+def _in_wrapper(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    yield Place(id(holder.__func__), holder.__init__)
+
+
+def _nowhere(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    yield from ()
+
+
+def _in_instance(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    attributes = attributes_of(holder)
+    if attributes is not None:
+        yield from _in_dict(attributes, wanted, None)
+    for base in classes_of(holder):
+        for slot in class_dict(base).values():
+            if type(slot) is MemberDescriptorType and _is_settable(slot, holder, wanted):
+                yield Place(id(slot.__get__(holder)), partial(slot.__set__, holder))
+
+
+def _is_settable(slot: Any, holder: Any, wanted: Wanted) -> bool:
+    try:
+        value = slot.__get__(holder)
+        if id(value) not in wanted:
+            return False
+        # Store the same value as a test: a slot of C code may be read-only.
+        slot.__set__(holder, value)
+    except (AttributeError, TypeError):
+        return False
+    return True
+
+
+# The first matching type counts; any other object is searched as an instance with attributes and slots.
+LOOKS: list[tuple[type, Callable[[Any, Wanted, type | None], Iterator[Place]]]] = [
+    (dict, _in_dict),
+    (list, _in_list),
+    (deque, _in_deque),
+    (set, _in_set),
+    (CellType, _in_cell),
+    (FunctionType, _in_function),
+    (partial, _in_partial),
+    (staticmethod, _in_wrapper),
+    (classmethod, _in_wrapper),
+    (type, _nowhere),
+    (tuple, _nowhere),
+    (BuiltinMethodType, _nowhere),
+]
+
+
+def put_local(frame: FrameType, name: str, new: Any) -> None:
+    """Assign a local variable of a running function."""
+    # From 3.13 on this writes through. Before, it writes to a copy, which the call below writes back.
+    frame.f_locals[name] = new
+    if sys.version_info < (3, 13):
+        import ctypes
+
+        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
