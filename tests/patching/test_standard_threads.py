@@ -578,6 +578,31 @@ def test_the_interpreter_ends_after_pools_and_threads_but_not_daemons():
     assert (0, "main 1\nbackground\nthread\nTrue\n", "") == (status, out, err)
 
 
+def test_a_pool_with_a_worker_of_each_kind_does_not_hold_up_the_end_of_a_run():
+    # The worker on the OS thread waits in C and takes items that are meant for the other one. The first pool takes long
+    # to end, so that it gets the chance.
+    status, out, err = run_python(
+        """
+        import time
+        from concurrent.futures import ThreadPoolExecutor
+        wide, narrow = ThreadPoolExecutor(2000), ThreadPoolExecutor(2)
+        narrow.submit(int).result()
+        import vthreads
+        vthreads.patch(threads=True)
+
+        def main():
+            for pool, calls in (wide, 1000), (narrow, 10):
+                assert [None] * calls == list(pool.map(time.sleep, [0.1] * calls))
+
+        vthreads.run(main)
+        # Workers that have ended do not count: the pools start others.
+        assert [1, 1] == [pool.submit(int, "1").result() for pool in (wide, narrow)]
+        print("over")
+        """
+    )
+    assert (0, "over\n", "") == (status, out, err)
+
+
 WATCHES_MAIN = """
     import sys, threading, time, vthreads
     vthreads.patch(threads=True)

@@ -50,17 +50,19 @@ def _get(take: Take, waiting: WaitQueue, block: bool, timeout: float | None, lon
             left = deadline - now()
             if left <= 0:
                 raise
-        _stand_in_line(take, waiting, thread, left if longest is None else min(left, longest))
+        if _stand_in_line(take, waiting, thread, left if longest is None else min(left, longest)) is None:
+            return None
 
 
-def _stand_in_line(take: Take, waiting: WaitQueue, thread: VirtualThread, seconds: float) -> None:
-    """Queue and park until there may be an item."""
+def _stand_in_line(take: Take, waiting: WaitQueue, thread: VirtualThread, seconds: float) -> Any:
+    """Queue and park until there may be an item; return None if `_end_wait` has ended the wait."""
     waiting.add(thread)
     if take.__self__.empty():  # type: ignore[attr-defined]  # a bound method
-        waiting.park(thread, seconds)
-    elif not waiting.withdraw(thread):
+        return waiting.park(thread, seconds)
+    if not waiting.withdraw(thread):
         # An item was put, and this thread unparked, between the check and the queueing.
-        thread._park_through()
+        return thread._park_through()
+    return True
 
 
 class SimpleQueueOver(SimpleQueue[Any]):

@@ -245,6 +245,10 @@ class SimpleQueue(_Exchange[T]):
         """
         return self._get(block, timeout)
 
+    def _end_wait(self, waiter: Waiter) -> bool:
+        """If `waiter` waits in `get`, let it return None from there; return whether it waited. Thread-safe."""
+        return self._getting.withdraw(waiter) and waiter._unpark(None)
+
 
 class Queue(_Exchange[T]):
     """Like `queue.Queue`: first in, first out.

@@ -17,34 +17,53 @@ from .._core.current import running
 from .._core.engine import Scheduler
 from .._core.participants import Participant, participate
 from .._core.thread import VirtualThread
+from .._sync.queues import SimpleQueue
 
 __all__ = ["fit"]
 
 
 class _Membership:
-    """Replaces the weak reference through which a worker checks for its pool: None makes the worker end."""
+    """Stands in for the pool and for the queue of a worker. For a dismissed worker both are empty.
 
-    def __init__(self, pool: Callable[[], Any]) -> None:
+    An item in the queue cannot dismiss a certain worker: another one, perhaps on an OS thread, may take it and go on.
+    """
+
+    def __init__(self, pool: Callable[[], Any], work: Any) -> None:
         self.pool = pool
-        self.thread = threading.current_thread()
+        self.work = work
+        self.member = threading.current_thread()
         self.dismissed = False
 
     def __call__(self) -> Any:
+        """Return the pool; None makes the worker end."""
         return None if self.dismissed else self.pool()
 
-    def dismiss(self) -> bool:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.work, name)
+
+    def get(self, block: bool = True) -> Any:
+        """Like `SimpleQueue.get`, without a timeout; None when the worker has been dismissed and no work is left."""
+        if self.dismissed and self.work.empty():
+            return None
+        return self.work.get(block)
+
+    def dismiss(self, thread: VirtualThread) -> bool:
+        """End the worker as soon as no work is left; return whether it has not been dismissed before."""
         pool = self.pool()
         if self.dismissed or pool is None:
             return False
         self.dismissed = True
-        pool._threads.discard(self.thread)
+        pool._threads.discard(self.member)
         if not pool._threads:
             # The pool starts no worker while this semaphore has permits, and Python 3.11 may release more of them than
             # there are idle workers. Take all of them, so that the next call starts a worker.
             while pool._idle_semaphore.acquire(blocking=False):
                 pass
-        # The item wakes a worker after the queued work. If another worker takes it, that worker continues.
-        pool._work_queue.put(None)
+        if isinstance(self.work, SimpleQueue):
+            self.work._end_wait(thread)
+        else:
+            # The program has given the pool another queue, for example a bounded one.
+            self.work.put(None)
         return True
 
 
@@ -52,7 +71,7 @@ _workers: dict[VirtualThread, _Membership] = {}
 
 
 def _dismiss(scheduler: Scheduler) -> bool:
-    dismissed = [member.dismiss() for thread, member in list(_workers.items()) if thread._scheduler is scheduler]
+    dismissed = [one.dismiss(thread) for thread, one in list(_workers.items()) if thread._scheduler is scheduler]
     return any(dismissed)
 
 
@@ -65,13 +84,13 @@ def fit(module: ModuleType) -> list[Callable[[], None]]:
     work: Callable[..., None] = module._worker
 
     @functools.wraps(work)
-    def worker(pool: Callable[[], Any], *args: Any) -> None:
+    def worker(pool: Callable[[], Any], queue: Any, *args: Any) -> None:
         thread = running()
         if thread is None:
-            return work(pool, *args)
-        _workers[thread] = membership = _Membership(pool)
+            return work(pool, queue, *args)
+        _workers[thread] = membership = _Membership(pool, queue)
         try:
-            return work(membership, *args)
+            return work(membership, membership, *args)
         finally:
             _workers.pop(thread, None)
 
