@@ -132,8 +132,9 @@ def run_with(start, program, **options):
 def with_app():
     """Run `program(site)` beside a server of the application `app`."""
 
-    def with_app(app, program, **options):
-        return run_with(lambda ready: serve.wsgi(app, "127.0.0.1", 0, ready=ready, **options), program)
+    def with_app(app, program, *, is_real=False, **options):
+        runtime = {"clock": None} if is_real else {}
+        return run_with(lambda ready: serve.wsgi(app, "127.0.0.1", 0, ready=ready, **options), program, **runtime)
 
     return with_app
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import socket
+import struct
+import sys
 
 import pytest
 
 import vthreads
 from vthreads import ThreadGroup, serve, sleep, stopping
 from vthreads.errors import Cancelled
-from vthreads.serve import Limits
+from vthreads.serve import Limits, _server
+from vthreads.serve._listeners import SO_ATTACH_FILTER
 
 from .conftest import Client, run_with, settle
 
@@ -179,6 +183,31 @@ def test_the_backlog_keeps_to_the_limit_of_connections(with_app):
     under_way, most = [], []
     assert [b"hello"] * 10 == with_app(app, program, limits=Limits(connections=2))
     assert 2 == max(most)
+
+
+# A filter that drops all packets without SYN: the acknowledgement that ends a handshake, and the data after it.
+DROP_ALL_BUT_SYN = struct.pack("HBBI" * 4, 0x30, 0, 0, 13, 0x45, 1, 0, 2, 0x06, 0, 0, 0, 0x06, 0, 0, 0xFFFFFFFF)
+
+
+@pytest.mark.thorough
+@pytest.mark.real
+@pytest.mark.skipif(sys.platform != "linux", reason="a filter of Linux delays the packets")
+def test_a_connection_whose_handshake_is_under_way_is_served(with_app, monkeypatch):
+    """The client has sent its request, and its packets arrive some time after the stop has begun."""
+
+    def program(site):
+        filtered = ctypes.create_string_buffer(DROP_ALL_BUT_SYN)
+        option = struct.pack("HP", 4, ctypes.addressof(filtered))
+        site.server._listeners[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, option)
+        with site.client() as client:
+            client.sock.sendall(GET)
+            # It replaces the filter. The client repeats its packets after 0.2 s, 0.6 s, 1.4 s and so on.
+            site.server.stop()
+            return client.rest()
+
+    # Longer, since a busy machine may stop this test for a second.
+    monkeypatch.setattr(_server, "HANDSHAKE_ENDS", 4)
+    assert with_app(hello, program, is_real=True).endswith(b"hello")
 
 
 def test_clients_that_go_on_to_connect_do_not_hold_up_the_stop(with_app, tmp_path):

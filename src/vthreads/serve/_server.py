@@ -27,13 +27,14 @@ from math import inf
 from typing import Any, Protocol
 
 from .._calls.net.readiness import READ, park_for_fd
+from .._core.cancel import CancelScope
 from .._core.current import started_here
 from .._core.future import Future
 from .._core.group import ThreadGroup
 from .._core.runtime import current_thread, now
 from .._sync.events import Event
 from .._sync.queues import SimpleQueue
-from .._timeouts import move_on_after, sleep
+from .._timeouts import sleep
 from ..errors import GroupClosed
 from ._listeners import ABORTED, EXHAUSTED, drop_new_connections
 
@@ -43,6 +44,9 @@ log = logging.getLogger("vthreads.serve")
 
 # Seconds that cancelled handlers may take for their cleanup when the server ends.
 LAST_GRACE = 5.0
+# Seconds from the end of new connections to the close of the listeners. A client whose SYN was answered before takes
+# its connection for open and sends a request, and the close would reset it: its acknowledgement is still under way.
+HANDSHAKE_ENDS = 0.25
 # Pauses after an accept that failed for lack of descriptors or memory, and seconds between two log lines about it.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 BETWEEN_REPORTS = 1.0
@@ -166,14 +170,18 @@ class Server:
         for connection in list(self._connections):
             connection.hurry()
         sleep(self._drain_delay)
+        until = now() + self._drain_seconds
+        with CancelScope(until):
+            if not self.shares_listeners:
+                for listener in self._listeners:
+                    drop_new_connections(listener)
+            sleep(HANDSHAKE_ENDS)
         for acceptor in acceptors:
             acceptor.cancel()
         for acceptor in acceptors:
             acceptor.thread.join()
-        with move_on_after(self._drain_seconds):
+        with CancelScope(until):
             for listener in self._listeners:
-                if not self.shares_listeners:
-                    drop_new_connections(listener)
                 self._accept_backlog(listener)
                 listener.close()
             while self._connections:
