@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import queue
 import sched
 import select
 import selectors
+import threading
+import types
+import warnings
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -88,6 +93,80 @@ def test_a_set_of_descriptors_made_before_parks(parks, collect):
     sets[0].close()
     os.close(readable)
     os.close(writable)
+
+
+class Pair(NamedTuple):
+    name: str
+    value: Any
+
+
+def repeated(value):
+    while True:
+        yield value
+
+
+async def awaiting(value):
+    while True:
+        await asyncio.sleep(0)
+        print(value)
+
+
+def resumed(value):
+    generator = repeated(value)
+    next(generator)
+    return generator
+
+
+# How a program may keep an object where no assignment reaches it, and how it gets it back.
+KEEPERS = {
+    "tuple": (lambda value: (1, value), lambda kept: kept[1]),
+    "named tuple": (lambda value: Pair("one", value), lambda kept: kept.value),
+    "tuple of named tuples": (lambda value: (Pair("one", value),), lambda kept: kept[0].value),
+    "argument of a generator": (repeated, next),
+    "variable of a suspended generator": (resumed, next),
+    "variable of a coroutine": (awaiting, lambda kept: (kept.cr_frame.f_locals["value"], kept.close())[0]),
+    "partial": (lambda value: functools.partial(Pair, "one", value), lambda kept: kept().value),
+    "mapping proxy": (lambda value: types.MappingProxyType({1: value}), lambda kept: kept[1]),
+}
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
+@pytest.mark.parametrize("make", [threading.Lock, threading.RLock, threading.local, queue.SimpleQueue, select.poll])
+@pytest.mark.parametrize("keeper", KEEPERS)
+def test_what_an_unchangeable_object_keeps_is_exchanged(before, make, keeper):
+    keep, get = KEEPERS[keeper]
+    original = type(make())
+    kept = [keep(make())]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vthreads.patch()
+    assert type(get(kept[0])) is not original
+
+
+@pytest.mark.real
+def test_a_named_tuple_is_made_anew_without_its_class(before):
+    made = []
+
+    class Counted(tuple):
+        __slots__ = ()
+
+        def __new__(cls, *values):
+            made.append(values)
+            return super().__new__(cls, values)
+
+    kept = [Counted(threading.Lock(), 2)]
+    vthreads.patch()
+    assert (1, Counted, 2) == (len(made), type(kept[0]), kept[0][1])
+
+    def root():
+        with ThreadGroup() as group, kept[0][0]:
+            waiting = group.spawn(kept[0][0].acquire)
+            assert 1 == len(group)
+            kept[0][0].release()
+            return waiting.result()
+
+    assert vthreads.run(root)
 
 
 @pytest.mark.real

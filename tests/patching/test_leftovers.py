@@ -82,6 +82,22 @@ def test_what_stays_is_reported_once_with_its_place(before, make):
     assert owner
 
 
+def test_queues_of_a_tuple_over_which_the_program_iterates_are_reported(run_script):
+    # Only the iterator, on the stack of the module, refers to the tuple.
+    script = """
+import queue, warnings
+
+def show(message, *place):
+    print(*(line.rpartition("; ")[2] for line in str(message).splitlines()[1:]), sep=", ")
+
+warnings.showwarning = show
+for one in queue.SimpleQueue(), queue.SimpleQueue():
+    import vthreads
+    vthreads.spawn(int).result()
+"""
+    assert "in a tuple_iterator, in a tuple_iterator\n" == run_script(script)
+
+
 def test_a_lock_of_a_module_is_reported_by_its_name(run_script):
     script = """
 import threading, warnings

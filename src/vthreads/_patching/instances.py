@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable
+from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
 from .._calls.net import select as net_select
@@ -22,14 +23,19 @@ from .._calls.standard_queues import OriginalSimpleQueue, SimpleQueueOver
 from .._core.originals import LockType, allocate_lock
 from .._core.originals import PlainRLock as RLockType
 from .._sync.local import OSThreadLocal, local_over
+from .below import is_a
 from .holders import Survey
 from .leftovers import HELD, HIDDEN, Leftover
-from .places import Place
+from .places import Place, is_plain_tuple
 
 __all__ = ["exchange_instances"]
 
-# How many levels of tuples in tuples to search.
+# How many levels of tuples in tuples to search, named ones included.
 DEPTH = 3
+
+# Types of holders whose references are found in another way: with the frames, or with the intermediate objects.
+# A loop over `iter(queue.get, None)`, as in `multiprocessing.pool`, is one of an OS thread that waits in `get` already.
+ELSEWHERE: Any = FrameType | GeneratorType | CoroutineType | AsyncGeneratorType | BuiltinMethodType | type(iter(int, 1))
 
 Successor = Callable[[Any], Any]
 
@@ -81,6 +87,8 @@ class _Exchange:
         self._places: dict[int, list[Place]] = defaultdict(list)
         # For each object, the intermediate objects that refer to it; listed twice if one refers to it twice.
         self._through: dict[int, list[int]] = defaultdict(list)
+        # For each object, the name of a type whose instance refers to it and cannot be changed, as an iterator.
+        self._fixed: dict[int, str] = {}
         self._successors: dict[int, Any] = {}
         self._movable: dict[int, bool] = {}
         self._find_places()
@@ -106,13 +114,16 @@ class _Exchange:
             if self._survey.is_own(holder):
                 # No other object refers to what this package has made.
                 self._own.update(map(id, gc.get_referents(holder)))
-            for place in self._survey.places(holder, wanted):
+            places = self._survey.places(holder, wanted)
+            for place in places:
                 self._places[place.old].append(place)
-            if type(holder) is tuple:
+            if is_plain_tuple(holder):
                 tuples[id(holder)] = holder
-                for value in holder:
+                for value in tuple.__iter__(holder):
                     if id(value) in wanted:
                         self._through[id(value)].append(id(holder))
+            elif not places and not self._survey.is_own(holder) and not is_a(holder, ELSEWHERE):
+                self._fixed.update((id(value), type(holder).__name__) for value in gc.get_referents(holder))
         return tuples
 
     def perform(self) -> list[Leftover]:
@@ -129,10 +140,17 @@ class _Exchange:
         for_os_threads = _sentinels() | self._own
         staying = [key for key in self._objects if not self._is_movable(key)]
         return [Leftover(old, HELD) for key, old in self._held.items() if key not in for_os_threads] + [
-            Leftover(self._objects[key], HIDDEN)
+            Leftover(self._objects[key], HIDDEN, self._fixed_above(key))
             for key in staying
             if for_os_threads.isdisjoint((key, *self._through[key]))
         ]
+
+    def _fixed_above(self, key: int) -> str | None:
+        """The name of the type that keeps the program's use of a replaced original, directly or through tuples."""
+        if key in self._objects and type(self._objects[key]) not in OVER_ORIGINALS:
+            return None
+        above = (self._fixed_above(each) for each in self._through[key])
+        return self._fixed.get(key) or next(filter(None, above), None)
 
     def _is_exchanged(self, key: int) -> bool:
         if key in self._objects:
@@ -168,8 +186,12 @@ class _Exchange:
             old = self._objects[key]
             return SUCCESSORS[type(old)](old)
         old = self._between[key]
-        if type(old) is tuple:
-            return tuple(self._successor(id(part)) if self._is_exchanged(id(part)) else part for part in old)
+        if is_a(old, tuple):
+            # Not by the class itself: a class of named tuples may define `__new__`.
+            parts = (
+                self._successor(id(part)) if self._is_exchanged(id(part)) else part for part in tuple.__iter__(old)
+            )
+            return tuple.__new__(type(old), parts)
         return getattr(self._successor(id(old.__self__)), old.__name__)
 
 

@@ -38,15 +38,22 @@ HELD = "held by a thread"
 HIDDEN = "referred to by what cannot be changed"
 CLASS_OF_C = "a class of C code"
 
+# Where it is, if no name refers to it.
+UNNAMED = "in C code or on the stack of a call"
+
 # A place that concerns no virtual thread.
 NO_USER = ""
 
 
 class Leftover(NamedTuple):
-    """An object that stays, and the reason."""
+    """An object that stays, and the reason.
+
+    `holder` is the name of a type, if an instance of it keeps the program's reference to a replaced original.
+    """
 
     thing: Any
     reason: str
+    holder: str | None = None
 
 
 # An object to which only a leftover refers: its reference count is the smallest possible one.
@@ -116,8 +123,10 @@ class _Places:
         places = {*self._locals_of(thing), *(self._name(holder, thing, DEPTH) for holder in self._referrers(thing))}
         named = sorted(name for name in places if name)
         # Skip objects that OS threads wait for in C, or hold on their stacks: virtual threads do not use them.
-        if named or NO_USER not in places and leftover.reason != HELD:
-            where = "in " + ", ".join(named[:MOST_SHOWN]) if named else "in C code or on the stack of a call"
+        if named or leftover.holder or NO_USER not in places and leftover.reason != HELD:
+            where = "in " + ", ".join(named[:MOST_SHOWN]) if named else UNNAMED
+            if not named and leftover.holder:
+                where = f"in a {leftover.holder}"
             # Not its own `__repr__`, which may be code of the program.
             yield f"  {object.__repr__(thing)}: {leftover.reason}; {where}"
 

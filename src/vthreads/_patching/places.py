@@ -10,12 +10,21 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import BuiltinMethodType, CellType, FrameType, FunctionType, MemberDescriptorType
+from types import (
+    AsyncGeneratorType,
+    BuiltinMethodType,
+    CellType,
+    CoroutineType,
+    FrameType,
+    FunctionType,
+    GeneratorType,
+    MemberDescriptorType,
+)
 from typing import Any, NamedTuple
 
 from .below import attributes_of, class_dict, classes_of, is_a
 
-__all__ = ["Place", "Wanted", "places_in", "put_local"]
+__all__ = ["Place", "Wanted", "is_plain_tuple", "places_in", "put_local"]
 
 # Objects by id.
 Wanted = Mapping[int, Any]
@@ -30,6 +39,19 @@ class Place(NamedTuple):
     old: int
     put: Callable[[Any], object]
     key: Any = None
+
+
+def is_plain_tuple(holder: Any) -> bool:
+    """Return whether `holder` is a tuple or a named one, which another one with the same values can replace.
+
+    Not one with further attributes: the program may change them, and keep it where it cannot be replaced. Not one of
+    the sequences that C code makes, as `time.struct_time`: they refuse `tuple.__new__`.
+    """
+    return (
+        is_a(holder, tuple)
+        and attributes_of(holder) is None
+        and all("n_sequence_fields" not in class_dict(cls) for cls in classes_of(holder))
+    )
 
 
 def places_in(holder: Any, wanted: Wanted, cls: type | None) -> list[Place]:
@@ -106,6 +128,21 @@ def _nowhere(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
     yield from ()
 
 
+def _in_suspended(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
+    """The local variables of a generator or coroutine. Those of a running one are found with the frames."""
+    prefix = next(prefix for kind, prefix in SUSPENDABLE if is_a(holder, kind))
+    frame = getattr(holder, prefix + "_frame")
+    if frame is None or getattr(holder, prefix + "_running"):
+        return
+    names = frame.f_locals
+    for name in frame.f_code.co_varnames:
+        if name not in frame.f_code.co_cellvars and id(names.get(name)) in wanted:
+            yield Place(id(names[name]), partial(put_local, frame, name))
+            if type(names) is dict:
+                # Up to Python 3.12 reading `f_locals` has made this dict, which the frame keeps: a second reference.
+                yield Place(id(names[name]), partial(dict.__setitem__, names, name))
+
+
 def _in_instance(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
     attributes = attributes_of(holder)
     if attributes is not None:
@@ -128,6 +165,9 @@ def _is_settable(slot: Any, holder: Any, wanted: Wanted) -> bool:
     return True
 
 
+# How the attributes of each kind begin.
+SUSPENDABLE: tuple[tuple[type, str], ...] = ((GeneratorType, "gi"), (CoroutineType, "cr"), (AsyncGeneratorType, "ag"))
+
 # The first matching type counts; any other object is searched as an instance with attributes and slots.
 LOOKS: list[tuple[type, Callable[[Any, Wanted, type | None], Iterator[Place]]]] = [
     (dict, _in_dict),
@@ -139,6 +179,9 @@ LOOKS: list[tuple[type, Callable[[Any, Wanted, type | None], Iterator[Place]]]] 
     (partial, _in_partial),
     (staticmethod, _in_wrapper),
     (classmethod, _in_wrapper),
+    (GeneratorType, _in_suspended),
+    (CoroutineType, _in_suspended),
+    (AsyncGeneratorType, _in_suspended),
     (type, _nowhere),
     (tuple, _nowhere),
     (BuiltinMethodType, _nowhere),
