@@ -843,3 +843,27 @@ def test_a_refused_acquire_leaves_the_lock_free():
         return lock.acquire(False)
 
     assert vthreads.run(root, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("call", [vthreads.wait, vthreads.as_completed])
+@pytest.mark.parametrize("given", [5, [5], [int], "ab", [None]], ids=repr)
+def test_what_is_not_a_future_is_refused_at_the_call(call, given):
+    with pytest.raises(TypeError, match=rf"^{call.__name__}\(\) got .* not a future"):
+        call(given)
+
+
+def test_a_good_future_beside_what_is_none_is_not_lost(virtual):
+    def root():
+        with vthreads.ThreadGroup() as group:
+            future = group.spawn(vthreads.sleep, 1)
+            with pytest.raises(TypeError, match="not a future"):
+                vthreads.wait([future, future.thread])
+            return vthreads.wait(future).done == {future}
+
+    assert virtual(root)
+
+
+@pytest.mark.parametrize("given", [5, [], None], ids=repr)
+def test_what_is_not_a_channel_is_refused_at_the_call(given):
+    with pytest.raises(TypeError, match=r"^receive_any\(\) got .* not a Channel"):
+        vthreads.receive_any(vthreads.Channel(), given)

@@ -42,6 +42,7 @@ def wait(
         A named tuple of two sets: `done` (ended or cancelled) and `not_done`.
 
     Raises:
+        TypeError: one of `fs` is not a future.
         ValueError: `return_when` has another value.
     """
     if return_when not in (ALL_COMPLETED, FIRST_COMPLETED, FIRST_EXCEPTION):
@@ -49,7 +50,7 @@ def wait(
     seconds = checked_seconds(timeout, "timeout")
     if seconds > 0:
         check_here()
-    pending = set(_futures_in(fs))
+    pending = set(_futures_in(fs, "wait"))
     done: set[AnyFuture[T]] = set()
     watch = _Watch(now() + seconds)
     try:
@@ -77,9 +78,10 @@ def as_completed(fs: AnyFuture[T] | Iterable[AnyFuture[T]], timeout: float | Non
 
     Raises:
         TimeoutError: (from a step) some futures have not ended in time.
+        TypeError: one of `fs` is not a future.
     """
     seconds = checked_seconds(timeout, "timeout")
-    return _as_completed(dict.fromkeys(_futures_in(fs)), seconds, now() + seconds)
+    return _as_completed(dict.fromkeys(_futures_in(fs, "as_completed")), seconds, now() + seconds)
 
 
 def _as_completed(pending: dict[AnyFuture[T], None], timeout: float, deadline: float) -> Iterator[AnyFuture[T]]:
@@ -100,9 +102,15 @@ def _as_completed(pending: dict[AnyFuture[T], None], timeout: float, deadline: f
         watch.close()
 
 
-def _futures_in(fs: AnyFuture[T] | Iterable[AnyFuture[T]]) -> Iterable[AnyFuture[T]]:
+def _futures_in(fs: AnyFuture[T] | Iterable[AnyFuture[T]], call: str) -> list[AnyFuture[T]]:
+    """Return the futures in the argument of `call`; raise TypeError for anything else."""
     # Do not check the class: the futures of Dask, for example, only have the same methods.
-    return [fs] if hasattr(fs, "add_done_callback") else fs  # type: ignore[list-item]  # recognized by its method
+    is_one = hasattr(fs, "add_done_callback") or not isinstance(fs, Iterable)
+    given: list[Any] = [fs] if is_one else list(fs)  # type: ignore[arg-type]  # recognized by its method
+    for future in given:
+        if not hasattr(future, "add_done_callback"):
+            raise TypeError(f"{call}() got {future!r}, which is not a future: give what spawn() or submit() returned")
+    return given
 
 
 def _is_enough(ended: Iterable[AnyFuture[Any]], return_when: str) -> bool:

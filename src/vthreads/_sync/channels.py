@@ -222,10 +222,14 @@ def receive_any(*channels: Channel[T], timeout: float | None = None) -> tuple[Ch
     Raises:
         ChannelClosed: all channels are closed and empty.
         TimeoutError: no item was sent in time.
+        TypeError: an argument is not a channel.
         ValueError: called without a channel.
     """
     if not channels:
         raise ValueError("receive_any() was called without a channel; pass at least one")
+    for channel in channels:
+        if not isinstance(channel, Channel):
+            raise TypeError(f"receive_any() got {channel!r}, which is not a Channel; pass the channels one by one")
     left = checked_timeout(timeout)
     deadline = None if left is None else now() + left
     while True:
