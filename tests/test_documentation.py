@@ -132,6 +132,61 @@ def test_the_python_of_the_page_runs(page, tmp_path):
     assert (0, "") == outcome_of(page, tmp_path, engine_name)
 
 
+# Languages of blocks that are no Python: commands, output, settings of other programs.
+OTHER_LANGUAGES = {"bash", "console", "diff", "dockerfile", "ini", "nginx", "text", "toml", "yaml"}
+# The pages whose blocks in "py" are test files, and the imports that go before them.
+TEST_FILES = {
+    ROOT / "CONTRIBUTING.md": "import pytest, vthreads\nfrom vthreads.testing import VirtualClock\n",
+    DOCS / "how-to" / "test-without-sleeping.md": "",
+}
+# The pages whose blocks in "py" another module runs.
+RUN_ELSEWHERE = {DOCS / "how-to" / "debug-a-hang.md": "tests/debug/test_hang_page.py"}
+OTHER_PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "changes/README.md")]
+OTHER_PAGES += [ROOT / "tests" / "README.md", *(ROOT / "examples").rglob("*.md")]
+
+
+def languages_of(page):
+    """The indentation and the language of each block."""
+    end = None
+    for line in page.read_text().splitlines():
+        fence = re.fullmatch(r"( *)(```+)(.*)", line)
+        if fence and end is None:
+            yield fence[1], fence[3].strip()
+            end = fence[2]
+        elif fence and fence[2] == end and not fence[3].strip():
+            end = None
+    assert end is None, "a block has no end"
+
+
+def is_run(page, indent, language):
+    if language == "python":
+        return not indent and (page in OF_DRIVERS or page in PAGES or page == ROOT / "README.md")
+    if language == "py":
+        return page in TEST_FILES or page in RUN_ELSEWHERE
+    return language in OTHER_LANGUAGES or language.startswith("{")
+
+
+@pytest.mark.parametrize("page", [*DOCS.rglob("*.md"), *OTHER_PAGES], ids=lambda page: page.name)
+def test_each_block_names_its_language_and_python_is_run(page):
+    assert [] == [block for block in languages_of(page) if not is_run(page, *block)]
+
+
+@pytest.mark.parametrize("page", TEST_FILES, ids=lambda page: page.name)
+def test_the_tests_on_the_page_pass(page, tmp_path):
+    found = re.findall("^```py\n(.*?)^```$", page.read_text(), re.M | re.S)
+    (tmp_path / "test_page.py").write_text(TEST_FILES[page] + "\n".join(found))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "test_page.py"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        cwd=tmp_path,
+    )
+    assert 0 == done.returncode, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
 # Distributions whose name, or whose extra of another one, is not that of the module.
 INSTALLED_AS = {"psycopg_pool": "pool", "websockets": "serve", "asgiref": "django"}
 
@@ -290,7 +345,7 @@ def test_the_layers_on_the_internals_page_are_those_of_the_contract(name):
 
 
 def test_the_layers_in_contributing_are_those_of_the_contract():
-    block = re.search("^```\n(__main__ >.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
+    block = re.search("^```text\n(__main__ >.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S)
     assert contract("package") == chain(block[1]), "change the layers in CONTRIBUTING.md"
 
 
