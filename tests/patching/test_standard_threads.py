@@ -603,6 +603,36 @@ def test_a_pool_with_a_worker_of_each_kind_does_not_hold_up_the_end_of_a_run():
     assert (0, "over\n", "") == (status, out, err)
 
 
+def test_a_cancelled_idle_worker_leaves_its_pool_without_a_report():
+    status, out, err = run_python(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        import vthreads
+        vthreads.patch(threads=True)
+
+        def main():
+            pool = ThreadPoolExecutor(1)
+            for _ in range(3):
+                worker = pool.submit(vthreads.current_thread).result()
+                # The worker waits for the next call.
+                vthreads.sleep(0.01)
+                worker.cancel()
+                vthreads.sleep(0.01)
+            pool.submit(int).result()
+            # A worker that is cancelled in a call: the call fails, and those that wait are done.
+            cancelled = pool.submit(lambda: (vthreads.current_thread().cancel(), vthreads.sleep(3600)))
+            after = pool.submit(int, "1")
+            assert isinstance(cancelled.exception(), vthreads.Cancelled)
+            assert 1 == after.result()
+            assert 2 == pool.submit(int, "2").result()
+            print("over")
+
+        vthreads.run(main)
+        """
+    )
+    assert (0, "over\n", "") == (status, out, err)
+
+
 WATCHES_MAIN = """
     import sys, threading, time, vthreads
     vthreads.patch(threads=True)

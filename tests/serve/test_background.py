@@ -205,6 +205,28 @@ def test_a_process_that_cannot_serve_ends_with_its_threads(tmp_path, name, endin
     assert "DeadlockError" not in ended.stderr
 
 
+POOL = """
+    import vthreads
+    vthreads.patch(threads=True)
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(2)
+    pool.submit(int).result()
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return []
+"""
+
+
+def test_an_idle_worker_of_a_pool_reports_nothing_at_ctrl_c(tmp_path):
+    with serving(tmp_path, *AT, app=POOL) as (process, _):
+        process.send_signal(signal.SIGINT)
+        assert -signal.SIGINT == process.wait(SECONDS)
+        errors = process.stderr.read()
+    assert "Exception in worker" not in errors
+
+
 IGNORING = """
     import time
 

@@ -7,6 +7,7 @@ dismissed worker ends after the queued work. For the next call its pool starts a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from .._core.engine import Scheduler
 from .._core.participants import Participant, participate
 from .._core.thread import VirtualThread
 from .._sync.queues import SimpleQueue
+from ..errors import Cancelled, Empty
 
 __all__ = ["fit"]
 
@@ -42,16 +44,35 @@ class _Membership:
         return getattr(self.work, name)
 
     def get(self, block: bool = True) -> Any:
-        """Like `SimpleQueue.get`, without a timeout; None when the worker has been dismissed and no work is left."""
+        """Like `SimpleQueue.get`, without a timeout; None when the worker is dismissed or cancelled without work."""
         if self.dismissed and self.work.empty():
             return None
-        return self.work.get(block)
+        try:
+            return self.work.get(block)
+        except Cancelled:
+            # An idle worker has no code of the program to stop, and the pool would log a critical error for it. First
+            # the work that has come in the meantime: its pool counts on this worker.
+            with contextlib.suppress(Empty):
+                return self.work.get_nowait()
+            pool = self.pool()
+            if pool is not None:
+                self._leave(pool)
+            return None
 
     def dismiss(self, thread: VirtualThread) -> bool:
         """End the worker as soon as no work is left; return whether it has not been dismissed before."""
         pool = self.pool()
         if self.dismissed or pool is None:
             return False
+        self._leave(pool)
+        if isinstance(self.work, SimpleQueue):
+            self.work._end_wait(thread)
+        else:
+            # The program has given the pool another queue, for example a bounded one.
+            self.work.put(None)
+        return True
+
+    def _leave(self, pool: Any) -> None:
         self.dismissed = True
         pool._threads.discard(self.member)
         if not pool._threads:
@@ -59,12 +80,6 @@ class _Membership:
             # there are idle workers. Take all of them, so that the next call starts a worker.
             while pool._idle_semaphore.acquire(blocking=False):
                 pass
-        if isinstance(self.work, SimpleQueue):
-            self.work._end_wait(thread)
-        else:
-            # The program has given the pool another queue, for example a bounded one.
-            self.work.put(None)
-        return True
 
 
 _workers: dict[VirtualThread, _Membership] = {}
