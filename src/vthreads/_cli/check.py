@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import linecache
+import os
 import re
 import sys
 import traceback
@@ -66,6 +67,10 @@ LOOPS = {
 # A reactor that runs on a loop of asyncio is a guest as that loop is.
 GUEST_REACTOR = "twisted.internet.asyncioreactor"
 
+
+# Folders of modules that others import when they first use them: this package, and the standard library.
+PACKAGE_FOLDER = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
+STANDARD_FOLDER, INSTALLED_FOLDER = os.path.join(os.path.dirname(os.__file__), ""), f"{os.sep}site-packages{os.sep}"
 
 # The exit statuses: nothing found, something found, and not completely checked.
 CLEAN, FOUND, INCOMPLETE = 0, 1, 2
@@ -130,11 +135,16 @@ def _ending(outcome: Outcome, seconds: float, step: str) -> str:
     limit = f"{step} not finished after {seconds:g} s"
     for entry in outcome.stack:
         place = re.fullmatch(r'"(.*)", line (\d+) in <module>', entry)
-        if place is not None and step == "import":
+        if place is not None and step == "import" and _is_of_program(place[1]):
             line = linecache.getline(place[1], int(place[2])).strip()
             return f"{limit}: {_short(place[1])}:{place[2]}: `{line}`; {UNDER_MAIN}, or allow more time with --timeout"
     advice = f"; if it never ends, {UNDER_MAIN}" if step == "import" else ""
     return f"{limit}; allow more time with --timeout{advice}"
+
+
+def _is_of_program(path: str) -> bool:
+    is_standard = path.startswith(STANDARD_FOLDER) and INSTALLED_FOLDER not in path
+    return not is_standard and not path.startswith((PACKAGE_FOLDER, "<"))
 
 
 # --- in the child process

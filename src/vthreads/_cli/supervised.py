@@ -45,6 +45,8 @@ class Outcome(NamedTuple):
 
 def supervise(work: Callable[[Send], None], seconds: float) -> Outcome:
     """Call `work` with a function that sends JSON objects, in a child process, for at most so many seconds."""
+    # Before the fork: the child may be far in its work before this process runs again.
+    give_up_at = time.monotonic() + seconds
     lines, stacks = os.pipe(), os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -54,7 +56,7 @@ def supervise(work: Callable[[Send], None], seconds: float) -> Outcome:
     os.close(lines[1])
     os.close(stacks[1])
     try:
-        return _collect(pid, lines[0], stacks[0], seconds)
+        return _collect(pid, lines[0], stacks[0], give_up_at)
     finally:
         os.close(lines[0])
         os.close(stacks[0])
@@ -101,8 +103,7 @@ def _write(fd: int, data: bytes) -> None:
 # --- the parent
 
 
-def _collect(pid: int, lines: int, stacks: int, seconds: float) -> Outcome:
-    give_up_at = time.monotonic() + seconds
+def _collect(pid: int, lines: int, stacks: int, give_up_at: float) -> Outcome:
     received, status = b"", None
     try:
         while status is None and not received.endswith(b"null\n") and time.monotonic() < give_up_at:
