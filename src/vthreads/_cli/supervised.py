@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from .._core.originals import write_fd
@@ -50,13 +50,16 @@ def supervise(work: Callable[[Send], None], seconds: float) -> Outcome:
     lines, stacks = os.pipe(), os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    # Ctrl-C in a handler of the fork would be printed and forgotten.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     pid = os.fork()
     if pid == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _be_child(work, lines[1], stacks[1], seconds)
     os.close(lines[1])
     os.close(stacks[1])
     try:
-        return _collect(pid, lines[0], stacks[0], give_up_at)
+        return _collect(pid, lines[0], stacks[0], give_up_at, mask)
     finally:
         os.close(lines[0])
         os.close(stacks[0])
@@ -103,9 +106,10 @@ def _write(fd: int, data: bytes) -> None:
 # --- the parent
 
 
-def _collect(pid: int, lines: int, stacks: int, give_up_at: float) -> Outcome:
+def _collect(pid: int, lines: int, stacks: int, give_up_at: float, mask: Iterable[int]) -> Outcome:
     received, status = b"", None
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         while status is None and not received.endswith(b"null\n") and time.monotonic() < give_up_at:
             # First, so that all that an ended child has written is read below.
             status = _status_if_ended(pid)

@@ -65,10 +65,9 @@ class _Membership:
         if self.dismissed or pool is None:
             return False
         self._leave(pool)
-        if isinstance(self.work, SimpleQueue):
-            self.work._end_wait(thread)
-        else:
-            # The program has given the pool another queue, for example a bounded one.
+        # If it does not wait, it may have been preempted just before it does. And the program may have given the pool
+        # another queue, for example a bounded one.
+        if not (isinstance(self.work, SimpleQueue) and self.work._end_wait(thread)):
             self.work.put(None)
         return True
 
