@@ -22,6 +22,7 @@ kept[1](kept[2] is time.monotonic)
     [
         "import select; select.epoll = None",
         "import select; del select.epoll",
+        "import select; select.poll = lambda: 1 / 0",
         "import os; os.eventfd_read = None; os.splice = False; os.lockf = ()",
         "import os; os.system = print",
         "import time, os; os.wait = time.monotonic",

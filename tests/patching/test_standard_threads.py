@@ -633,6 +633,30 @@ def test_a_cancelled_idle_worker_leaves_its_pool_without_a_report():
     assert (0, "over\n", "") == (status, out, err)
 
 
+def test_run_takes_the_place_of_a_runtime_in_which_only_idle_workers_are_left():
+    status, out, err = run_python(
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        import vthreads
+        vthreads.patch(threads=True)
+        pool = ThreadPoolExecutor(3)
+        assert [0, 1, 2] == list(pool.map(abs, range(3)))
+        busy = vthreads.Event()
+        waiting = pool.submit(busy.wait)
+        try:
+            vthreads.run(int)
+        except RuntimeError as error:
+            assert "runs here already" in str(error)
+        busy.set()
+        waiting.result()
+        assert [0, 1, 2] == vthreads.run(lambda: list(pool.map(abs, range(3))))
+        assert 1 == pool.submit(int, "1").result()
+        print("over")
+        """
+    )
+    assert (0, "over\n", "") == (status, out, err)
+
+
 WATCHES_MAIN = """
     import sys, threading, time, vthreads
     vthreads.patch(threads=True)

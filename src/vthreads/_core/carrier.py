@@ -109,7 +109,12 @@ class Carrier:
     def stop_if_unused(self) -> bool:
         """Stop if only the running code of the root is left; the OS thread is an ordinary one again then."""
         root = self.root
-        if running() is not root or any(thread is not root for thread in threads_below(self.scheduler)):
+        if running() is not root:
+            return False
+        if dismiss_waiting(self.scheduler):
+            # Idle workers of a pool are no work of the program. They end at this checkpoint.
+            root._yield_now()
+        if any(thread is not root for thread in threads_below(self.scheduler)):
             return False
         # Raise what is pending, which would be lost otherwise; it may end the scopes around this call.
         root._check()

@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FrameType, GeneratorType
+from types import AsyncGeneratorType, BuiltinFunctionType, BuiltinMethodType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
 from .._calls.net import select as net_select
@@ -49,7 +49,8 @@ WHOLLY: dict[type, Successor] = {
 OVER_ORIGINALS: dict[type, Successor] = {
     OriginalSimpleQueue: SimpleQueueOver,
 }
-if net_select.original_poll is not None:
+# Its objects have a type without a name, so make one; but not with the function of a program that has replaced it.
+if isinstance(net_select.original_poll, BuiltinFunctionType):
     OVER_ORIGINALS[type(net_select.original_poll())] = net_select.poll_over
 if net_select.original_epoll is not None:
     OVER_ORIGINALS[net_select.original_epoll] = net_select.Epoll.over

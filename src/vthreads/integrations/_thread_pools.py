@@ -25,10 +25,7 @@ __all__ = ["fit"]
 
 
 class _Membership:
-    """Stands in for the pool and for the queue of a worker. For a dismissed worker both are empty.
-
-    An item in the queue cannot dismiss a certain worker: another one, perhaps on an OS thread, may take it and go on.
-    """
+    """Stands in for the pool and for the queue of a worker. For a dismissed worker both are empty."""
 
     def __init__(self, pool: Callable[[], Any], work: Any) -> None:
         self.pool = pool
@@ -60,16 +57,23 @@ class _Membership:
             return None
 
     def dismiss(self, thread: VirtualThread) -> bool:
-        """End the worker as soon as no work is left; return whether it has not been dismissed before."""
+        """End the worker as soon as no work is left; return whether this call has unparked it, or is the first."""
         pool = self.pool()
-        if self.dismissed or pool is None:
+        if pool is None:
             return False
-        self._leave(pool)
-        # If it does not wait, it may have been preempted just before it does. And the program may have given the pool
-        # another queue, for example a bounded one.
-        if not (isinstance(self.work, SimpleQueue) and self.work._end_wait(thread)):
+        first = not self.dismissed
+        if first:
+            self._leave(pool)
+        # An item in the queue cannot dismiss a certain worker: another one, perhaps on an OS thread, may take it and go
+        # on. So end the wait of this one.
+        if isinstance(self.work, SimpleQueue) and self.work._end_wait(thread):
+            return True
+        # It does not wait, perhaps because it was preempted just before it does; or the program has given the pool
+        # another queue, for example a bounded one. An item is the only way then. If another worker takes it, this one
+        # waits, and the next call, which follows when all threads are parked, ends its wait.
+        if first:
             self.work.put(None)
-        return True
+        return first
 
     def _leave(self, pool: Any) -> None:
         self.dismissed = True
