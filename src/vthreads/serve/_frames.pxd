@@ -5,7 +5,7 @@ cimport cython
 cdef class SentFrames:
     cdef bint _is_in_head
     cdef bytes _tail, _header
-    cdef Py_ssize_t _left
+    cdef Py_ssize_t _unsent
     cdef readonly bint is_closed
 
 @cython.locals(size=Py_ssize_t)

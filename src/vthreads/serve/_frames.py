@@ -73,7 +73,7 @@ def payload_of(data: bytes, at: int, most: int, unmask: Callable[[bytes, bytes],
 class SentFrames:
     """The end of the last frame in what a library sends: a close frame may only follow there (RFC 6455, 5.2)."""
 
-    __slots__ = ("_header", "_is_in_head", "_left", "_tail", "is_closed")
+    __slots__ = ("_header", "_is_in_head", "_unsent", "_tail", "is_closed")
 
     def __init__(self) -> None:
         # The head of the response comes first.
@@ -81,13 +81,13 @@ class SentFrames:
         self._tail = b""
         self._header = b""
         # Bytes of the payload that still come.
-        self._left = 0
+        self._unsent = 0
         self.is_closed = False
 
     @property
     def are_complete(self) -> bool:
         """Whether a new frame may begin now."""
-        return not self._is_in_head and not self._header and not self._left
+        return not self._is_in_head and not self._header and not self._unsent
 
     def add(self, data: bytes) -> None:
         """Handle that `data` was sent."""
@@ -99,9 +99,9 @@ class SentFrames:
             self._is_in_head = False
         at = 0
         while at < len(data):
-            if self._left:
-                size = min(self._left, len(data) - at)
-                self._left -= size
+            if self._unsent:
+                size = min(self._unsent, len(data) - at)
+                self._unsent -= size
                 at += size
             else:
                 self._header += data[at : at + 1]
@@ -116,6 +116,6 @@ class SentFrames:
         short = header[1] & LENGTH
         size = 2 + {IN_2_BYTES: 2, IN_8_BYTES: 8}.get(short, 0)
         if len(header) == size:
-            self._left = int.from_bytes(header[2:]) if size > 2 else short
+            self._unsent = int.from_bytes(header[2:]) if size > 2 else short
             self.is_closed = self.is_closed or header[0] & 0x0F == CLOSE
             self._header = b""

@@ -10,9 +10,9 @@ Owners, outermost first. Each ends after all that it owns, however it ends:
               └ connections without a thread (idle), which the poller watches
 
 A connection defines `run()`, the body of its thread, `hurry()`, called when the server begins to stop, and `close()`,
-which never waits and may be called twice. It calls `Server._left` when it has closed its socket.
+which never waits and may be called twice. It calls `Server._forget` when it has closed its socket.
 
-    RUNNING ──stop()──> DELAYING ──drain_delay──> DRAINING ──all connections left, or drain s──> CANCELLING ──> over
+    RUNNING ──stop()──> DELAYING ──drain_delay──> DRAINING ──all connections closed, or drain s──> CANCELLING ──> over
 
 Drain counts connections, not requests: every connection that has something under way ends after that, and an idle one
 ends by its linger. So no connection is left exactly when nothing is under way.
@@ -47,7 +47,7 @@ LAST_GRACE = 5.0
 # Seconds from the end of new connections to the close of the listeners. A client whose SYN was answered before takes
 # its connection for open and sends a request, and the close would reset it: its acknowledgement is still under way.
 HANDSHAKE_ENDS = 0.25
-# Pauses after an accept that failed for lack of descriptors or memory, and seconds between two log lines about it.
+# Pauses after an accept for which no descriptor or memory was free, and seconds between two log lines about it.
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
 BETWEEN_REPORTS = 1.0
 
@@ -112,7 +112,7 @@ class Server:
         self._stop = Event()
         # Beside the event, because each response asks.
         self.is_stopping: bool = False
-        self._one_left = Event()
+        self._one_closed = Event()
         # Connections, with the body of the thread that each gets.
         self._to_spawn: SimpleQueue[tuple[Connection, Callable[[], object]]] = SimpleQueue()
         self._reported_at = -inf
@@ -185,7 +185,7 @@ class Server:
                 self._accept_backlog(listener)
                 listener.close()
             while self._connections:
-                self._wait_until_one_leaves()
+                self._wait_until_one_closes()
         for listener in self._listeners:
             listener.close()
         if self._connections:
@@ -202,7 +202,7 @@ class Server:
         left = self._backlog
         while left > 0:
             while len(self._connections) >= self._max_connections:
-                self._wait_until_one_leaves()
+                self._wait_until_one_closes()
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
@@ -225,7 +225,7 @@ class Server:
         pause = SHORTEST_PAUSE
         while True:
             while len(self._connections) >= self._max_connections:
-                self._wait_until_one_leaves()
+                self._wait_until_one_closes()
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
@@ -261,15 +261,15 @@ class Server:
             # The connections were cancelled meanwhile, and the threads that spawn others are about to be.
             connection.close()
 
-    def _wait_until_one_leaves(self) -> None:
-        self._one_left.clear()
-        self._one_left.wait()
+    def _wait_until_one_closes(self) -> None:
+        self._one_closed.clear()
+        self._one_closed.wait()
 
-    def _left(self, connection: Connection) -> None:
-        """Handle that `connection` has closed its socket. Not a checkpoint; further calls do nothing."""
+    def _forget(self, connection: Connection) -> None:
+        """Remove `connection`, which has closed its socket. Not a checkpoint; further calls do nothing."""
         if connection in self._connections:
             del self._connections[connection]
-            self._one_left.set()
+            self._one_closed.set()
 
     def _spawn_soon(self, connection: Connection, body: Callable[[], object]) -> None:
         """Spawn a thread of `connection` for data that have arrived. Not a checkpoint; for calls in the scheduler."""

@@ -113,6 +113,7 @@ def handshaken(sock: socket.socket, tls: ssl.SSLContext | None, seconds: float) 
         log.debug("TLS handshake failed: %s", error)
         return None
     except BaseException:
+        # Most often `Cancelled`, when the server stops. The caller has only the plain socket, which is detached.
         wrapped.close()
         raise
 
@@ -149,4 +150,4 @@ class _PlainConnection:
 
     def close(self) -> None:
         self._sock.close()
-        self._server._left(self)
+        self._server._forget(self)

@@ -201,28 +201,28 @@ NO_BODY = _NoBody()
 
 
 class _SizedBody(Body):
-    __slots__ = ("_left",)
+    __slots__ = ("_unread",)
 
-    _left: int
+    _unread: int
 
     def _next_piece(self) -> bytes:
         if not len(self._source):
             self._receive()
-        piece = self._source.take(self._left)
-        self._left -= len(piece)
-        self.has_ended = not self._left
+        piece = self._source.take(self._unread)
+        self._unread -= len(piece)
+        self.has_ended = not self._unread
         return piece
 
 
 class _ChunkedBody(Body):
-    # The bytes left of a chunk; 0 before the first one; -1 for the line end after its data.
-    __slots__ = ("_left",)
+    # Bytes of the chunk that were not read; 0 before the first one; -1 for the line end after its data.
+    __slots__ = ("_unread",)
 
-    _left: int
+    _unread: int
 
     def _next_piece(self) -> bytes:
-        if self._left <= 0:
-            if self._left < 0 and self._line(0):
+        if self._unread <= 0:
+            if self._unread < 0 and self._line(0):
                 raise Refusal(400, "the data of a chunk are longer than its size")
             line = self._line(LONGEST_SIZE + LONGEST_EXTENSION)
             found = CHUNK_SIZE.fullmatch(line)
@@ -230,15 +230,15 @@ class _ChunkedBody(Body):
                 raise Refusal(400, "the size of a chunk is not a hexadecimal number")
             if len(line) - len(found[1]) > LONGEST_EXTENSION:
                 raise Refusal(400, f"the extensions of a chunk are longer than {LONGEST_EXTENSION} bytes")
-            self._left = int(found[1], 16)
-            if not self._left:
+            self._unread = int(found[1], 16)
+            if not self._unread:
                 self._drop_trailers()
                 self.has_ended = True
                 return b""
         if not len(self._source):
             self._receive()
-        piece = self._source.take(self._left)
-        self._left = self._left - len(piece) or -1
+        piece = self._source.take(self._unread)
+        self._unread = self._unread - len(piece) or -1
         return piece
 
     def _drop_trailers(self) -> None:
@@ -267,10 +267,10 @@ def body_of(head: Head, stream: Stream, limits: Limits, proceed: Callable[[], No
         return NO_BODY
     if length is None:
         chunked = _ChunkedBody(stream, limits, expects)
-        chunked._left = 0
+        chunked._unread = 0
         return chunked
     if length > limits.body_bytes:
         raise Refusal(413, f"the body is larger than {limits.body_bytes:.0f} bytes")
     sized = _SizedBody(stream, limits, expects)
-    sized._left = length
+    sized._unread = length
     return sized

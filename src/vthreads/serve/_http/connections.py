@@ -365,7 +365,7 @@ class HttpConnection:
         if self._watch is not None:
             self._watch.disarm()
         self.stream.sock.close()
-        self.server._left(self)
+        self.server._forget(self)
 
     # --- the watch and the timer
 

@@ -8,7 +8,7 @@ cdef object BROKEN, NEW, SENDING, SENT, STARTED, UPGRADED
 cdef str CLOSES, STAYS, STAYS_1_0
 
 cdef class Response:
-    cdef object _scope, _left
+    cdef object _scope, _unsent
     cdef double _head_at
     cdef Head _request
     cdef Stream _stream

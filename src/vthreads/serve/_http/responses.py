@@ -70,7 +70,7 @@ class Response:
     __slots__ = (
         "_head_at",
         "_is_chunked",
-        "_left",
+        "_unsent",
         "_lines",
         "_request",
         "_scope",
@@ -92,7 +92,7 @@ class Response:
         self._head_at: float = inf
         self._lines: Lines | None = None
         # Bytes of the body that may still come; None if its length is not known.
-        self._left: int | None = None
+        self._unsent: int | None = None
         self._is_chunked = False
         self.phase = NEW
         self.is_sent_or_sending = False
@@ -156,8 +156,8 @@ class Response:
         self._send_with_head(b"", length)
         if not self.has_body:
             return 0
-        size = length if self._left is None else min(length, self._left)
-        self._left = None if self._left is None else self._left - size
+        size = length if self._unsent is None else min(length, self._unsent)
+        self._unsent = None if self._unsent is None else self._unsent - size
         return size
 
     def finish(self) -> None:
@@ -167,7 +167,7 @@ class Response:
         if self.phase is SENDING:
             if self._is_chunked and self.has_body:
                 self._stream.send(b"0\r\n\r\n")
-            self.phase = BROKEN if self._left else SENT
+            self.phase = BROKEN if self._unsent else SENT
         if self.phase is BROKEN:
             self.keeps_alive = False
 
@@ -196,17 +196,17 @@ class Response:
 
     def _head(self, length: int | None) -> bytes:
         # An attempt before this one may have decided otherwise, and have failed before it sent anything.
-        self._left, self._is_chunked = None, False
+        self._unsent, self._is_chunked = None, False
         lines = self._lines
         assert lines is not None
         framing = NO_FRAMING
         if lines.length is not None:
-            self._left = lines.length if self.has_body else None
+            self._unsent = lines.length if self.has_body else None
         elif self.has_body or (self._request.method == "HEAD" and length and self.status not in WITHOUT_BODY):
             # A HEAD of a body of 0 bytes says nothing: many applications leave out the body themselves.
             if length is not None:
                 framing = BY_LENGTH
-                self._left = length if self.has_body else None
+                self._unsent = length if self.has_body else None
             elif self._request.is_1_1:
                 framing = CHUNKED
                 self._is_chunked = True
@@ -225,11 +225,11 @@ class Response:
     def _framed(self, data: bytes) -> bytes:
         if self._is_chunked:
             return b"%x\r\n%b\r\n" % (len(data), data)
-        if self._left is not None:
-            if len(data) > self._left:
+        if self._unsent is not None:
+            if len(data) > self._unsent:
                 self.phase = BROKEN
-                data = data[: self._left]
-            self._left -= len(data)
+                data = data[: self._unsent]
+            self._unsent -= len(data)
         return data
 
 

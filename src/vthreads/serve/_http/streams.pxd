@@ -11,6 +11,8 @@ cdef class Stream:
     cdef object _managed
     cdef bint is_counted, is_shared
 
+    cdef bint _begin_wait(self) except -1
+    cdef _end_wait(self, bint was_counted)
     cpdef enter_flight(self)
     cpdef leave_flight(self)
     cpdef limit(self, seconds)

@@ -72,6 +72,16 @@ class Stream:
 
     # --- waits for the client
 
+    def _begin_wait(self) -> bool:
+        """Stop counting the request while it waits for its client; return whether it was counted."""
+        if self.is_counted:
+            self._options.in_flight -= 1
+        return self.is_counted
+
+    def _end_wait(self, was_counted: bool) -> None:
+        if was_counted:
+            self._options.in_flight += 1
+
     def limit(self, seconds: float | None) -> None:
         """Set the limit of time of the calls that follow; None: no limit. Not a checkpoint."""
         if self._managed is not None:
@@ -97,12 +107,11 @@ class Stream:
         """
         # 0 would mean a call that does not wait, with another error.
         self.limit(seconds or (None if seconds is None else SHORTEST))
-        is_counted = self.is_counted
-        self._options.in_flight -= is_counted
+        was_counted = self._begin_wait()
         try:
             data = self.sock.recv(AT_ONCE)
         finally:
-            self._options.in_flight += is_counted
+            self._end_wait(was_counted)
         if not data:
             raise Disconnected("the client has closed the connection")
         self.input.add(data)
@@ -115,8 +124,7 @@ class Stream:
         """
         sock = self.sock
         self.limit(self._options.write_timeout)
-        is_counted = self.is_counted
-        self._options.in_flight -= is_counted
+        was_counted = self._begin_wait()
         try:
             sent = sock.send(data)
             self.written += sent
@@ -136,7 +144,7 @@ class Stream:
         except OSError as error:
             raise Disconnected(str(error)) from error
         finally:
-            self._options.in_flight += is_counted
+            self._end_wait(was_counted)
 
     def send_file(self, file: BinaryIO, size: int) -> None:
         """Send `size` bytes of `file`, from its position on. A checkpoint; raises as `send`.
@@ -144,12 +152,11 @@ class Stream:
         Raises:
             Disconnected: also if the file has become shorter.
         """
-        is_counted = self.is_counted
-        self._options.in_flight -= is_counted
+        was_counted = self._begin_wait()
         try:
             self._send_file(file, size)
         finally:
-            self._options.in_flight += is_counted
+            self._end_wait(was_counted)
 
     def _send_file(self, file: BinaryIO, size: int) -> None:
         left = size
