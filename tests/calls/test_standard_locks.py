@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from vthreads import CancelScope, Interrupted, ThreadGroup, sleep
+import vthreads
+from vthreads import CancelScope, Interrupted, ThreadGroup, checkpoint, sleep
 from vthreads._calls.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
 from vthreads._sync.locks import Lock, RLock
+from vthreads.testing import VirtualClock
 
 pytestmark = pytest.mark.unpatched
 
@@ -82,6 +84,62 @@ def test_no_notify_is_lost_on_a_waiter_interrupted_in_the_same_turn(virtual, sta
         return log
 
     assert ["second"] == virtual(root, order=order)
+
+
+class AdvancingClock(VirtualClock):
+    """Also passes by what is added to `passed`."""
+
+    passed = 0.0
+
+    def now(self):
+        return super().now() + self.passed
+
+
+class InterruptingLock:
+    """Interrupts the thread `waiter` when that releases the lock, and uses up its time slice."""
+
+    def __init__(self, clock):
+        self._lock = StandardLock()
+        self._clock = clock
+        self.waiter = None
+
+    def acquire(self, *args, **kwargs):
+        return self._lock.acquire(*args, **kwargs)
+
+    def release(self):
+        self._lock.release()
+        if self.waiter is not None:
+            self.waiter.interrupt()
+            self.waiter = None
+            self._clock.passed += 1
+
+    __enter__ = acquire
+
+    def __exit__(self, *_):
+        self.release()
+
+
+def test_an_interrupt_of_a_waiter_is_raised_though_a_notify_comes_before_it_parks(standard_condition):
+    clock = AdvancingClock()
+
+    def root():
+        lock = InterruptingLock(clock)
+        condition, log = standard_condition(lock), []
+
+        def interrupted():
+            lock.waiter = vthreads.current_thread()
+            try:
+                standard_wait(condition, log, "first")
+                checkpoint()
+            except Interrupted:
+                log.append("interrupted")
+
+        with ThreadGroup() as group:
+            group.spawn(interrupted)
+            notify(condition)
+        return log
+
+    assert "interrupted" in vthreads.run(root, clock=clock, patch=False)
 
 
 def test_no_notify_is_lost_on_a_waiter_that_timed_out_in_the_same_turn(virtual, standard_condition, order):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from .._core.current import check_here, current_ident
+from .._core.current import current_ident
 from .._core.engine import TIMED_OUT, Section, compiled
 from .._core.wait_queue import waiter_here
 from .._sync.locks import Lock, RLock, acquire_timeout
@@ -102,13 +102,8 @@ class ConditionWaiterLock(Lock):
             if timeout == 0:
                 return False
             self._waiting.add(waiter)
-        try:
-            check_here()
-        except BaseException:
-            if self._waiting.withdraw(waiter):
-                raise
-            waiter._park_through()
-            return True
+        # No checkpoint here: it may yield to a notify, and take an interrupt then, which could not be raised without
+        # losing the notify. The park takes an interrupt only if it can withdraw the waiter.
         return self._waiting.park(waiter, timeout) is not TIMED_OUT
 
     __enter__ = acquire

@@ -29,13 +29,7 @@ cdef class ConditionWaiterLock(Lock):
         waiter = _waiter_here()
         if not self._enlist(waiter, timeout is not None and <double>timeout == 0):
             return self._awaited is False
-        try:
-            _check()
-        except BaseException:
-            if self._queue.withdraw(waiter):
-                raise
-            waiter._park_through()
-            return True
+        # No checkpoint here: see the Python class.
         return _park_in(self._queue, waiter, timeout, "Condition.wait", self) is not TIMED_OUT
 
     cdef bint _enlist(self, waiter, bint only_looks) except -1:
