@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 import typing
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -249,6 +252,23 @@ def test_every_module_lists_its_names():
             assert loaded.__doc__, module.name
             if hasattr(loaded, "__all__"):
                 assert all(hasattr(loaded, name) for name in loaded.__all__), module.name
+
+
+def test_a_constant_or_function_is_exported_for_another_file():
+    """One that only its module uses is a detail of it. A class may be exported as the type of another export."""
+    files = Counter(name for path in sources() for name in set(re.findall(r"\w+", path.read_text("utf-8"))))
+    for module in pkgutil.walk_packages(vthreads.__path__, "vthreads."):
+        if "._" in module.name and module.name not in ("vthreads._core.engine.pollers.kqueue", *NEEDING):
+            loaded = importlib.import_module(module.name)
+            exported = {name: getattr(loaded, name) for name in getattr(loaded, "__all__", ())}
+            assert [] == [n for n, value in exported.items() if files[n] == 1 and not inspect.isclass(value)], module
+
+
+def sources():
+    """The files of the repository that may use a name of a private module."""
+    root = Path(__file__).parents[1]
+    for folder in ("src", "tests", "docs", "benchmarks"):
+        yield from (path for path in root.glob(f"{folder}/**/*.*") if path.suffix in (".py", ".pyx", ".pxi", ".md"))
 
 
 @pytest.mark.parametrize("named", CLASSES + FUNCTIONS, ids=lambda named: named.__name__)

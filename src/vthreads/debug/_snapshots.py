@@ -32,7 +32,7 @@ from ._slices import ask, finish
 from ._stacks import Place, add_source, frame_of, place_of, positions_from, stack_from
 from ._waits import LOCKS, Waits
 
-__all__ = ["FORMAT", "circle_of", "snapshot"]
+__all__ = ["circle_of", "snapshot"]
 
 Data = dict[str, Any]
 

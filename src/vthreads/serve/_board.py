@@ -14,7 +14,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["BOUNDS", "METRICS", "REASONS", "Board", "Metric", "Row"]
+__all__ = ["BOUNDS", "METRICS", "Board", "Metric", "Row"]
 
 # Upper bounds of the histogram of durations, in seconds; one more class has none.
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

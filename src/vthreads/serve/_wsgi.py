@@ -25,7 +25,7 @@ from ._tcp import DEFAULT_BACKLOG, where
 from ._upgraded_socket import UpgradedSocket
 from ._websocket import EXCHANGE
 
-__all__ = ["FileWrapper", "WsgiOptions", "serve_application", "wsgi"]
+__all__ = ["WsgiOptions", "serve_application", "wsgi"]
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -22,7 +22,7 @@ from .._core.participants import Participant, participate
 from .._patching.references import Undo, replace_references
 from .._patching.stand_in import stand_in
 
-__all__ = ["REPLACEMENTS", "put_in_place", "take_back"]
+__all__ = ["put_in_place", "take_back"]
 
 original = {name: value for name, value in vars(time).items() if callable(value)}
 

@@ -26,7 +26,7 @@ from ...serve._workers import Supervisor, WorkerPipes
 from ..systemd import notify
 from .process import Process
 
-__all__ = ["Parent", "announced", "supervise"]
+__all__ = ["announced", "supervise"]
 
 # Seconds before the end of the delay at which the parent stops new connections.
 BEFORE_CLOSE = 0.1

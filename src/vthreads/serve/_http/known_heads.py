@@ -21,7 +21,7 @@ import re
 from .heads import Head
 from .recent import Recent
 
-__all__ = ["COMMON_LINE", "KnownHeads"]
+__all__ = ["KnownHeads"]
 
 # RFC 3986, 3.3 and 3.4: a path and a query in origin form, without "#". Fewer methods than llhttp knows.
 COMMON_LINE = re.compile(

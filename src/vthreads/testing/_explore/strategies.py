@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 from .interleaving import Chooser, Interleaving
 from .schedule import Schedule, Switch
 
-__all__ = ["STRATEGIES", "Exhaustive", "FixedSchedule", "Priorities", "RandomWalk", "Strategy", "StrategyName"]
+__all__ = ["STRATEGIES", "Exhaustive", "FixedSchedule", "Strategy", "StrategyName"]
 
 StrategyName = Literal["random", "pct", "exhaustive"]
 
