@@ -417,6 +417,8 @@ def test_ctrl_c_ends_a_wait_for_a_lock_of_another_process():
         def press():
             # A signal during the fork, in the functions that Python calls there, is lost on plain Python, too.
             os.read(forked, 1)
+            # The lock was held before the patch, so the wait is in C: the parent cannot report that it has begun. If it
+            # has not, the result is the same.
             time.sleep(0.1)
             os.kill(os.getppid(), signal.SIGINT)
         def wait():
@@ -439,12 +441,15 @@ def test_ctrl_c_ends_a_wait_for_a_pool_of_processes():
             # See above.
             os.read(forked, 1)
             print("at work", flush=True)
-            time.sleep(0.2)
+            os.read(forked, 1)
         @root
         def _():
             with ProcessPoolExecutor(1) as pool:
-                with vthreads.ThreadGroup() as group:
-                    group.spawn(pool.submit(work, "path").result)
+                try:
+                    with vthreads.ThreadGroup() as group:
+                        group.spawn(pool.submit(work, "path").result)
+                        os.write(tell, b"x")
+                finally:
                     os.write(tell, b"x")
         """
     process = subprocess.Popen(
