@@ -43,6 +43,7 @@ class Block(ContextDecorator, Generic[T]):
         try:
             self._steps.throw(error)
         except BaseException as raised:
+            # The generator has passed `error` on: returning False raises it unchanged, with the traceback of the block.
             if not is_passed_on(raised, error):
                 raise
         set_traceback(error, traceback)

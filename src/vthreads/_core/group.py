@@ -194,6 +194,7 @@ class ThreadGroup(Members, GroupFields):
         try:
             thread = self._admit_limited(caller, (fn, args, kwargs), permitted)
         except BaseException:
+            # There is no thread whose end could release the permit.
             if permitted:
                 permits.release()
             raise

@@ -107,9 +107,11 @@ class SubmittedCall:
                 # A blocking call in a cleanup: it raises again when the grace is over, or at an interrupt.
                 self._park()
             except BaseException:
+                # The call goes on without a member that waits for it.
                 self._abandon(future)
                 raise
         except BaseException:
+            # An interrupt is raised at once. If the call has begun, it goes on without the member.
             if not _has_cancelled(future):
                 self._abandon(future)
             raise

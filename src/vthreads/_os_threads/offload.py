@@ -114,6 +114,7 @@ def wait_or_leave(thread: VirtualThread, call: Call, cancel: Callable[[], object
     try:
         call.park(thread, thread._park)
     except BaseException:
+        # No function can be stopped on an OS thread, so it goes on there without a waiter.
         _leave(call, cancel)
         raise
     finally:
@@ -151,6 +152,7 @@ def _wait_through(thread: VirtualThread, call: Call, cancel: Callable[[], object
         wait_held_up(thread, call, overdue_at)
         return True
     except BaseException:
+        # An interrupt, or the end of the cleanup grace. The function goes on without a waiter.
         _leave(call, cancel)
         raise
     finally:

@@ -121,6 +121,7 @@ class Barrier:
             if self._action is not None:
                 self._action()
         except BaseException:
+            # The round never completes, so its other threads must not wait on: as `threading.Barrier`, break it.
             self._break(current)
             raise
         with self._changing:

@@ -235,6 +235,7 @@ def _dict_of_adopted(self: Any) -> dict[str, Any]:
         try:
             data.prepare(self)
         except BaseException:
+            # `__init__` has failed, so the next use must run it again.
             data.unprepared = _os_thread.token
             raise
     return mine

@@ -113,8 +113,8 @@ def _wait(awaitable: Awaitable[T], name: str) -> T:
         thread._check()
         call = AwaitCall(thread, awaitable)
     except BaseException:
+        # The coroutine never runs. Close it, or Python would warn that it was never awaited.
         if iscoroutine(awaitable):
-            # It never runs, and must not be reported as forgotten.
             awaitable.close()
         raise
     return call.wait(thread)  # type: ignore[no-any-return]  # the result of the awaitable
@@ -242,6 +242,7 @@ class TaskCall(CallFields, OutsideCall):
                 self.call_off()
                 wait_held_up(thread, self, overdue_at)
         except BaseException:
+            # An interrupt, or the end of the cleanup grace. The task goes on in its loop without a waiter.
             self._abandoned = True
             self.shared.waiting.pop(self, None)
             raise

@@ -327,6 +327,7 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
         try:
             value: T = self._steps.run(self._enter_manager, "enter")
         except BaseException as error:
+            # Python calls `__exit__` only after an `__enter__` that returns, but the manager may have been entered.
             self._leave_after(error)
             raise
         self._scope = CancelScope()

@@ -57,6 +57,7 @@ class _Service:
             self.path = made.rename(own_socket())
             start_own_os_thread(self._serve)
         except BaseException:
+            # Nothing refers to this object yet, so no other code could close the listener.
             self._listener.close()
             raise
 

@@ -44,6 +44,7 @@ def _closing(original: Any) -> Callable[..., Any]:
         except OSError:
             raise
         except BaseException as error:
+            # Most often `Cancelled`. The original closes its socket only after an `OSError`.
             close_local(error, original, "sock")
             raise
 

@@ -1,7 +1,7 @@
 """httpcore, under httpx: a request that is cancelled just after it was assigned a connection must still use it.
 
 The pool may assign a connection, perhaps a new one, to a waiter that was cancelled but has not run yet. If the waiter
-left, a new connection that nothing opens would count as one of the pool's for good. It is enough that the waiter takes
+left, a new connection that nothing opens would use up a place in the pool forever. It is enough that the waiter takes
 the connection: opening or using it is a checkpoint, and there httpcore cleans up.
 """
 
@@ -34,6 +34,8 @@ def fit(connection_pool: ModuleType) -> list[Callable[[], None]]:
         try:
             return original(self, *args, **kwargs)
         except BaseException as error:
+            # If the pool has assigned a connection meanwhile, accept it, so that it is used or returned (see above). An
+            # interrupt is raised again at the next checkpoint.
             if thread is None or self.connection is None:
                 raise
             if not isinstance(error, may_be_dropped):

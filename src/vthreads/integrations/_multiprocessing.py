@@ -179,6 +179,7 @@ def _dropping_the_connection(method: Method) -> Method:
         try:
             return method(self, *args, **kwargs)
         except BaseException as error:
+            # The answer of an interrupted call may still arrive, and the next call would take it for its own answer.
             if not _is_the_answer(error):
                 _drop_connection(self)
             raise

@@ -35,6 +35,7 @@ def fit(extensions: ModuleType) -> list[Callable[[], None]]:
         except connection.Error:
             raise
         except BaseException:
+            # The server still runs the query, and the caller does not wait for its result: cancel it there as well.
             if connection.status in connected:
                 _cancel_query(connection)
             else:

@@ -60,6 +60,7 @@ class ProbedThread(VirtualThread):
         try:
             self.probe.parks(self)
         except BaseException:
+            # The probe raises in place of the wait. A park that is cancelled ends in the same way: withdraw the waiter.
             if abort is None or abort():
                 # The wait ends without a park, so the next wait is not inside this one.
                 self._has_begun_to_wait = False

@@ -256,6 +256,7 @@ class _Session:
         try:
             holds = self._invariant(*state)
         except Exception as error:
+            # An invariant may state its case with `assert` or with any other error: each means that it does not hold.
             raise _failure(checkpoint, f"its invariant does not hold: {error!r}", error) from error
         if holds is not None and not holds:
             raise _failure(

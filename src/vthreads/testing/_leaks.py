@@ -307,6 +307,7 @@ def check_nothing_leaked() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        # The failure of the block may be the reason for the leaks, so raise it, with the leaks as a note.
         leaks = before.leaks()
         if leaks:
             add_note(error, "in the block, ", str(LeakError(leaks)))

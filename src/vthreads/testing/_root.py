@@ -122,6 +122,7 @@ def run_as_root(test: Callable[[], T], options: RootOptions, report: Callable[[s
             with check_nothing_leaked() if options.leaks else nullcontext(), deadline, failures.watched():
                 return test()
         except BaseException as error:
+            # Report before the others are cancelled: the report shows what they waited for.
             _report_failure(options, deadline.dump or failures.dump_of(error) or _dump_of_others(), report)
             _cancel_others()
             raise

@@ -47,6 +47,7 @@ class Sequencer:
         try:
             turn.wait()
         except BaseException:
+            # This number will never be used, so the later ones would wait without end: break the sequence.
             self._break_at(position)
             raise
         self._check_whole()

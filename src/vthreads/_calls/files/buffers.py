@@ -117,8 +117,9 @@ class _Reading(_Buffer):
                     if len(collected) == size or end and collected.endswith(end) or not raw.starved:
                         return bytes(collected)
         except BaseException:
+            # The caller gets nothing of what was collected. Put it back for the next read, unless the file is closed,
+            # after which no read returns data.
             if raw.closed:
-                # The file is closed, so no later read could return the data: drop them.
                 pass
             elif raw.kind in ON_A_DISK:
                 self._seek(-len(collected), os.SEEK_CUR)

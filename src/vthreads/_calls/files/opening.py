@@ -83,6 +83,7 @@ def open(
     try:
         return _layers_over(raw, mode, *rest[:4])
     except BaseException:
+        # No caller has the file yet, so close its descriptor here.
         raw.close()
         raise
 
@@ -172,6 +173,8 @@ def open_fd(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = No
     try:
         return offload_abandonable(fifos, opening.open, opening.dispose)
     except BaseException:
+        # The OS thread of the call waits in `open` until the FIFO has another end. No caller waits for it any more, so
+        # end it.
         opening.end()
         raise
 

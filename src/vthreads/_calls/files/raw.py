@@ -176,6 +176,7 @@ class File(OriginalFileIO):
             while piece := self.next_piece(thread, self._bytes_left() + 1):
                 pieces.append(piece)
         except BaseException:
+            # The caller gets none of the pieces, and a pipe returns no data twice: keep them for the next read.
             self._give_back(b"".join(pieces))
             raise
         return b"".join(pieces)

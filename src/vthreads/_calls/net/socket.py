@@ -86,6 +86,7 @@ def create_connection(*args: Any, **kwargs: Any) -> Socket:
     except OSError:
         raise
     except BaseException as error:
+        # Most often `Cancelled`. Only the frame in the traceback still refers to the socket: close it there.
         close_local(error, original_create_connection, "sock")
         raise
 

@@ -159,6 +159,7 @@ def sendall(self: ssl.SSLSocket, data: Any, flags: int = 0) -> None:
             except OSError:
                 raise
             except BaseException as error:
+                # The peer has a part of `data`, and the caller does not know which: other data may not follow.
                 if isinstance(error, Cancelled):
                     error.bytes_sent = sent
                 if sent:
@@ -190,6 +191,7 @@ def create(cls: type[ssl.SSLSocket], *args: Any, **kwargs: Any) -> ssl.SSLSocket
     except (OSError, ValueError):
         raise
     except BaseException as error:
+        # Most often `Cancelled` in the handshake. Only the frame in the traceback still refers to the socket.
         close_local(error, original_create, "self")
         raise
 

@@ -66,6 +66,7 @@ def _status_of(pid: int) -> int:
         # The child is gone. Do not kill: another process may have its number now.
         raise
     except BaseException:
+        # The caller does not get the number of the child, so no other code could end it or collect its status.
         os.kill(pid, signal.SIGKILL)
         with shield(None):
             waitpid(pid, 0)

@@ -459,7 +459,7 @@ def _accept(self, /):
         if accepted >= 0:
             try:
                 return accepted, vt_address_object(&peer)
-            except BaseException:
+            except BaseException:  # raised again: no caller has the connection yet, so close it first
                 vt_close(accepted)
                 raise
         if _would_block(errno):

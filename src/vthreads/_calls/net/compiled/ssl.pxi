@@ -125,6 +125,7 @@ cdef object _write_tls(sock, data, Fiber fiber, int fd, double timeout, str name
     except (OSError, TypeError, ValueError):
         raise
     except BaseException:
+        # A part of the record may have been sent, and OpenSSL would accept only the same data again: see `_write`.
         sock.__dict__[BROKEN] = True
         raise
 
@@ -181,6 +182,7 @@ cdef object _write_all_tls(sock, bytes data, Fiber fiber, int fd, double timeout
     except OSError:
         raise
     except BaseException as error:
+        # The peer has a part of `data`, and the caller does not know which: other data may not follow.
         if isinstance(error, Cancelled):
             error.bytes_sent = sent
         if sent:
