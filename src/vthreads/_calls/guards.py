@@ -51,8 +51,8 @@ def checking_first(function: Call) -> Call:
 def refusing_nan(function: Call) -> Call:
     """Wrap a method with the argument `timeout` like `checking_first`, and refuse NaN, as the original locks do.
 
-    The original waits for no time then. But the calls that wait in a loop until a time is reached, as those of queues
-    and semaphores, would never end, because NaN compares as false with every time.
+    The original waits for no time then. But calls that wait in a loop until a time is reached, such as those of queues,
+    would never end, because NaN compares as false with every time.
     """
     checked = checking_first(function)
 

@@ -80,7 +80,7 @@ def _be_child(work: Callable[[Send], None], lines: int, stacks: int, seconds: fl
         signal.alarm(int(seconds) + GRACE)
 
         def send(thing: Any) -> None:
-            # A child that the program has forked comes here too, if the fork returned into the import.
+            # A process that the program has forked calls this too, if the fork returned into the import.
             if os.getpid() == pid:
                 _write(lines, json.dumps(thing).encode() + b"\n")
 
@@ -150,7 +150,7 @@ def _described(status: int) -> str:
 
 
 def _stack(pid: int, stacks: int) -> Iterator[str]:
-    """Yield the lines of the main thread in the stacks of the child, which it writes within `GRACE` seconds or not."""
+    """Yield the lines of the main thread in the stacks of the child; none if it does not write them in time."""
     os.kill(pid, STACK_SIGNAL)
     text = _read(stacks, GRACE)
     time.sleep(PERIOD)

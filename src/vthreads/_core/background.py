@@ -19,7 +19,7 @@ __all__ = ["BackgroundGroup"]
 
 
 class BackgroundGroup(Members):
-    """The members of a carrier, as those of `vthreads.spawn`: independent failures, each reported at once."""
+    """The members of a carrier, such as those of `vthreads.spawn`: independent failures, each reported at once."""
 
     # The end of the last member is not the end of the group: threads of other groups may still spawn into it.
     _phase_when_empty = Phase.OPEN

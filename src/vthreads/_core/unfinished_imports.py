@@ -1,7 +1,7 @@
 """Imports that were in progress at a fork, in threads that the child does not have.
 
 The lock of such a module stays locked, and `sys.modules` has a module that nothing completes. An import of it in the
-child would wait for good: plain Python hangs there. So the child forgets both, and imports the module again. CPython
+child would wait forever: plain Python hangs there. So the child forgets both, and imports the module again. CPython
 itself only renews the global import lock.
 """
 

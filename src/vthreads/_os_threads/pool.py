@@ -1,7 +1,7 @@
 """The OS threads that make offloaded calls.
 
 There are as many as calls at the same time, which the limiters of `calls` bound. One that gets no call for a while
-ends. This module does not know who waits for a call, nor what becomes of its outcome.
+ends. This module does not depend on the waiters of a call, or on the use of its outcome.
 """
 
 from __future__ import annotations
@@ -176,6 +176,7 @@ class Pool:
         try:
             start_own_os_thread(_Worker(self, call).live)
         except Exception:
+            # The system starts no further OS thread. The caller gets the error, and no worker will end the call.
             self.calls_under_way.pop(call, None)
             raise
 

@@ -88,7 +88,7 @@ class _Exchange:
         self._places: dict[int, list[Place]] = defaultdict(list)
         # For each object, the intermediate objects that refer to it; listed twice if one refers to it twice.
         self._through: dict[int, list[int]] = defaultdict(list)
-        # For each object, the name of a type whose instance refers to it and cannot be changed, as an iterator.
+        # For each object, the name of a type whose instance refers to it and cannot be changed, such as an iterator.
         self._fixed: dict[int, str] = {}
         self._successors: dict[int, Any] = {}
         self._movable: dict[int, bool] = {}

@@ -45,7 +45,7 @@ def is_plain_tuple(holder: Any) -> bool:
     """Return whether `holder` is a tuple or a named one, which another one with the same values can replace.
 
     Not one with further attributes: the program may change them, and keep it where it cannot be replaced. Not one of
-    the sequences that C code makes, as `time.struct_time`: they refuse `tuple.__new__`.
+    the sequences that C code makes, such as `time.struct_time`: they refuse `tuple.__new__`.
     """
     return (
         is_a(holder, tuple)

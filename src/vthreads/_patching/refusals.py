@@ -20,9 +20,9 @@ __all__ = ["refusing_like"]
 
 # The errors of wrong arguments.
 ERRORS = (TypeError, ValueError, OverflowError)
-# Originals whose replacement gets no frame around it, and so refuses wrong arguments in words of Python. `open` counts
-# frames to find the caller that it warns of. `get_ident` is called for each record of a log, and the frame would cost
-# more than the call. The names mean the originals, because this module is imported before the patch.
+# Originals whose replacement gets no frame around it, and so refuses wrong arguments with Python's message. `open`
+# counts frames to find the caller that it warns of. `get_ident` is called for each record of a log, and the frame would
+# cost more than the call. The names mean the originals, because this module is imported before the patch.
 WITHOUT_FRAME = (open, get_ident)
 # A number that no process has opened: the limit of open files is far below.
 NOT_OPEN = 2**31 - 1

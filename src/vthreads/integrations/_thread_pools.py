@@ -48,7 +48,7 @@ class _Membership:
             return self.work.get(block)
         except Cancelled:
             # An idle worker has no code of the program to stop, and the pool would log a critical error for it. First
-            # the work that has come in the meantime: its pool counts on this worker.
+            # the work that has come in the meantime: its pool has started no other worker for it.
             with contextlib.suppress(Empty):
                 return self.work.get_nowait()
             pool = self.pool()

@@ -4,7 +4,7 @@
 
 Only for a process that the server owns: a worker of the command or of gunicorn. They are the members of the background
 group (`vthreads.spawn`) and of the groups of `threading`. Requests end first, since a handler may pass work to these
-threads. The time is kept by an OS thread: with a timer, the scheduler would not find that all threads wait for good.
+threads. An OS thread measures the time: with a timer, the scheduler would not find that all threads wait forever.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Background:
         self._beat = beat
         self._seconds = self._until = inf
         self._waits = self._is_cancelled = self._has_ended = False
-        # Descriptions of threads that were cancelled for lack of time, until the log has them.
+        # Descriptions of threads that were cancelled because their time was over, until the log has them.
         self._late: list[str] = []
 
     def stop(self, seconds: float) -> None:
@@ -93,7 +93,7 @@ class Background:
         try:
             group.join(self._root)
         except DeadlockError:
-            # It has cancelled the members. None could ever go on, as a worker that waits for the next entry of a queue.
+            # It has cancelled the members. None could continue, for example a worker that waits for an item of a queue.
             log.info("the threads of the group %r were cancelled: nothing could unpark them", group.name)
 
     # --- the time, on an OS thread
@@ -116,7 +116,7 @@ class Background:
         if not self._is_cancelled and not self.seconds_left:
             self._is_cancelled = True
             self._scheduler.post(self._cancel_late)
-        # Also here, because a thread that ignores its cancellation keeps `end` from the report.
+        # Do not wait for `end`, which reports too: a thread that ignores its cancellation delays it.
         self._report_late()
 
     def _report_late(self) -> None:

@@ -27,7 +27,7 @@ from ._outputs import nonblocking_duplicate
 
 __all__ = ["INTERRUPTED", "ForcedEnd"]
 
-# The exit status after Ctrl-C, as of a shell.
+# The exit status after Ctrl-C, the same as that of a shell.
 INTERRUPTED = 128 + signal.SIGINT
 # Seconds beyond the last grace of cancelled handlers.
 SLACK = 1.0

@@ -24,7 +24,6 @@ from typing import Any
 from .._core.originals import allocate_lock, close_fd, poll, sleep, write_fd
 
 __all__ = [
-    "NonBlockingOutput",
     "finish_outputs",
     "flush_outputs",
     "non_blocking_outputs",
@@ -54,7 +53,7 @@ def non_blocking_outputs() -> Iterator[None]:
 
 
 def _redirect_handlers(old: Any, new: Any) -> None:
-    """Make the handlers of logging that write to `old` write to `new`, for good: they may write after the block."""
+    """Make the handlers of logging that write to `old` write to `new`, also after the block: they may write then."""
     # The last ones are placeholders, for names between those of loggers.
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", ()):

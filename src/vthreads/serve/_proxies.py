@@ -122,7 +122,7 @@ class TrustedProxies:
         if not self.trust(host):
             return Client(host or "", port, "", "", "", "", [pair for pair in fields if not is_forwarding(pair[0])])
         reads_x = self._family == "x-forwarded"
-        # Those that have no meaning here, as X-Forwarded-User, are for the application if the proxy sets this family.
+        # Those without a meaning here, such as X-Forwarded-User, are for the application if the proxy sets this family.
         dropped = FORWARDING.__contains__ if reads_x else is_forwarding
         kept = [pair for pair in fields if not dropped(pair[0])]
         ids = _values(fields, b"x-request-id")

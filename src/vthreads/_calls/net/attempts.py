@@ -98,7 +98,8 @@ class _Attempts:
 
     def _finds_end(self, entry: Descriptor) -> bool:
         """Return whether reading has ended although the last attempt would block."""
-        # Asking the kernel costs a system call. Not all pollers report a hangup, but then the last wait was in vain.
+        # Asking the kernel costs a system call. Not all pollers report a hangup: so ask also after a wait that
+        # ended without data.
         may_have_ended = entry.hung_up or self._waited
         self._waited = True
         return may_have_ended and has_read_end(entry.fd)

@@ -95,7 +95,8 @@ class Process:
             self._background.cancel(f"the process ends: {type(error).__name__}")
             self._end.with_status(_status_of(error), LAST_GRACE)
             raise
-        # Nor one of its OS threads, as one that waits for messages, a process that has stopped.
+        # An OS thread of the application, for example one that waits for messages, must not keep a process that has
+        # stopped serving.
         self._end.within(LAST_GRACE)
         return 0
 

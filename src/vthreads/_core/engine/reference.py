@@ -340,7 +340,7 @@ class Scheduler:
     # A switch has three parts: the leaving fiber sets `running` to None before it changes anything; the greenlet
     # switch; and the landing fiber sets `running` when all is changed. Foreign code in between belongs to no fiber: it
     # may be on the stack of either, and a park there would park the wrong one. Trace functions run at every line, and
-    # their exceptions would interrupt the switch, so they are suspended. Tracers that count calls and returns, as
+    # their exceptions would interrupt the switch, so they are suspended. Tracers that count calls and returns, such as
     # coverage, would miss the return of a function that only suspends, and the call of one that only resumes. So
     # `start`, `park`, `_switch_after` and `_carry` each do both.
 

@@ -1,7 +1,7 @@
 """Sockets without the operating system: two wires in memory, behind the methods of `socket.socket`.
 
 They are instances of `socket.socket`, so `isinstance`, `makefile`, `with` and the handlers of `socketserver` accept
-them. But they have no descriptor: `fileno()` is -1, as of a closed socket. So whatever needs a descriptor does not work
+them. But they have no descriptor: `fileno()` is -1, as for a closed socket. So calls that need a descriptor do not work
 on them: `select`, `selectors`, TLS, `os.read`, other processes.
 
 They follow the checkpoint rules of real sockets on a virtual thread. On a plain OS thread they block it.
