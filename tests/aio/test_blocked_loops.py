@@ -3,20 +3,8 @@
 import pytest
 
 import vthreads
-from vthreads import Event, ThreadGroup, aio, checkpoint, debug, sleep
-
-
-class Watch:
-    """A monitor whose clock the test sets, and its reports."""
-
-    def __init__(self):
-        self.time = 0.0
-        self.stalls = []
-        self.monitor = debug.StallMonitor(1.0, self.stalls.append, lambda: self.time)
-
-    def look_after(self, seconds):
-        self.time += seconds
-        self.monitor.look()
+from tests.stall_watch import Watch
+from vthreads import Event, ThreadGroup, aio, checkpoint, sleep
 
 
 @pytest.fixture

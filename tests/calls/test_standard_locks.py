@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import vthreads
+from tests.notifying import notify, wait_for_notify
 from vthreads import CancelScope, Interrupted, ThreadGroup, checkpoint, sleep
 from vthreads._calls.standard_locks import ConditionWaiterLock, StandardLock, StandardRLock
 from vthreads._sync.locks import Lock, RLock
@@ -23,26 +24,13 @@ def standard_condition(monkeypatch):
     return lambda lock=None: threading.Condition(lock or StandardRLock())
 
 
-def standard_wait(condition, log, name, timeout=None):
-    with condition:
-        if condition.wait(timeout):
-            log.append(name)
-
-
-def notify(condition, n=1):
-    # Without a checkpoint or a turn for others in between.
-    assert condition.acquire(blocking=False)
-    condition.notify(n)
-    condition.release()
-
-
 @pytest.mark.parametrize("kind", [StandardLock, StandardRLock, Lock, RLock])
 def test_a_standard_condition_wakes_in_order(virtual, standard_condition, kind, order):
     def root():
         condition, log = standard_condition(kind()), []
         with ThreadGroup() as group:
             for name in range(3):
-                group.spawn(standard_wait, condition, log, name)
+                group.spawn(wait_for_notify, condition, log, name)
             for count in range(3):
                 notify(condition)
                 sleep(1)
@@ -57,8 +45,8 @@ def test_no_notify_is_lost_on_a_waiter_cancelled_in_the_same_turn(virtual, stand
     def root():
         condition, log = standard_condition(kind()), []
         with ThreadGroup() as group:
-            first = group.spawn(standard_wait, condition, log, "first")
-            group.spawn(standard_wait, condition, log, "second")
+            first = group.spawn(wait_for_notify, condition, log, "first")
+            group.spawn(wait_for_notify, condition, log, "second")
             first.cancel()
             notify(condition)
         assert first.cancelled()
@@ -74,11 +62,11 @@ def test_no_notify_is_lost_on_a_waiter_interrupted_in_the_same_turn(virtual, sta
 
         def interrupted():
             with pytest.raises(Interrupted):
-                standard_wait(condition, log, "first")
+                wait_for_notify(condition, log, "first")
 
         with ThreadGroup() as group:
             first = group.spawn(interrupted)
-            group.spawn(standard_wait, condition, log, "second")
+            group.spawn(wait_for_notify, condition, log, "second")
             first.thread.interrupt()
             notify(condition)
         return log
@@ -129,7 +117,7 @@ def test_an_interrupt_of_a_waiter_is_raised_though_a_notify_comes_before_it_park
         def interrupted():
             lock.waiter = vthreads.current_thread()
             try:
-                standard_wait(condition, log, "first")
+                wait_for_notify(condition, log, "first")
                 checkpoint()
             except Interrupted:
                 log.append("interrupted")
@@ -146,8 +134,8 @@ def test_no_notify_is_lost_on_a_waiter_that_timed_out_in_the_same_turn(virtual, 
     def root():
         condition, log = standard_condition(), []
         with ThreadGroup() as group:
-            group.spawn(standard_wait, condition, log, "first", 5)
-            group.spawn(standard_wait, condition, log, "second")
+            group.spawn(wait_for_notify, condition, log, "first", 5)
+            group.spawn(wait_for_notify, condition, log, "second")
             sleep(5)
             notify(condition)
         assert 1 == len(log)
@@ -162,9 +150,9 @@ def test_no_notify_is_lost_on_a_waiter_that_gave_up_and_waits_for_the_lock(virtu
     def root():
         condition, log = standard_condition(), []
         with ThreadGroup() as group:
-            first = group.spawn(standard_wait, condition, log, "first", 5)
-            second = group.spawn(standard_wait, condition, log, "second", 50)
-            third = group.spawn(standard_wait, condition, log, "third")
+            first = group.spawn(wait_for_notify, condition, log, "first", 5)
+            second = group.spawn(wait_for_notify, condition, log, "second", 50)
+            third = group.spawn(wait_for_notify, condition, log, "third")
             with condition:
                 sleep(5)
                 first.cancel()
@@ -190,7 +178,7 @@ def test_a_waiter_cancelled_before_it_waits_takes_no_notify(virtual, standard_co
                 return scope.cancelled_caught
 
             assert group.spawn(cancelled).result()
-            group.spawn(standard_wait, condition, log, "second")
+            group.spawn(wait_for_notify, condition, log, "second")
             notify(condition)
         return log
 
@@ -223,7 +211,7 @@ def test_a_waiter_notified_and_cancelled_in_the_same_turn_has_been_notified(virt
     def root():
         condition, log = standard_condition(), []
         with ThreadGroup() as group:
-            first = group.spawn(standard_wait, condition, log, "first")
+            first = group.spawn(wait_for_notify, condition, log, "first")
             notify(condition)
             first.cancel()
         return log

@@ -10,6 +10,7 @@ import time
 import pytest
 
 import vthreads
+from tests.stall_watch import Watch
 from vthreads import Event, Queue, ThreadGroup, checkpoint, debug, sleep
 from vthreads._core import carrier
 from vthreads._core.participants import Participant, participants
@@ -23,19 +24,6 @@ pytestmark = pytest.mark.unpatched
 def pin(seconds):
     """Block the carrier, whatever is patched: a patch also exchanges the references of this module."""
     vthreads._core.originals.sleep(seconds)
-
-
-class Watch:
-    """A monitor whose clock the test sets, and its reports."""
-
-    def __init__(self, threshold=1.0):
-        self.time = 0.0
-        self.stalls = []
-        self.monitor = debug.StallMonitor(threshold, self.stalls.append, lambda: self.time)
-
-    def look_after(self, seconds):
-        self.time += seconds
-        self.monitor.look()
 
 
 @pytest.fixture

@@ -1,33 +1,13 @@
 """Calls of TLS sockets."""
 
 import socket
-import ssl
 
 import pytest
-import trustme
 
-import vthreads
 from tests.matrix.endings import Operations, nothing_happened, with_every_cause
+from tests.tls import client_context, tls_ends, tls_pair
 
 OPERATIONS = Operations()
-
-
-authority = trustme.CA()
-server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-authority.issue_cert("localhost").configure_cert(server_context)
-client_context = ssl.create_default_context()
-authority.configure_trust(client_context)
-
-
-def tls_pair():
-    return tls_ends(*socket.socketpair())
-
-
-def tls_ends(one, two):
-    return vthreads.gather(
-        lambda: server_context.wrap_socket(one, server_side=True),
-        lambda: client_context.wrap_socket(two, server_hostname="localhost"),
-    )
 
 
 @OPERATIONS.add

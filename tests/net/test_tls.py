@@ -8,24 +8,10 @@ import socket
 import ssl
 
 import pytest
-import trustme
 
 import vthreads
+from tests.tls import client_context, server_context, tls_pair
 from vthreads.testing import wait_all_parked
-
-authority = trustme.CA()
-server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-authority.issue_cert("localhost").configure_cert(server_context)
-client_context = ssl.create_default_context()
-authority.configure_trust(client_context)
-
-
-def tls_pair():
-    one, two = socket.socketpair()
-    return vthreads.gather(
-        lambda: server_context.wrap_socket(one, server_side=True),
-        lambda: client_context.wrap_socket(two, server_hostname="localhost"),
-    )
 
 
 def tcp_pair():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -27,15 +26,6 @@ mp = multiprocessing.get_context("fork")
 
 # The file behind shared memory stays open in the process that has made some.
 shared_memory = mp.Value("i", 0)
-
-
-@pytest.fixture(autouse=True)
-def no_child_left():
-    yield
-    # Objects that a traceback still refers to are open as well.
-    gc.collect()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
 
 
 def virtual(fn):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import gc
 import multiprocessing
 import os
 import signal
@@ -21,15 +20,6 @@ from vthreads import ThreadGroup
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")]
 
 mp = multiprocessing.get_context("fork")
-
-
-@pytest.fixture(autouse=True)
-def no_child_left():
-    yield
-    # Objects that a traceback still refers to are open as well.
-    gc.collect()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
 
 
 def square(number):

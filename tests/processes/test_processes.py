@@ -21,13 +21,6 @@ from vthreads.testing import VirtualClock
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(autouse=True)
-def no_child_left():
-    yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
 def virtual(fn, *args):
     return vthreads.run(fn, *args, clock=VirtualClock())
 

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.notifying import notify, wait_for_notify
 from vthreads import Cancelled, Interrupted, ThreadGroup, now, sleep
 from vthreads._sync.conditions import Condition
 from vthreads._sync.locks import Lock
 from vthreads._sync.statistics import ConditionStatistics
 
 pytestmark = pytest.mark.unpatched
-
-
-def wait_for_notify(condition, log, name, timeout=None):
-    with condition:
-        if condition.wait(timeout):
-            log.append(name)
-
-
-def notify(condition, n=1):
-    # Without a checkpoint or a turn for others in between.
-    assert condition.acquire(blocking=False)
-    condition.notify(n)
-    condition.release()
 
 
 def test_a_condition_wakes_in_order_and_no_more_than_asked_for(virtual):
