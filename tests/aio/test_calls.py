@@ -512,62 +512,6 @@ def test_a_wait_for_a_coroutine_is_no_deadlock_and_a_wait_for_nothing_still_is(r
     assert "a deadlock\n" == run_script(script)
 
 
-@pytest.mark.real
-def test_a_deadlock_is_found_when_a_task_that_was_left_has_ended(run_script):
-    script = """
-    import asyncio, sys
-    import vthreads
-    from vthreads import DeadlockError, Event, aio
-
-    left = []
-
-    async def leaves():
-        left.append(asyncio.create_task(asyncio.sleep(0.01)))
-        left.append(asyncio.create_task(asyncio.sleep(0.02)))
-
-    def root():
-        aio.run(leaves())
-        try:
-            Event().wait()
-        except DeadlockError:
-            print("a deadlock")
-
-    vthreads.run(root)
-    """
-    assert "a deadlock\n" == run_script(script)
-
-
-@pytest.mark.real
-def test_ctrl_c_gives_up_the_tasks_that_are_left_at_the_end(run_script):
-    script = """
-    import asyncio, os, signal, sys
-    import vthreads
-    from vthreads import aio
-
-    left = []
-
-    async def ignores_cancellation():
-        try:
-            await asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            os.kill(os.getpid(), signal.SIGINT)
-            await asyncio.get_running_loop().create_future()
-
-    async def leaves():
-        left.append(asyncio.create_task(ignores_cancellation()))
-        await asyncio.sleep(0)
-
-    try:
-        vthreads.run(aio.run, leaves())
-    except KeyboardInterrupt:
-        print("interrupted")
-    left[0]._log_destroy_pending = False
-    print(vthreads.run(int))
-    os._exit(sys.stdout.flush() or 0)
-    """
-    assert "interrupted\n0\n" == run_script(script)
-
-
 def test_a_fork_makes_the_loop_anew():
     def root():
         before = aio.run(loop_in_use())

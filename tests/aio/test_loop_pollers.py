@@ -188,7 +188,12 @@ def test_ctrl_c_interrupts_the_function(poller, run_script):
     assert "cleaned up\ninterrupted\n" == run_script(script, poller)
 
 
+# Also with the shared loop, which has an OS thread.
+beside_the_shared_loop = pytest.mark.parametrize("poller", ["", "uvloop", "asyncio"])
+
+
 @pytest.mark.real
+@beside_the_shared_loop
 def test_a_deadlock_is_found_when_a_task_that_was_left_has_ended(poller, run_script):
     script = """
     import asyncio, sys
@@ -208,12 +213,13 @@ def test_a_deadlock_is_found_when_a_task_that_was_left_has_ended(poller, run_scr
         except DeadlockError:
             print("a deadlock")
 
-    vthreads.run(root, poller=sys.argv[1])
+    vthreads.run(root, poller=sys.argv[1] or None)
     """
     assert "a deadlock\n" == run_script(script, poller)
 
 
 @pytest.mark.real
+@beside_the_shared_loop
 def test_ctrl_c_gives_up_the_tasks_that_are_left_at_the_end(poller, run_script):
     script = """
     import asyncio, os, signal, sys
@@ -234,7 +240,7 @@ def test_ctrl_c_gives_up_the_tasks_that_are_left_at_the_end(poller, run_script):
         await asyncio.sleep(0)
 
     try:
-        vthreads.run(aio.run, leaves(), poller=sys.argv[1])
+        vthreads.run(aio.run, leaves(), poller=sys.argv[1] or None)
     except KeyboardInterrupt:
         print("interrupted")
     left[0]._log_destroy_pending = False
