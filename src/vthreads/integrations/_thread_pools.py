@@ -47,8 +47,8 @@ class _Membership:
         try:
             return self.work.get(block)
         except Cancelled:
-            # An idle worker has no code of the program to stop, and the pool would log a critical error for it. First
-            # the work that has come in the meantime: its pool has started no other worker for it.
+            # An idle worker has no code of the program to stop, and the pool would log a critical error for it. But
+            # work that has arrived meanwhile must be returned: its pool has started no other worker for it.
             with contextlib.suppress(Empty):
                 return self.work.get_nowait()
             pool = self.pool()

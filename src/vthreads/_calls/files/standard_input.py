@@ -5,7 +5,7 @@ returns what the old file had read ahead. `sys.stdin` stays if it is not the int
 program), or if it is a file on a disk, which never waits for another process.
 
 `sys.stdout` and `sys.stderr` stay as they are. Programs write to them from everywhere, including handlers and cleanup,
-and should not meet a checkpoint there. The price: a write blocks the carrier if a full pipe is not read.
+where a checkpoint would be a surprise. The cost: a write blocks the carrier if a full pipe is not read.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ def _is_first_source(lines: list[str]) -> bool:
         database, _, sources = line.partition(":")
         if database.strip() == "hosts":
             first, second, *_ = [*sources.split(), "", ""]
-            # An action in brackets might say that others are asked even so.
+            # An action in brackets may require that other sources are asked nevertheless.
             return first == "files" and not second.startswith("[")
     return False
 

@@ -203,7 +203,7 @@ class Response:
         if lines.length is not None:
             self._unsent = lines.length if self.has_body else None
         elif self.has_body or (self._request.method == "HEAD" and length and self.status not in WITHOUT_BODY):
-            # A HEAD of a body of 0 bytes says nothing: many applications leave out the body themselves.
+            # An empty body after HEAD does not show the length: many applications leave out the body themselves.
             if length is not None:
                 framing = BY_LENGTH
                 self._unsent = length if self.has_body else None
