@@ -182,6 +182,110 @@ def test_faults_of_the_client_have_their_codes(with_app, opcode, data, code):
     assert with_app(handler_app(echo, max_bytes=1000), program) == code
 
 
+# RFC 6455, 7.4, and the registry of IANA. The others are reserved, or must not appear in a close frame.
+SENDABLE = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
+NOT_SENDABLE = [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535]
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("code", [*SENDABLE, *NOT_SENDABLE])
+def test_the_handler_gets_the_close_code_of_the_client_and_a_wrong_one_is_a_fault(with_app, code):
+    def handler(socket):
+        with pytest.raises(serve.WebSocketClosed) as caught:
+            socket.receive()
+        found.append((caught.value.code, caught.value.reason))
+        # The handler need not handle it.
+        raise caught.value
+
+    def program(site):
+        with WebClient(site.address) as client:
+            client.raw(Opcode.CLOSE, code.to_bytes(2) + "wé".encode())
+            return client.end()
+
+    found = []
+    answer = with_app(handler_app(handler), program)
+    if code in SENDABLE:
+        assert (code, [(code, "wé")]) == (answer, found)
+    else:
+        assert (1002, 1002) == (answer, found[0][0])
+
+
+def test_the_codes_of_a_close_frame_without_a_code_and_of_none_at_all(with_app):
+    def handler(socket):
+        with pytest.raises(serve.WebSocketClosed) as caught:
+            socket.receive()
+        found.append((caught.value.code, caught.value.reason))
+
+    def program(site):
+        with WebClient(site.address) as client:
+            client.raw(Opcode.CLOSE, b"")
+            # The answer has no code either.
+            assert 1005 == client.end()
+        with WebClient(site.address) as client:
+            client.sock.shutdown(1)
+            client.rest()
+
+    found = []
+    with_app(handler_app(handler), program)
+    assert [(1005, ""), (1006, "")] == found
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.parametrize("code", [*SENDABLE, *NOT_SENDABLE])
+def test_the_handler_can_close_with_the_codes_that_may_be_sent(with_app, code):
+    def handler(socket):
+        if code in NOT_SENDABLE:
+            with pytest.raises(ValueError, match=rf"close\(code={code}.*4999"):
+                socket.close(code)
+            # It is still open.
+            socket.send("open")
+        else:
+            socket.close(code, "é" * 61)
+            with pytest.raises(serve.WebSocketClosed) as caught:
+                socket.receive()
+            assert code == caught.value.code
+
+    def program(site):
+        with WebClient(site.address) as client:
+            if code in NOT_SENDABLE:
+                assert b"open" == client.hear()
+            return client.end()
+
+    assert with_app(handler_app(handler), program) == (1000 if code in NOT_SENDABLE else code)
+
+
+def test_a_reason_that_finds_no_room_in_a_close_frame_is_refused(with_app):
+    def handler(socket):
+        with pytest.raises(ValueError, match="at most 123 bytes"):
+            socket.close(4000, "é" * 62)
+        socket.close(4001)
+
+    def program(site):
+        with WebClient(site.address) as client:
+            return client.end()
+
+    assert with_app(handler_app(handler), program) == 4001
+
+
+def exits(socket):
+    raise SystemExit(3)
+
+
+def takes_too_long(socket):
+    with vthreads.fail_after(1):
+        socket.receive()
+
+
+@pytest.mark.parametrize("handler", [exits, takes_too_long])
+def test_every_failure_of_the_handler_closes_with_1011(with_app, handler, caplog):
+    def program(site):
+        with WebClient(site.address) as client:
+            return client.end()
+
+    assert with_app(handler_app(handler), program) == 1011
+    assert "the application failed" in caplog.text
+
+
 def test_a_fragmented_message_is_limited_as_a_whole(with_app):
     def program(site):
         with WebClient(site.address) as client:

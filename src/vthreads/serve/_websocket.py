@@ -227,11 +227,26 @@ class WebSocket:
         """Send a close frame; the messages that come before the client's own one can still be received.
 
         Does nothing if it is closing or closed. A checkpoint; as thread-safe as `send`.
+
+        Args:
+            code: 1000 to 1003, 1007 to 1014 or 3000 to 4999; those of an application begin at 4000.
+            reason: a text of at most 123 bytes in UTF-8.
+
+        Raises:
+            ValueError: `code` cannot be sent, or `reason` is too long. The WebSocket stays open.
         """
+        from websockets.exceptions import ProtocolError
+
         with self._sending:
             if not self._is_open():
                 return
-            self._protocol.send_close(code, reason)
+            try:
+                self._protocol.send_close(code, reason)
+            except ProtocolError as error:
+                raise ValueError(
+                    f"close(code={code!r}, reason={reason!r}): {error}; use 1000 to 1003, 1007 to 1014 or 3000 to "
+                    "4999, and a reason of at most 123 bytes"
+                ) from None
             # The client may be gone already.
             with contextlib.suppress(WebSocketClosed):
                 self._flush()
