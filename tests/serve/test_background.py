@@ -255,3 +255,71 @@ def test_a_thread_that_ignores_its_cancellation_does_not_keep_the_process(tmp_pa
         errors = process.stderr.read()
     assert "threads beside the requests are cancelled" in errors
     assert "not ended" in errors
+
+
+# What Python does at the end of a process: it joins OS threads that are no daemons, then it calls `atexit` functions.
+LEAVING = """
+    import atexit
+    import threading
+
+    def leave():
+        threading.main_thread().join()
+        print("os thread", flush=True)
+
+    # The interpreter calls it after all OS threads have ended.
+    atexit.register(print, "at exit", flush=True)
+    threading.Thread(target=leave).start()
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Length", "5")])
+        return [b"hello"]
+"""
+
+
+@pytest.mark.parametrize("kind", ["1", "2", pytest.param("gunicorn", marks=pytest.mark.thorough)])
+def test_os_threads_and_atexit_functions_end_as_in_a_process_of_python(tmp_path, kind):
+    with process_of(kind, tmp_path, LEAVING) as (process, port):
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=SECONDS)
+    assert 0 == process.returncode
+    count = 1 if kind == "1" else 2
+    assert ["at exit"] * count + ["os thread"] * count == sorted(out.splitlines())
+    assert out.startswith("os thread\n")
+    assert out.endswith("at exit\n")
+    assert "not ended" not in errors
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("cause", ["SIGHUP", "max_requests", "SIGINT", "import"])
+def test_atexit_functions_run_however_a_worker_ends(tmp_path, cause):
+    app, options = LEAVING, ["--workers", "2"]
+    if cause == "max_requests":
+        options = ["--max-requests", "1"]
+    elif cause == "import":
+        app += "\n    raise ImportError('broken')\n"
+    with serving(tmp_path, *AT, *options, app=app, stdout=subprocess.PIPE) as (process, port):
+        if cause == "max_requests":
+            assert b"hello" == fetch(port)
+        elif cause != "import":
+            process.send_signal(signal.Signals[cause])
+        assert "os thread\n" == process.stdout.readline()
+        while (line := process.stdout.readline()) != "at exit\n":
+            assert "os thread\n" == line
+
+
+@pytest.mark.thorough
+def test_a_long_cleanup_and_then_an_os_thread_together_do_not_make_the_parent_kill(tmp_path):
+    app = ENDLESS.replace("time.sleep(0.01)\n            print", "time.sleep(4.2)\n            print")
+    app += """
+    import socket
+    import threading
+    one, other = socket.socketpair()
+    threading.Thread(target=one.recv, args=[1]).start()
+"""
+    with serving(tmp_path, *AT, "--workers", "2", "--drain", "0.1", app=app, stdout=subprocess.PIPE) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=SECONDS)
+    assert 2 == out.count("cleaned up")
+    assert "another thread has not ended" in errors
+    assert "did not stop and is killed" not in errors

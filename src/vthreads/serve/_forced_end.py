@@ -62,7 +62,7 @@ class ForcedEnd:
             start_own_os_thread(self._wait)
 
     def with_status(self, status: int, seconds: float) -> None:
-        """Like `within`, after Ctrl-C (`INTERRUPTED`) or a failure; the end comes no later than before."""
+        """Like `within`, with an exit status; the end comes no later than an earlier call has said."""
         self._status = status
         self.within(min(seconds, max(self._at - time.monotonic() - SLACK, 0.0)))
 

@@ -19,13 +19,15 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
+from .._core.carrier_end import finish_process
 from ._board import Board, Row
 from ._outputs import finish_outputs, flush_outputs
 
@@ -220,8 +222,7 @@ class Supervisor:
         except BaseException:  # noqa: BLE001  printed: nothing of it may return into the code of the parent
             sys.excepthook(*sys.exc_info())
         finally:
-            finish_outputs()
-            os._exit(status)
+            _end_process(status)
 
     def _became_ready(self, worker: _Worker) -> None:
         worker.is_ready = True
@@ -316,6 +317,22 @@ class Supervisor:
                 log.error("worker %d did not stop and is killed", worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
                 worker.kill_at += KILLED_AFTER
+
+
+def _end_process(status: int) -> NoReturn:
+    """End a worker as the interpreter ends: join the OS threads of the application, and run its `atexit` functions.
+
+    The worker itself has limited the time for that.
+    """
+    try:
+        # The parent sends it again to a worker that another one has replaced.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading._shutdown()  # type: ignore[attr-defined]  # not in the type stubs
+        finish_process()
+    finally:
+        finish_outputs()
+        # Not `sys.exit`: the functions of the parent that are under way here belong to the parent.
+        os._exit(status)
 
 
 @contextmanager

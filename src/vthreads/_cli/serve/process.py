@@ -96,8 +96,9 @@ class Process:
             self._end.with_status(_status_of(error), LAST_GRACE)
             raise
         # An OS thread of the application, for example one that waits for messages, must not keep a process that has
-        # stopped serving.
-        self._end.within(LAST_GRACE)
+        # stopped serving. The process ends no later than with virtual threads that do not end, because the parent of a
+        # worker, or a service manager, does not wait longer.
+        self._end.with_status(0, LAST_GRACE)
         return 0
 
     def _run(self) -> None:
