@@ -5,15 +5,18 @@ from __future__ import annotations
 import io
 import json
 import re
+import socket
 import threading
 
 import pytest
 
 from vthreads import sleep
-from vthreads.serve import Limits
+from vthreads.serve import Limits, wsgi
 from vthreads.serve import _access_log as access_log
 from vthreads.serve._access_log import AccessLog
 from vthreads.serve._log_lines import FORMATS
+
+from .conftest import run_with
 
 LAST = b'GET /a%20b?c HTTP/1.1\r\nHost: a\r\nUser-Agent: "x\\\r\nConnection: close\r\n\r\n'
 
@@ -108,6 +111,21 @@ def test_a_client_cannot_end_its_line(format):
 )
 def test_the_whole_line(format, expected):
     assert expected == line(format)
+
+
+def test_a_client_without_an_address_has_a_field_in_the_common_format(tmp_path):
+    """A peer at a Unix socket. Readers of this format count the fields."""
+
+    def program(site):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(site.address)
+            sock.sendall(LAST)
+            while sock.recv(1000):
+                pass
+
+    stream, bind = io.StringIO(), [f"unix:{tmp_path}/socket"]
+    run_with(lambda ready: wsgi(hello, bind=bind, access_log=stream, access_log_format="common", ready=ready), program)
+    assert stream.getvalue().startswith("- - - [")
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class CommonLines:
             self._second = second
             self._when = time.strftime("[%d/%b/%Y:%H:%M:%S +0000]", time.gmtime(second))
         start, end = request
-        return f"{client} - - {self._when} {start} {status} {sent} {end} {request_id} {seconds:.6f}\n"
+        return f"{client or '-'} - - {self._when} {start} {status} {sent} {end} {request_id} {seconds:.6f}\n"
 
 
 def _escaped(text: str) -> str:
