@@ -215,6 +215,15 @@ def test_the_application_knows_whether_there_are_other_processes():
     assert [False, True] == seen
 
 
+def test_a_status_without_a_phrase_keeps_its_space(with_app):
+    # RFC 9112, 4.
+    def app(environ, start_response):
+        start_response("200", [("Content-Length", "0")])
+        return []
+
+    assert with_app(app, lambda site: site.ask(LAST)).startswith(b"HTTP/1.1 200 \r\n")
+
+
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_statuses_without_a_body(with_app, status):
     def app(environ, start_response):

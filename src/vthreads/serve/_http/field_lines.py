@@ -79,7 +79,8 @@ class Lines:
         self._head = b""
         self._framing, self._size = NO_FRAMING, 0
         self._date = self._end = ""
-        lines = [f"HTTP/1.1 {status}"]
+        # RFC 9112, 4: the space stays if there is no phrase.
+        lines = [f"HTTP/1.1 {status}" if len(status) > 3 else f"HTTP/1.1 {status} "]
         for name, value in fields:
             known = _names.get(name)
             if known is None:
