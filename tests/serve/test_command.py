@@ -15,6 +15,7 @@ import urllib.request
 from dataclasses import fields
 
 import pytest
+import trustme
 
 from vthreads._cli.serve import main
 from vthreads.serve import Limits
@@ -94,6 +95,23 @@ def test_it_listens_on_a_unix_socket(tmp_path):
         while piece := sock.recv(1000):
             data += piece
         assert data.endswith(b"hello")
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.thorough)])
+def test_it_announces_urls(tmp_path, workers):
+    certificate = trustme.CA().issue_cert("localhost")
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    file = str(tmp_path / "both.pem")
+    command = [sys.executable, "-m", "vthreads", "serve", "site_of_test:app", "--app-dir", str(tmp_path)]
+    command += ["--bind", "[::1]:0", "--bind", f"unix:{tmp_path}/socket", "--bind", "127.0.0.1:0", "--workers", workers]
+    (tmp_path / "site_of_test.py").write_text(textwrap.dedent(APP))
+    with subprocess.Popen(
+        [*command, "--certfile", file, "--keyfile", file], stderr=subprocess.PIPE, text=True
+    ) as process:
+        line = process.stderr.readline()
+        process.kill()
+    addresses = rf"https://\[::1\]:\d+, unix:{tmp_path}/socket, https://127\.0\.0\.1:\d+"
+    assert re.fullmatch(rf"serving on {addresses}, process \d+\n", line)
 
 
 class Load:

@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from functools import partial
 from importlib.util import find_spec
 
 from ..._core.runtime import run
@@ -47,7 +48,7 @@ def _serve(parser: ArgumentParser, settings: Namespace) -> int:
         if settings.workers > 1 or settings.max_requests or settings.max_rss or settings.reload:
             return supervise(parser, settings)
         # The application is imported after the start of the runtime, so that it sees the patched standard library.
-        return run(Process(parser, settings, Board(1), None, _announce).run)
+        return run(Process(parser, settings, Board(1), None, partial(_announce, settings)).run)
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
@@ -65,6 +66,6 @@ def _check(parser: ArgumentParser, settings: Namespace) -> None:
         parser.error("the package httptools is not installed; install it with: pip install 'vthreads[serve]'")
 
 
-def _announce(server: Server) -> None:
+def _announce(settings: Namespace, server: Server) -> None:
     notify("ready")
-    print(announced(server.addresses), file=sys.stderr, flush=True)
+    print(announced(server.addresses, settings), file=sys.stderr, flush=True)

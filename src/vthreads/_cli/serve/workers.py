@@ -68,7 +68,7 @@ class Parent:
         self._settings = settings
         self._listeners = listeners
         self._inherited = [*listeners, *admin_listeners]
-        self._where = announced([listener.getsockname() for listener in listeners])
+        self._where = announced([listener.getsockname() for listener in listeners], settings)
         # While a worker is replaced, its successor has a row as well.
         self._board = Board(2 * settings.workers + 2)
         settings.bind = [f"fd://{listener.fileno()}" for listener in listeners]
@@ -130,13 +130,18 @@ class Parent:
             listener.close()
 
 
-def announced(addresses: list[Any]) -> str:
+def announced(addresses: list[Any], settings: Namespace) -> str:
     """Return the line that reports that the command serves at `addresses`."""
-    return f"serving on {', '.join(map(_shown, addresses))}, process {os.getpid()}"
+    scheme = "https" if settings.certfile else "http"
+    shown = [_shown(address, scheme) for address in addresses]
+    return f"serving on {', '.join(shown)}, process {os.getpid()}"
 
 
-def _shown(address: Any) -> str:
-    return f"http://{address[0]}:{address[1]}" if isinstance(address, tuple) else f"unix:{address}"
+def _shown(address: Any, scheme: str) -> str:
+    if not isinstance(address, tuple):
+        return f"unix:{address}"
+    host, port = address[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _end_with_parent(life: int, serving: list[Server]) -> None:
