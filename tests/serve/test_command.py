@@ -23,6 +23,7 @@ from vthreads.serve import Limits
 pytestmark = pytest.mark.real
 
 APP = """
+    import functools
     import time
 
     def app(environ, start_response):
@@ -33,6 +34,10 @@ APP = """
 
     def make():
         return app
+
+    @functools.wraps(make)
+    def decorated(environ, start_response):
+        return make()(environ, start_response)
 
     class site:
         app = staticmethod(app)
@@ -77,7 +82,8 @@ def fetch(port, path=""):
 
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(
-    "arguments", [["site_of_test:app"], ["site_of_test:make", "--factory"], ["site_of_test:site.app"]]
+    "arguments",
+    [["site_of_test:app"], ["site_of_test:make", "--factory"], ["site_of_test:site.app"], ["site_of_test:decorated"]],
 )
 def test_it_serves_the_application(tmp_path, arguments):
     with serving(tmp_path, *arguments, "--bind", "127.0.0.1:0") as (process, port):
@@ -305,6 +311,8 @@ def test_ctrl_c_ends_it_at_once(tmp_path):
         (["site_of_test:missing"], "has no 'missing'"),
         (["site_of_test:value"], "not callable"),
         (["site_of_test:value_maker", "--factory"], "returned 3"),
+        (["site_of_test:value_maker"], "add --factory"),
+        (["site_of_test:app", "--factory"], "omit --factory"),
         (["no_site:app"], "there is no module 'no_site'"),
         (["no_site:app", "--workers", "2"], "there is no module 'no_site'"),
         (["site_of_test.sub:app"], "there is no module 'site_of_test.sub'"),

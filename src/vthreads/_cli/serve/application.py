@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from argparse import Namespace
@@ -24,7 +25,14 @@ def find_application(settings: Namespace) -> Callable[..., Any]:
     """
     named = _load(settings.application, settings.app_dir)
     if not settings.factory:
+        # Both are asked: a callable that takes neither gets the request, and its failure is in the log.
+        if _takes(named) and not _takes(named, {}, None):
+            raise WrongCommand(f"{settings.application} takes no request; if it returns the application, add --factory")
         return named
+    if not _takes(named):
+        raise WrongCommand(
+            f"{settings.application} cannot be called without arguments; if it is the application, omit --factory"
+        )
     made = named()
     if not callable(made):
         raise WrongCommand(f"{settings.application}() returned {made!r}; with --factory it must return an application")
@@ -53,3 +61,17 @@ def _load(name: str, folder: str) -> Callable[..., Any]:
     if not callable(found):
         raise WrongCommand(f"{name} is {found!r}, which is not callable; give the name of a WSGI application")
     return found
+
+
+def _takes(function: Callable[..., Any], *arguments: object) -> bool:
+    """Return whether a call with `arguments` fits the parameters; True for code in C that does not name them."""
+    try:
+        # A decorator such as `Request.application` of werkzeug calls a function with other parameters than its own.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        return False
+    return True
