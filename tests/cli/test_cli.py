@@ -377,6 +377,7 @@ def test_the_demo_fails_if_anything_does_not_hold():
 
     assert 1 == ended.returncode
     assert "  FAILED  at least 1e+09 times as fast" in ended.stdout
+    assert "--least-ratio 0" in ended.stdout
     assert ended.stdout.endswith("\nNot everything held.\n")
 
 
