@@ -14,9 +14,15 @@ import urllib.request
 
 import pytest
 
+from vthreads import sleep
+from vthreads.serve import Limits
+from vthreads.serve._addresses import parse_address
 from vthreads.serve._admin import metrics_text
-from vthreads.serve._board import Board
+from vthreads.serve._board import REASONS, Board
+from vthreads.serve._sight import Sight
+from vthreads.serve._wsgi import WsgiOptions, serve_application
 
+from .conftest import run_with
 from .test_command import APP, SECONDS, Load, serving
 from .test_workers import children_of, stop, wait_until
 
@@ -96,6 +102,44 @@ def test_metrics_are_prometheus_text_and_a_counter_outlives_its_worker():
     for line in text.splitlines():
         assert line.startswith("# ") or float(line.rpartition(" ")[2]) >= 0
     assert row is board.free_row()
+
+
+# What is counted as a request that the server has refused or cancelled: sent bytes, status, reason.
+HEAD = b"Host: a\r\nConnection: close\r\n"
+COUNTED = [
+    (b"GET / HTTP/1.1\r\n\r\n", 400, "malformed"),
+    (b"GET / HTTP/2.0\r\n" + HEAD + b"\r\n", 505, "malformed"),
+    (b"POST / HTTP/1.1\r\nContent-Length: 101\r\n" + HEAD + b"\r\n", 413, "too_large"),
+    (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n" + HEAD + b"\r\n", 414, "too_large"),
+    (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + HEAD + b"\r\n", 431, "too_large"),
+    (b"GET / HTTP/1.1\r\n", 408, "too_slow"),
+    (b"GET /sleep HTTP/1.1\r\n" + HEAD + b"\r\n", 504, "deadline"),
+    *[(b"GET /%d HTTP/1.1\r\n" % status + HEAD + b"\r\n", status, None) for status in (200, 304, 404, 599, 600, 999)],
+]
+
+
+@pytest.mark.parametrize(("data", "status", "reason"), COUNTED, ids=[f"{each[1]}" for each in COUNTED])
+def test_each_response_is_counted_in_its_class_and_each_refusal_by_its_reason(data, status, reason):
+    def app(environ, start_response):
+        name = environ["PATH_INFO"][1:]
+        if name == "sleep":
+            sleep(3600)
+        environ["wsgi.input"].read()
+        start_response(f"{name} Status", [("Content-Length", "0")])
+        return []
+
+    board = Board(1)
+    board.rows[0].begin(17, 0.0)
+    options = WsgiOptions(limits=Limits(body_bytes=100), sight=Sight(board.rows[0]))
+    where = [parse_address("127.0.0.1:0")]
+    answer = run_with(lambda ready: serve_application(app, where, options, ready), lambda site: site.ask(data))
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
+    text = metrics_text(board)
+    classes = [value_of(text, f'vthreads_serve_responses_total{{class="{number}xx"}}') for number in range(1, 6)]
+    # RFC 9110, 15: a client handles a status beyond 599 like one of 5xx.
+    assert [number == min(status // 100, 5) for number in range(1, 6)] == classes
+    counted = {each: value_of(text, f'vthreads_serve_refused_total{{reason="{each}"}}') for each in REASONS}
+    assert {each: each == reason for each in REASONS} == counted
 
 
 def test_more_workers_than_rows_is_an_error():

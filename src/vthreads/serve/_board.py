@@ -121,7 +121,8 @@ class Row:
     def answered(self, status: int, seconds: float, sent: int) -> None:
         """Count a response."""
         if status:
-            self._numbers[RESPONSES + status // 100] += 1
+            # RFC 9110, 15: a client handles a status beyond 599 like one of 5xx.
+            self._numbers[RESPONSES + min(status // 100, 5)] += 1
         self._numbers[CLASSES + bisect_left(BOUNDS, seconds)] += 1
         self._numbers[SUM] += seconds
         self._numbers[SENT] += sent
