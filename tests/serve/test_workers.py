@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
+import subprocess
+import sys
+import textwrap
 import time
 
 import pytest
@@ -202,3 +206,91 @@ def test_a_reload_during_a_reload_is_not_lost(tmp_path):
         process.send_signal(signal.SIGHUP)
         wait_until(lambda: {b"NEW"} == workers_of(port)[1] and len(children_of(process.pid)) == 2)
         stop(process)
+
+
+# A worker that takes as long to stop as the test.
+ENDLESS = """
+    import time
+
+    import vthreads
+
+    def wait():
+        while True:
+            time.sleep(0.01)
+
+    vthreads.spawn(wait)
+
+    def app(environ, start_response):
+        start_response("200 OK", [("Content-Length", "5")])
+        return [b"hello"]
+"""
+
+
+def test_a_reload_waits_while_too_many_workers_stop(tmp_path):
+    with serving(tmp_path, *COMMAND, "--drain", "600", app=ENDLESS) as (process, port):
+        old = children_of(process.pid)
+        try:
+            for count in (4, 6):
+                process.send_signal(signal.SIGHUP)
+                wait_until(lambda count=count: len(children_of(process.pid)) == count)
+                assert b"hello" == fetch(port)
+            all_of_them = children_of(process.pid)
+            process.send_signal(signal.SIGHUP)
+            while "when one of 6 processes has ended" not in process.stderr.readline():
+                pass
+            assert b"hello" == fetch(port)
+            assert all_of_them == children_of(process.pid)
+            # The reload goes on as soon as two of the old workers have ended, also by force.
+            for pid in old:
+                os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: len(children_of(process.pid)) == 6 and not old & children_of(process.pid))
+            assert 2 == len(children_of(process.pid) - all_of_them)
+            assert b"hello" == fetch(port)
+        finally:
+            for pid in [*children_of(process.pid), process.pid]:
+                os.kill(pid, signal.SIGKILL)
+
+
+PAUSES = """
+    import os
+    import signal
+    import threading
+    import time
+
+    from vthreads.serve._board import Board
+    from vthreads.serve._workers import Supervisor
+
+    # The first worker serves until it is killed; all others end before they serve.
+    def work(pipes):
+        if os.path.exists("first"):
+            with open("starts", "a") as file:
+                print(time.monotonic(), file=file)
+            return 3
+        with open("first", "w") as file:
+            print(os.getpid(), file=file)
+        os.write(pipes.ready, b"r")
+        while True:
+            time.sleep(1)
+
+    def announce(what):
+        if what == "ready":
+            with open("first") as file:
+                os.kill(int(file.read()), signal.SIGKILL)
+        elif what == "watchdog" and os.path.exists("starts"):
+            with open("starts") as file:
+                if file.read().count("\\n") > 5:
+                    os.kill(os.getpid(), signal.SIGTERM)
+
+    raise SystemExit(Supervisor(work, 1, 1.0, announce, Board(4)).run())
+"""
+
+
+@pytest.mark.thorough
+def test_workers_that_end_at_once_are_started_after_longer_and_longer_pauses(tmp_path):
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(PAUSES))
+    subprocess.run([sys.executable, path], cwd=tmp_path, timeout=SECONDS, check=True, stderr=subprocess.DEVNULL)
+    starts = [float(line) for line in (tmp_path / "starts").read_text().splitlines()]
+    gaps = [after - before for before, after in itertools.pairwise(starts)]
+    # The first worker has caused the first pause.
+    assert all(gap >= pause for gap, pause in zip(gaps, (0.2, 0.4, 0.8, 1.6), strict=False)), gaps

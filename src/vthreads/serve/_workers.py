@@ -9,7 +9,8 @@ in the other direction ends with the parent, and a worker whose parent has gone 
 the worker watches it, so that a handler that pins the worker cannot keep it.
 
 A reload replaces one worker at a time, each only after its successor serves. A successor that fails ends the reload:
-the old workers stay.
+the old workers stay. Each process has a row of the board until it has ended, so workers that take long to stop bound
+the number of processes: a replacement waits until a row is free. Rows of workers that are missing are kept for them.
 """
 
 from __future__ import annotations
@@ -113,6 +114,7 @@ class Supervisor:
         self._start_at = 0.0
         self._has_served = False
         self._is_reloading = False
+        self._waits_for_row = False
         self._status: int | None = None
 
     def run(self) -> int:
@@ -171,7 +173,7 @@ class Supervisor:
     def _seconds_to_wait(self) -> float | None:
         times = [worker.kill_at for worker in self._workers.values() if worker.kill_at is not None]
         times.append(self._check_at)
-        if self._status is None and self._missing() > 0:
+        if self._status is None and self._missing() > 0 and self._free_rows > 0:
             times.append(self._start_at)
         return max(0.0, min(times) - time.monotonic()) if times else None
 
@@ -189,9 +191,16 @@ class Supervisor:
         serving = [worker for worker in self._workers.values() if worker.kill_at is None and worker.replaces is None]
         return self._count - len(serving)
 
+    @property
+    def _free_rows(self) -> int:
+        return len(self._board.rows) - len(self._workers)
+
     def _fill(self) -> None:
         """Start the workers that are missing, unless one must wait because others have lived shortly."""
         while self._status is None and self._missing() > 0 and time.monotonic() >= self._start_at:
+            if self._free_rows <= 0:
+                # One that was killed for want of a heartbeat has not ended yet.
+                return
             self._start(None)
 
     def _start(self, replaces: _Worker | None) -> None:
@@ -255,7 +264,12 @@ class Supervisor:
             self._reload_next()
 
     def _reload_next(self) -> None:
+        self._waits_for_row = False
         while self._to_reload:
+            if self._free_rows <= max(self._missing(), 0):
+                log.warning("a worker is replaced when one of %d processes has ended", len(self._workers))
+                self._waits_for_row = True
+                return
             old = self._to_reload.popleft()
             if old.pid in self._workers and old.kill_at is None:
                 self._start(old)
@@ -274,6 +288,8 @@ class Supervisor:
                 os.close(worker.ready)
                 worker.row.clear()
                 self._ended(worker, os.waitstatus_to_exitcode(wait_status))
+        if self._waits_for_row and self._status is None:
+            self._reload_next()
 
     def _ended(self, worker: _Worker, status: int) -> None:
         if worker.kill_at is not None or self._status is not None:
