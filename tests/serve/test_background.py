@@ -257,6 +257,37 @@ def test_a_thread_that_ignores_its_cancellation_does_not_keep_the_process(tmp_pa
     assert "not ended" in errors
 
 
+# A worker of a queue, and an OS thread beside it that nothing can prove to be idle.
+OS_THREAD = (
+    SPAWNED
+    + """
+    import socket
+
+    one, other = socket.socketpair()
+    {}
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("start", "is_waited_for"),
+    [
+        ("threading.Thread(target=one.recv, args=[1], daemon=True).start()", True),
+        pytest.param("vthreads.offload(len, [])", False, marks=pytest.mark.thorough),
+    ],
+    ids=["of the application", "of offload"],
+)
+def test_a_worker_of_a_queue_beside_an_os_thread_has_the_time_of_the_drain(tmp_path, start, is_waited_for):
+    app = OS_THREAD.replace("{}", start)
+    drain = "0.5" if is_waited_for else "600"
+    with serving(tmp_path, *AT, "--drain", drain, app=app, stdout=subprocess.PIPE) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=SECONDS)
+    assert (0, "cleaned up\n") == (process.returncode, out)
+    # The OS thread might have put something into the queue.
+    assert ("which did not end within 0.5 s: 1: " in errors) is is_waited_for
+
+
 # What Python does at the end of a process: it joins OS threads that are no daemons, then it calls `atexit` functions.
 LEAVING = """
     import atexit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import fields
 
 import pytest
 
@@ -66,6 +67,31 @@ class Slow:
 def test_the_options_are_checked():
     with pytest.raises(ValueError, match=r"idle_seconds must be >= 0 .*, got -1"):
         Limits(idle_seconds=-1)
+
+
+def test_0_means_no_limit(with_app):
+    def app(environ, start_response):
+        body = environ["wsgi.input"].read()
+        sleep(3600)
+        start_response("200 OK", [("Content-Length", "4")])
+        yield body[:2]
+        sleep(3600)
+        yield body[2:]
+
+    def program(site):
+        with site.client() as client:
+            for _ in range(2):
+                # Longer than each of the default times; the pieces are slower than the default rate.
+                for piece in (b"POST / HTTP/1.1\r\n", b"Host: a\r\nContent-Length: 4\r\n\r\n", b"bo", b"dy"):
+                    client.send(piece)
+                    sleep(3600)
+                assert (200, b"body") == client.answer()[::2]
+            # More than the default size; the answer is the request to send it.
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1000000000\r\n\r\n")
+            return client.read_until(b"\r\n\r\n")
+
+    limits = Limits(**{field.name: 0 for field in fields(Limits)})
+    assert with_app(app, program, limits=limits).startswith(b"HTTP/1.1 100 ")
 
 
 # --- the deadline of a request

@@ -251,6 +251,31 @@ def test_a_worker_above_its_memory_is_replaced(tmp_path):
         stop(process)
 
 
+GROW = """
+    kept = []
+
+    def app(environ, start_response):
+        if environ["PATH_INFO"] == "/grow":
+            kept.append(b"x" * (256 << 20))
+        start_response("200 OK", [("Content-Length", "5")])
+        return [b"hello"]
+"""
+
+
+@pytest.mark.real
+@pytest.mark.thorough
+def test_a_worker_stays_until_its_memory_is_above_the_limit(tmp_path):
+    command = "site_of_test:app", "--bind", "127.0.0.1:0", "--max-rss", "256"
+    with serving(tmp_path, *command, app=GROW) as (process, port):
+        before = children_of(process.pid)
+        time.sleep(2.5)  # it looks once a second
+        assert before == children_of(process.pid)
+        assert (200, "hello") == ask(port, "/grow")
+        wait_until(lambda: not before & children_of(process.pid))
+        assert (200, "hello") == ask(port, "/")
+        stop(process)
+
+
 @pytest.mark.real
 @pytest.mark.thorough
 def test_a_change_of_a_file_reloads(tmp_path):

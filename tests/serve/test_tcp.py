@@ -292,6 +292,27 @@ def test_a_wrong_address_is_refused(arguments):
         serve.tcp(echo, **arguments)
 
 
+def test_servers_share_a_port_on_request():
+    def serve_twice(site):
+        host, port = site.address
+        with ThreadGroup() as group:
+            started = vthreads.Queue()
+            other = group.spawn(lambda: serve.tcp(hello, host, port, reuse_port=True, ready=started.put))
+            server = started.get()
+            assert [site.address] == server.addresses
+            assert b"hello" == site.ask()
+            server.stop()
+        return other.done()
+
+    def hello(sock):
+        sock.sendall(b"hello")
+
+    def start(ready):
+        serve.tcp(hello, "127.0.0.1", 0, reuse_port=True, ready=ready)
+
+    assert run_with(start, serve_twice)
+
+
 def test_an_address_in_use_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(OSError, match="in use") as caught:
