@@ -446,6 +446,7 @@ IDLE = {
     "nothing": (None, "None, which is not callable: give the function itself, not what a call of it returned"),
     "a number": (3, "3, which is not callable"),
     "a list": ([len, len], r"one by one, \w+\(\*functions\)"),
+    "a future": (Future(), "give its method `result`"),
 }
 
 

@@ -8,6 +8,7 @@ plain value or raises with a message that names the argument.
 from __future__ import annotations
 
 from _thread import TIMEOUT_MAX
+from concurrent.futures import Future
 from functools import partial
 from math import inf, isnan
 from operator import index
@@ -106,6 +107,8 @@ def _remedy(fn: Any, call: str) -> str:
         return f"give {RUN_BY_OTHERS[CO_COROUTINE][1]}"
     if isinstance(fn, list | tuple):
         return f"give the functions one by one, {call}(*functions)"
+    if isinstance(fn, Future):
+        return "give its method `result`, without calling it"
     return "give the function itself, not what a call of it returned"
 
 
