@@ -37,6 +37,7 @@ OF_DRIVERS = {
         "tutorial/service.md",
     )
 }
+COMMANDS = DOCS / "reference" / "commands.md"
 PAGES = sorted(set(DOCS.rglob("*.md")) - OF_DRIVERS)
 BLOCKING_CALLS = DOCS / "how-to" / "blocking-calls.md"
 
@@ -268,6 +269,13 @@ def is_program(block):
 def examples():
     named = [(name, example_of(text)) for name, text in docstrings(SOURCE)]
     return {name: code for name, code in named if code}
+
+
+def test_the_page_of_commands_lists_each_extra_that_a_message_names():
+    """An extra that a page does not name is found only by the message of a command that fails without it."""
+    named = {extra for path in SOURCE.rglob("*.py") for extra in re.findall(r"vthreads\[(\w+)\]", path.read_text())}
+    assert {"cli", "demo", "serve"} <= named
+    assert named <= set(re.findall(r"^\| `pip install \"vthreads\[(\w+)\]\"`", COMMANDS.read_text(), re.M))
 
 
 def test_examples_in_docstrings_are_found():
