@@ -57,7 +57,8 @@ def gather(*thunks: Callable[[], Any], return_exceptions: bool = False) -> list[
     The first failure cancels the others, unless exceptions are returned. Starts the runtime.
 
     Args:
-        thunks: functions without arguments.
+        thunks: functions without arguments. In a loop use `functools.partial(fn, value)`: a lambda reads the variable
+            of the loop when it is called, after the loop.
         return_exceptions: put an `Exception` that a thunk raised at its place in the list, and a
             `concurrent.futures.CancelledError` for a thunk that was cancelled individually; the others continue.
 
