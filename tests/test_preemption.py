@@ -1,5 +1,8 @@
 """`run(preempt=…)`: threads that compute take turns, and nothing of the runtime is entered half done."""
 
+import ast
+import asyncio
+import importlib
 import os
 import random
 import signal
@@ -8,6 +11,7 @@ import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +24,7 @@ from vthreads import (
     Queue,
     Semaphore,
     ThreadGroup,
+    aio,
     checkpoint,
     gather,
     move_on_after,
@@ -27,6 +32,7 @@ from vthreads import (
 )
 from vthreads import _patching as patching
 from vthreads import _preemption as preemption
+from vthreads._core.spawn_site import ENTRIES
 
 pytestmark = [pytest.mark.real, pytest.mark.unpatched]
 
@@ -194,8 +200,11 @@ def test_nobody_is_preempted_unless_asked_for():
 # --- what is left alone
 
 
-def not_preempted(inside):
-    """Call `inside(fn)`, which is to call `fn` where nobody may be preempted."""
+def turns_of_others(inside, looks=5):
+    """Call `inside(fn)`, which is to call `fn`, a function that computes: how often others had a turn meanwhile.
+
+    It computes until the first turn, or until the OS thread that watches the time has looked so many times.
+    """
     others = []
 
     def root():
@@ -203,7 +212,8 @@ def not_preempted(inside):
 
         def computes_here():
             before = len(others)
-            computes(ticks())
+            end = ticks(looks)
+            computes(lambda: len(others) > before or end())
             seen.append(len(others) - before)
 
         with ThreadGroup() as group:
@@ -222,7 +232,7 @@ def test_a_callback_inside_the_runtime_is_not_preempted():
             # It is called in the thread that ends.
             group.spawn(sleep, 0).add_done_callback(lambda _: fn())
 
-    assert [0] == not_preempted(inside)
+    assert [0] == turns_of_others(inside)
 
 
 def test_a_finalizer_is_not_preempted():
@@ -236,7 +246,7 @@ def test_a_finalizer_is_not_preempted():
     def inside(fn):
         Dropped(fn)
 
-    assert [0] == not_preempted(inside)
+    assert [0] == turns_of_others(inside)
 
 
 def test_what_a_weak_reference_calls_is_not_preempted():
@@ -246,7 +256,7 @@ def test_what_a_weak_reference_calls_is_not_preempted():
     def inside(fn):
         weakref.finalize(Dropped(), fn)
 
-    assert [0] == not_preempted(inside)
+    assert [0] == turns_of_others(inside)
 
 
 def test_an_import_is_not_preempted(tmp_path, monkeypatch):
@@ -257,7 +267,7 @@ def test_an_import_is_not_preempted(tmp_path, monkeypatch):
         monkeypatch.setattr("builtins.called_at_import", fn, raising=False)
         import computes_at_import  # noqa: F401
 
-    assert [0] == not_preempted(inside)
+    assert [0] == turns_of_others(inside)
 
 
 def test_what_gives_something_back_is_not_preempted():
@@ -265,7 +275,7 @@ def test_what_gives_something_back_is_not_preempted():
         with vthreads._core.delivery.deferred_delivery():
             fn()
 
-    assert [0] == not_preempted(inside)
+    assert [0] == turns_of_others(inside)
 
 
 def test_c_code_that_looks_for_signals_is_not_preempted(tmp_path):
@@ -286,9 +296,34 @@ def test_c_code_that_looks_for_signals_is_not_preempted(tmp_path):
         run(root)
 
 
-def test_what_is_computed_outside_of_all_that_is_preempted():
-    [switches] = not_preempted(lambda fn: fn())
-    assert switches > 0
+async def on_a_virtual_thread(fn):
+    await aio.to_vthread(fn)
+
+
+CALLERS = {
+    "the root": lambda fn: fn(),
+    "spawn": lambda fn: vthreads.spawn(fn).result(),
+    "gather": gather,
+    "gather, with exceptions": lambda fn: gather(fn, return_exceptions=True),
+    "race": vthreads.race,
+    "first_completed": vthreads.first_completed,
+    "map": lambda fn: list(vthreads.map(lambda _: fn(), "1")),
+    "map, with exceptions": lambda fn: list(vthreads.map(lambda _: fn(), "1", return_exceptions=True)),
+    "the items of map": lambda fn: list(vthreads.map(int, (fn() or item for item in "1"))),
+    "to_vthread": lambda fn: asyncio.run(on_a_virtual_thread(fn)),
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+def test_code_of_the_program_is_preempted_wherever_it_may_park(caller):
+    [turns] = turns_of_others(CALLERS[caller], looks=2000)
+    assert turns > 0
+
+
+def test_the_functions_that_call_code_of_the_program_exist():
+    for module, name in ENTRIES:
+        defined = ast.walk(ast.parse(Path(importlib.import_module(module).__file__).read_text("utf-8")))
+        assert name in {node.name for node in defined if isinstance(node, ast.FunctionDef)}, (module, name)
 
 
 # --- adversaries
