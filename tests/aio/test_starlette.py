@@ -1,6 +1,7 @@
 """FastAPI and Starlette in uvicorn: plain endpoints on virtual threads, and their end when the client leaves."""
 
 import asyncio
+import queue
 import signal
 import socket
 import subprocess
@@ -22,12 +23,13 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture(params=["asyncio", "uvloop"])
 def serve(request):
-    """Serve an application on an OS thread of its own; return its port."""
+    """Serve an application on an OS thread of its own; return its port. `serve.outcomes` has the ends of requests."""
     started = []
 
     def serve(app, http="h11"):
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, loop=request.param, http=http, log_level="error", lifespan="off"))
+        options = {"loop": request.param, "http": http, "log_level": "error", "lifespan": "off"}
+        server = uvicorn.Server(uvicorn.Config(watched(app, serve.outcomes, serve.faults), **options))
         ready = threading.Event()
 
         def run():
@@ -48,6 +50,7 @@ def serve(request):
         started.append((server, os_thread, listener))
         return listener.getsockname()[1]
 
+    serve.outcomes, serve.faults = queue.Queue(), []
     undo = integration.install()
     yield serve
     for server, os_thread, listener in started:
@@ -55,6 +58,37 @@ def serve(request):
         os_thread.join()
         listener.close()
     undo()
+    assert [] == serve.faults
+
+
+def watched(app, outcomes, faults):
+    """Record the exception with which `app` ends each request, as its server sees it, and what it may never do."""
+
+    async def watching(scope, receive, send):
+        reading = False
+
+        async def receive_alone():
+            nonlocal reading
+            if reading:
+                faults.append("two readers at the same time")
+            reading = True
+            try:
+                return await receive()
+            finally:
+                reading = False
+
+        outcome = None
+        try:
+            await app(scope, receive_alone, send)
+        except BaseException as error:
+            outcome = type(error)
+            raise
+        finally:
+            if outcome is None and asyncio.current_task().cancelling():
+                faults.append("a cancellation is left in the task")
+            outcomes.put(outcome)
+
+    return watching
 
 
 def ask(port, path, *, leave=False, body=b""):
@@ -85,6 +119,8 @@ def application():
             app.seen.append("exit")
             app.ended.set()
 
+    app.dependency = dependency
+
     @app.post("/thread")
     def thread(value: int = Depends(dependency)):
         return [type(vthreads.current_thread()).__name__, value]
@@ -99,6 +135,7 @@ def application():
             app.begun.set()
             app.gate.wait()
         except BaseException as error:
+            vthreads.sleep(0.001)
             app.seen.append(type(error).__name__)
             raise
 
@@ -110,6 +147,8 @@ def application():
             app.seen.append("background")
             app.ended.set()
 
+        # With a wait, so that the client is watched.
+        vthreads.sleep(0.001)
         tasks.add_task(later)
         return "sent"
 
@@ -147,8 +186,304 @@ def test_an_endpoint_is_cancelled_when_its_client_leaves_and_its_dependency_is_l
     client = ask(serve(app), "/waits", leave=True)
     app.begun.wait()
     client.close()
-    assert app.ended.wait(60)
+    # The server has nothing to log.
+    assert serve.outcomes.get(timeout=60) is None
     assert ["Cancelled", "exit"] == app.seen
+
+
+def test_an_endpoint_may_return_in_spite_of_its_cancellation(serve):
+    app = application()
+
+    @app.post("/answers")
+    def answers():
+        try:
+            app.begun.set()
+            app.gate.wait()
+        except vthreads.Cancelled:
+            return "in spite of it"
+
+    client = ask(serve(app), "/answers", leave=True)
+    app.begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+
+
+@pytest.mark.parametrize("client_leaves", [False, True])
+def test_a_cancellation_by_others_ends_the_request_with_it(serve, client_leaves):
+    async def cancels(scope, receive, send):
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        async def receiving():
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                task.cancel()
+            return message
+
+        requests.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        await app(scope, receiving, send)
+
+    app, requests = application(), []
+    client = ask(serve(cancels), "/waits", leave=True)
+    app.begun.wait()
+    if client_leaves:
+        client.close()
+    else:
+        requests[0]()
+    assert asyncio.CancelledError is serve.outcomes.get(timeout=60)
+    client.close()
+    assert ["Cancelled", "exit"] == app.seen
+
+
+def test_an_endpoint_whose_client_has_left_before_does_not_begin(serve):
+    from fastapi import Depends, Request
+
+    app = application()
+
+    async def noticed(request: Request):
+        app.begun.set()
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.001)
+
+    @app.post("/late")
+    def late(value: int = Depends(app.dependency), noticed: None = Depends(noticed)):
+        app.seen.append("endpoint")
+
+    client = ask(serve(app), "/late", leave=True)
+    app.begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert ["exit"] == app.seen
+
+
+def test_each_request_of_a_task_has_its_own_client(serve):
+    async def twice(scope, receive, send):
+        async def empty():
+            return {"type": "http.request"}
+
+        async def drop(message):
+            pass
+
+        await app({**scope, "path": "/thread"}, empty, drop)
+        await app(scope, receive, send)
+
+    app = application()
+    client = ask(serve(twice), "/waits", leave=True)
+    app.begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert ["exit", "Cancelled", "exit"] == app.seen
+
+
+def test_an_endpoint_of_a_mounted_application_is_cancelled(serve):
+    from fastapi import FastAPI
+
+    outer, app = FastAPI(), application()
+    outer.mount("/inner", app)
+    client = ask(serve(outer), "/inner/waits", leave=True)
+    app.begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert ["Cancelled", "exit"] == app.seen
+
+
+def test_middleware_sees_a_response_in_place_of_that_of_a_cancelled_endpoint(serve):
+    app = application()
+
+    @app.middleware("http")
+    async def sees(request, call_next):
+        response = await call_next(request)
+        app.seen.append(response.status_code)
+        return response
+
+    client = ask(serve(app), "/waits", leave=True)
+    app.begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert ["Cancelled", "exit", 499] == app.seen
+
+
+@pytest.mark.parametrize("kind", ["function", "class"])
+def test_endpoints_of_starlette_end_without_an_error_under_any_middleware(serve, kind):
+    from starlette.applications import Starlette
+    from starlette.endpoints import HTTPEndpoint
+    from starlette.middleware import Middleware
+    from starlette.middleware.base import BaseHTTPMiddleware
+    from starlette.routing import Route
+
+    async def sees(request, call_next):
+        response = await call_next(request)
+        seen.append(response.status_code)
+        return response
+
+    def waits(*_):
+        begun.set()
+        gate.wait()
+
+    class Waits(HTTPEndpoint):
+        post = waits
+
+    begun, gate, seen = threading.Event(), Event(), []
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=sees)]
+    if kind == "class":
+        app = Starlette(routes=[Route("/", Waits)], middleware=middleware)
+    else:
+        app = Starlette(routes=[Route("/", waits, methods=["POST"], middleware=middleware)])
+    client = ask(serve(app), "/", leave=True)
+    begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert [499] == seen
+
+
+def test_an_endpoint_that_has_called_coroutines_is_still_cancelled(serve):
+    from fastapi import Request
+    from starlette.concurrency import run_in_threadpool
+
+    app = application()
+
+    @app.post("/calls")
+    def calls(request: Request):
+        # Neither another call of the frameworks nor a reader that gives up ends the watch.
+        vthreads.aio.await_(run_in_threadpool(vthreads.sleep, 0.001))
+        with vthreads.move_on_after(0.001):
+            vthreads.aio.await_(request.receive())
+        app.begun.set()
+        try:
+            app.gate.wait()
+        finally:
+            app.seen.append("left")
+
+    client = ask(serve(app), "/calls", leave=True)
+    app.begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert ["left"] == app.seen
+
+
+def test_calls_of_an_asynchronous_endpoint_are_not_cancelled(serve):
+    from fastapi import Request
+    from starlette.concurrency import run_in_threadpool
+
+    app = application()
+
+    def work(*_, **__):
+        app.begun.set()
+        try:
+            app.gate.wait()
+        except BaseException as error:
+            app.seen.append(type(error).__name__)
+            raise
+
+    @app.post("/asynchronous")
+    async def asynchronous(request: Request):
+        await asyncio.gather(
+            run_in_threadpool(work), run_in_threadpool(work, "x"), run_in_threadpool(work, request, key=1)
+        )
+        app.seen.append("over")
+
+    port = serve(app)
+    client = ask(port, "/asynchronous", leave=True)
+    app.begun.wait()
+    client.close()
+    # A request after it shows that the server has noticed the end of the connection.
+    assert 404 == ask(port, "/other")[0]
+    app.gate.set()
+    assert [None, None] == [serve.outcomes.get(timeout=60) for _ in range(2)]
+    assert ["over"] == app.seen
+
+
+def test_a_body_that_the_application_has_not_read_is_not_read_ahead(serve):
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    def endpoint(request):
+        for _ in range(20):
+            vthreads.aio.await_(asyncio.sleep(0))
+        return PlainTextResponse(str(len(parts)))
+
+    async def endless(scope, receive, send):
+        async def receiving():
+            parts.append(b"x")
+            return {"type": "http.request", "body": b"x", "more_body": True}
+
+        await app(scope, receiving, send)
+
+    parts, app = [], Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    assert (200, b"1") == ask(serve(endless), "/")
+
+
+def test_the_watch_ends_with_the_request(serve):
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    def endpoint(request):
+        vthreads.sleep(0.001)
+        return PlainTextResponse("sent")
+
+    async def silent(scope, receive, send):
+        messages = [{"type": "http.request"}]
+
+        async def receiving():
+            if messages:
+                return messages.pop()
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                ended.set()
+
+        await app(scope, receiving, send)
+
+    ended, app = threading.Event(), Starlette(routes=[Route("/", endpoint, methods=["POST"])])
+    assert (200, b"sent") == ask(serve(silent), "/")
+    assert ended.wait(60)
+
+
+def test_a_step_of_a_streamed_response_is_cancelled_when_its_client_leaves(serve):
+    from starlette.responses import StreamingResponse
+
+    app = application()
+
+    def steps():
+        yield b"first"
+        try:
+            app.begun.set()
+            app.gate.wait()
+        except BaseException as error:
+            app.seen.append(type(error).__name__)
+            raise
+
+    @app.post("/stream")
+    def stream():
+        return StreamingResponse(steps())
+
+    client = ask(serve(app), "/stream", leave=True)
+    app.begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert ["Cancelled"] == app.seen
+
+
+def test_a_background_task_is_shielded_from_scopes_of_anyio(serve):
+    import anyio
+
+    async def bounded(scope, receive, send):
+        with anyio.CancelScope() as limit:
+            loop = asyncio.get_running_loop()
+            cancel.append(lambda: loop.call_soon_threadsafe(limit.cancel))
+            await app(scope, receive, send)
+
+    app, cancel = application(), []
+    port = serve(bounded)
+    assert (200, b'"sent"') == ask(port, "/background")
+    app.begun.wait()
+    cancel[0]()
+    # A request after it shows that the loop has done that.
+    assert 404 == ask(port, "/other")[0]
+    app.gate.set()
+    assert app.ended.wait(60)
+    assert ["background"] == app.seen
 
 
 def test_a_client_that_sends_its_next_request_has_not_left(serve):
@@ -164,6 +499,18 @@ def test_a_client_that_sends_its_next_request_has_not_left(serve):
         answers = client.makefile("rb").read()
     assert 2 == answers.count(b"HTTP/1.1 200 ")
     assert ["exit"] * 3 == app.seen
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+def test_uvicorn_closes_a_half_closed_connection_and_so_its_endpoint_is_cancelled(serve, http):
+    app = application()
+    client = ask(serve(app, http), "/waits", leave=True)
+    app.begun.wait()
+    client.shutdown(socket.SHUT_WR)
+    assert b"" == client.recv(65536)
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert ["Cancelled", "exit"] == app.seen
 
 
 @pytest.mark.parametrize("keeps", [True, False])

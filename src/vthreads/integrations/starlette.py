@@ -29,6 +29,9 @@ Undo = Callable[[], None]
 # Modules that make blocking calls, each by its global `anyio`.
 CALLERS = ("starlette.concurrency", "fastapi.concurrency")
 
+# The status of the response that middleware sees in place of that of a cancelled endpoint; nginx logs it for the same.
+CLIENT_HAS_LEFT = 499
+
 
 def install() -> Undo:
     """Run plain `def` endpoints, and the other blocking calls of Starlette and FastAPI, on virtual threads.
@@ -86,15 +89,37 @@ def _fit_application(module: ModuleType) -> list[Undo]:
         token = _client.set(client)
         try:
             await original(self, scope, client.receive, client.send)
-        except TaskCancelled:
-            if not client.uncancel():
-                raise
         finally:
             client.uncancel()
             client.end()
             _client.reset(token)
 
     return _replace(module.Starlette, "__call__", call)
+
+
+def _fit_ends(module: ModuleType) -> list[Undo]:
+    original = module.wrap_app_handling_exceptions
+
+    @functools.wraps(original)
+    def wrap(app: Any, connection: Any) -> Any:
+        async def call(scope: Any, receive: Any, send: Any) -> None:
+            try:
+                await app(scope, receive, send)
+            except TaskCancelled:
+                client = _client.get()
+                if client is None or not client.uncancel():
+                    raise
+                # Middleware that calls the application in another task reports an error if there is no response.
+                await send({"type": "http.response.start", "status": CLIENT_HAS_LEFT, "headers": []})
+                await send({"type": "http.response.body"})
+
+        return original(call, connection)
+
+    return _replace(module, "wrap_app_handling_exceptions", wrap)
+
+
+def _fit_routing_of_fastapi(module: ModuleType) -> list[Undo]:
+    return [*_fit_ends(module), *_fit_endpoints(module)]
 
 
 def _fit_endpoints(module: ModuleType) -> list[Undo]:
@@ -116,7 +141,10 @@ def _fit_endpoints(module: ModuleType) -> list[Undo]:
 _FITS: dict[str, Callable[[ModuleType], list[Undo]]] = {
     **dict.fromkeys(CALLERS, _fit_caller),
     "starlette.applications": _fit_application,
-    "fastapi.routing": _fit_endpoints,
+    # A route, and what is around all routes: for middleware of a route, and for endpoints that are classes.
+    "starlette.routing": _fit_ends,
+    "starlette.middleware.exceptions": _fit_ends,
+    "fastapi.routing": _fit_routing_of_fastapi,
 }
 
 
@@ -203,11 +231,14 @@ class _Client:
         self._messages.append(message)
         if message["type"] == "http.disconnect":
             self.has_left = True
-            if self._task is not None:
-                self._cancelled = self._task
-                self._task.cancel("the client has left")
+            self._cancel(self._task)
         elif self._task is not None:
             self._read_ahead()
+
+    def _cancel(self, task: asyncio.Task[Any] | None) -> None:
+        if task is not None:
+            self._cancelled = task
+            task.cancel("the client has left")
 
     def _read_ahead(self) -> None:
         if not self._messages or not self._messages[-1].get("more_body"):
@@ -217,7 +248,9 @@ class _Client:
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Generator[Any, Any, Any]:
         """Call an endpoint on a virtual thread, which is cancelled if the client leaves."""
         if self.has_left:
-            raise TaskCancelled("the client has left")
+            self._cancel(asyncio.current_task())
+            # The cancellation is raised here.
+            yield
         call = to_vthread(function, *args)
         try:
             # The thread runs up to its first wait. Most endpoints that do not wait are over then.
