@@ -115,6 +115,7 @@ def test_the_limit_bounds_the_tasks_at_once_and_no_call_waits(with_pool):
         release = [Event() for _ in range(4)]
         reports = [Reports(pool, event.wait) for event in release]
         seen = [[len(one.made) for one in reports]]
+        assert {"running": 2, "waiting": 2}.items() <= pool.info.items()
         for event, one in zip(release, reports, strict=True):
             event.set()
             one.wait()
@@ -134,7 +135,7 @@ def test_the_pool_grows_and_shrinks_from_any_os_thread(with_pool):
         os_thread.join()
         vthreads.sleep(1)
         grown = [len(one.made) for one in reports]
-        pool.shrink(2)
+        pool.shrink(5)
         late = Reports(pool, int)
         end.set()
         for one in [*reports, late]:
@@ -157,6 +158,27 @@ def test_a_soft_limit_interrupts_the_wait_and_the_task_may_go_on(with_pool):
     )
 
 
+def test_a_soft_limit_that_is_not_reached_leaves_no_thread(with_pool):
+    def root(pool):
+        Reports(pool, int, soft_timeout=3600).wait()
+        vthreads.checkpoint()
+        return list(vthreads.ThreadGroup.current)
+
+    assert [] == with_pool(root)
+
+
+def test_the_limits_begin_after_the_report_that_the_task_is_accepted(with_pool):
+    def root(pool):
+        options = {"accept": lambda _: vthreads.sleep(2), "timeout": 3, "soft_timeout": 3}
+        return Reports(pool, vthreads.sleep, 2, **options).wait()
+
+    assert ["accepted", ("value", None)] == with_pool(root)
+
+
+def test_a_hard_limit_of_the_worker_holds_for_tasks_without_their_own(with_pool):
+    assert ["accepted", ("hard", 5)] == with_pool(lambda pool: Reports(pool, vthreads.sleep, 60).wait(), timeout=5)
+
+
 def test_limits_of_the_worker_hold_for_tasks_without_their_own(with_pool):
     def root(pool):
         return Reports(pool, vthreads.sleep, 60).wait(), Reports(pool, vthreads.sleep, 60, timeout=1).wait()
@@ -177,6 +199,38 @@ def test_an_interrupt_that_no_checkpoint_of_the_task_has_raised_is_dropped(with_
 
     def root(pool):
         return Reports(pool, work, soft_timeout=3, report=lambda: vthreads.sleep(1)).wait()
+
+    assert ["accepted", ("soft", 3), ("value", "value")] == with_pool(root)
+
+
+def test_a_soft_limit_that_passes_while_the_task_ends_does_nothing(with_pool):
+    """Both limits pass at once. The hard one ends the wait of the task, which returns before the soft one runs."""
+
+    def work():
+        try:
+            vthreads.sleep(60)
+        except Cancelled:
+            return "value"
+
+    def root(pool):
+        return Reports(pool, work, timeout=3, soft_timeout=3, report=lambda: vthreads.sleep(1)).wait()
+
+    assert ["accepted", ("value", "value")] == with_pool(root)
+
+
+def test_a_value_counts_though_both_a_soft_limit_and_a_termination_came_too_late(with_pool):
+    def work():
+        vthreads.sleep(3)
+        return "value"
+
+    def root(pool):
+        def terminate():
+            vthreads.sleep(3)
+            pool.terminate_job(reports.number, signal.SIGTERM)
+
+        vthreads.spawn(terminate)
+        reports = Reports(pool, work, soft_timeout=3, report=lambda: vthreads.sleep(1))
+        return reports.wait()
 
     assert ["accepted", ("soft", 3), ("value", "value")] == with_pool(root)
 
@@ -220,10 +274,11 @@ def test_a_task_that_swallows_the_hard_limit_has_ended_in_time(with_pool):
     assert ["accepted", ("value", "value")] == with_pool(lambda pool: Reports(pool, work, timeout=3).wait())
 
 
-def test_a_terminated_task_is_cancelled(with_pool):
+@pytest.mark.parametrize("signals", [(signal.SIGTERM,), ()])
+def test_a_terminated_task_is_cancelled(with_pool, signals):
     def root(pool):
         reports = Reports(pool, vthreads.sleep, 60)
-        pool.terminate_job(reports.number, signal.SIGTERM)
+        pool.terminate_job(reports.number, *signals)
         pool.terminate_job(12345678, signal.SIGTERM)
         return reports.wait()
 
@@ -253,9 +308,10 @@ def test_a_task_that_waits_in_the_pool_is_terminated_at_once(with_pool):
         end.set()
         first.wait()
         third.wait()
-        return reports[-1][0], begun
+        (accepted, (kind, _)) = reports
+        return accepted, kind, begun
 
-    assert ("error", []) == with_pool(root, 1)
+    assert ("accepted", "error", []) == with_pool(root, 1)
 
 
 def test_a_report_that_fails_does_not_end_the_pool(with_pool, caplog):
@@ -279,6 +335,15 @@ def test_a_warm_stop_waits_for_what_has_begun_and_forgets_the_rest(with_pool):
         return first.made, second.made, vthreads.now()
 
     assert (["accepted", ("value", None)], [], 60) == with_pool(root, 1)
+
+
+def test_a_warm_stop_is_over_with_its_last_task(with_pool):
+    def root(pool):
+        Reports(pool, vthreads.sleep, 0.1)
+        pool.stop()
+        return vthreads.now()
+
+    assert 0.1 == with_pool(root)
 
 
 @pytest.mark.parametrize("end", [TaskPool.close, TaskPool.terminate])
@@ -305,11 +370,31 @@ def test_a_cold_stop_cancels_and_waits_for_the_cleanup(with_pool):
 
     def root(pool):
         cleaned = []
-        reports = [Reports(pool, work, cleaned) for _ in range(3)]
+        reports = [Reports(pool, work, cleaned) for _ in range(4)]
         pool.terminate()
-        return cleaned, [one.made for one in reports]
+        return list(cleaned), [one.made for one in reports]
 
-    assert ([1, 1, 1], [["accepted"]] * 3) == with_pool(root)
+    # The last one waits for a slot, and is left to the broker.
+    assert ([1, 1, 1], [["accepted"], ["accepted"], ["accepted"], []]) == with_pool(root, 3)
+
+
+def test_a_cold_stop_reports_no_outcome_and_waits_no_longer_than_its_limit(with_pool):
+    def work(end):
+        try:
+            vthreads.sleep(60)
+        finally:
+            with vthreads.shield(None):
+                vthreads.sleep(60)
+            end()
+
+    def root(pool):
+        reports = [Reports(pool, work, end) for end in (int, lambda: 1 / 0)]
+        pool.terminate()
+        stopped = vthreads.now()
+        vthreads.sleep(120)
+        return stopped, [one.made for one in reports]
+
+    assert (5, [["accepted"], ["accepted"]]) == with_pool(root)
 
 
 def test_the_heartbeats_of_a_loop_go_on_while_tasks_end(with_pool):
@@ -346,7 +431,9 @@ def test_the_timer_of_a_worker_without_a_loop_is_a_virtual_thread():
         timer.call_after(0.01, lambda: called.put(vthreads.current_thread() in vthreads_here()), ())
         timer.call_repeatedly(0.01, called.put, ("again",))
         seen = [called.get() for _ in range(4)]
+        assert 1 == len(vthreads_here())
         timer.stop()
+        assert [] == vthreads_here()
         return sorted(map(str, seen))
 
     def vthreads_here():

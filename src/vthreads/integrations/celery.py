@@ -95,7 +95,8 @@ class _Job:
             # Of the whole program.
             raise
         except BaseException:  # noqa: BLE001  # reported to the worker, as pools of processes do
-            failed(ExceptionInfo())
+            if not self.is_dropped:
+                failed(ExceptionInfo())
             return
         if self.is_dropped:
             return
