@@ -257,6 +257,26 @@ def test_a_future_that_others_cancel_is_a_cancelled_member(virtual, on_os_thread
     assert (True, "goes on") == virtual(root, patch=False)
 
 
+def test_an_argument_is_not_kept_while_the_call_runs(virtual):
+    class Argument:
+        pass
+
+    manual = Manual()
+
+    def root():
+        argument = Argument()
+        reference = weakref.ref(argument)
+        with ThreadGroup() as group:
+            group.submit(manual, work, argument, key=argument)
+            manual.calls.clear()
+            del argument
+            kept = reference()
+            manual.futures[0].set_result(None)
+        return kept
+
+    assert virtual(root) is None
+
+
 def test_nothing_is_kept_of_a_failure_that_was_handled(virtual):
     class Argument:
         pass
@@ -342,6 +362,7 @@ def test_the_block_abandons_calls_after_the_grace(virtual, caplog):
     manual = Manual()
 
     def root():
+        vthreads.sleep(5)
         with ThreadGroup(cleanup_grace=3) as group:
             future = group.submit(manual, work)
             manual.begin_all()
@@ -352,7 +373,7 @@ def test_the_block_abandons_calls_after_the_grace(virtual, caplog):
         manual.futures[0].set_exception(LookupError("too late"))
         return seen, abandoned()
 
-    assert ((True, 3, [True]), []) == virtual(root)
+    assert ((True, 8, [True]), []) == virtual(root)
     assert ["an abandoned call of"] == [record.getMessage()[:20] for record in caplog.records]
 
 
@@ -400,6 +421,40 @@ def test_an_interrupt_abandons_a_call_that_runs(virtual):
     assert ([True], None, []) == virtual(root)
 
 
+def test_an_interrupt_cancels_a_call_that_has_not_begun(virtual):
+    manual = Manual()
+
+    def root():
+        with ThreadGroup(on_failure="continue") as group:
+            future = group.submit(manual, work)
+            future.thread.interrupt()
+            with pytest.raises(Interrupted):
+                future.result()
+        return manual.futures[0].cancelled(), abandoned()
+
+    assert (True, []) == virtual(root)
+
+
+def test_a_call_that_ends_just_after_an_interrupt_gives_its_slot_back(virtual, caplog):
+    manual = Manual()
+    slots = Semaphore(1)
+
+    def root():
+        with ThreadGroup(on_failure="continue", max_concurrency=slots) as group:
+            future = group.submit(manual, work)
+            manual.begin_all()
+            future.thread.interrupt()
+            # The member is unparked by the interrupt, and has not run yet.
+            manual.futures[0].set_exception(LookupError("abandoned"))
+            with pytest.raises(Interrupted):
+                future.result()
+        return slots.statistics().value, abandoned()
+
+    caplog.set_level(logging.INFO, "vthreads")
+    assert (1, []) == virtual(root)
+    assert ["an abandoned call of"] == [record.getMessage()[:20] for record in caplog.records]
+
+
 def test_cancel_of_the_future_cancels_one_call(virtual):
     manual = Manual()
 
@@ -440,8 +495,9 @@ def test_an_executor_that_cannot_cancel_is_logged(virtual, caplog):
         return future.cancelled(), vthreads.now()
 
     assert (True, 1) == virtual(root)
-    assert 1 == len(caplog.records)
-    manual.futures[0].set_result(None)
+    concurrent.futures.Future.cancel(manual.futures[0])
+    # Only the failure of the executor: the late end by a cancellation is not one.
+    assert ["connection lost"] == [str(record.exc_info[1]) for record in caplog.records]
 
 
 def test_a_submit_that_waits_can_be_cancelled(virtual):
@@ -509,6 +565,50 @@ def test_results_failures_and_the_limit_in_a_real_executor(make):
 
 
 ORIGINAL_SLEEP = time.sleep
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_the_child_of_a_fork_does_not_have_the_calls_of_its_parent():
+    manual = Manual()
+
+    def root():
+        with ThreadGroup() as group:
+            group.submit(manual, work)
+            child = os.fork()
+            if child == 0:
+                os._exit(len(abandoned()))
+            _, status = os.waitpid(child, 0)
+            manual.futures[0].set_result(None)
+        return os.waitstatus_to_exitcode(status)
+
+    assert 0 == vthreads.run(root)
+
+
+@pytest.mark.real
+def test_a_cancellation_while_a_pool_starts_its_worker_loses_no_call():
+    begun, end = originals.allocate_lock(), originals.allocate_lock()
+    begun.acquire()
+    end.acquire()
+
+    def call():
+        begun.release()
+        # Holds the OS thread of the pool.
+        end.acquire()
+
+    def root():
+        with ThreadPoolExecutor(1) as pool:
+            try:
+                with ThreadGroup(cleanup_grace=0) as group:
+                    # Its first call waits until the OS thread of the pool has started.
+                    future = group.submit(pool, call)
+                    group.cancel()
+                begun.acquire()
+                return future.cancelled(), abandoned()
+            finally:
+                end.release()
+
+    assert (True, [True]) == vthreads.run(root)
 
 
 @pytest.mark.real
@@ -610,3 +710,31 @@ def test_a_call_on_virtual_threads_that_nothing_ends_is_a_deadlock(run_script):
         """
     )
     assert "True\n" == printed
+
+
+@pytest.mark.real
+@pytest.mark.thorough
+def test_a_deadlock_after_a_call_is_found(run_script):
+    printed = run_script(
+        """
+        import concurrent.futures
+        import vthreads
+
+        class AtOnce(concurrent.futures.Executor):
+            def submit(self, fn, /, *args):
+                future = concurrent.futures.Future()
+                vthreads.spawn(lambda: future.set_result(fn(*args)))
+                return future
+
+        def root():
+            with vthreads.ThreadGroup() as group:
+                group.submit(AtOnce(), int)
+            vthreads.Event().wait()
+
+        try:
+            vthreads.run(root)
+        except vthreads.DeadlockError:
+            print("found")
+        """
+    )
+    assert "found\n" == printed
