@@ -240,6 +240,13 @@ def test_a_process_that_does_not_serve_is_told_how_to(monkeypatch, tmp_path):
         ask_process(os.getppid(), "dump")
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="the parent of a process is read from /proc")
+def test_a_process_whose_children_serve_names_them(served, monkeypatch):
+    monkeypatch.setattr(sys, "version_info", (3, 13))
+    with pytest.raises(NotServing, match=f"but its child processes do: {os.getpid()}$"):
+        ask_process(os.getppid(), "dump")
+
+
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="sys.remote_exec is new in Python 3.14")
 def test_a_process_that_was_not_told_to_serve_is_made_to(start, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ._socket_path import forget_dead, socket_of
+from ._socket_path import forget_dead, pids, socket_of
 
 __all__ = ["HOW_TO_ANSWER", "NotServing", "ask_process"]
 
@@ -69,6 +69,11 @@ def _made_to_serve(pid: int) -> Path:
     _refuse_if_ended(pid)
     if sys.version_info >= (3, 14):
         return _begin_by_remote_exec(pid)
+    children = sorted(child for child in pids() if _stat_of(child)[1:2] == [str(pid).encode()])
+    if children:
+        # For example the workers of `vthreads serve`, whose parent has no virtual threads.
+        answering = ", ".join(map(str, children))
+        raise NotServing(f"process {pid} does not answer ps, dump and top, but its child processes do: {answering}")
     raise NotServing(f"process {pid} does not answer ps, dump and top: {HOW_TO_ANSWER}")
 
 
@@ -85,13 +90,18 @@ def _refuse_if_ended(pid: int) -> None:
 
 
 def _is_zombie(pid: int) -> bool:
+    return _stat_of(pid)[:1] == [b"Z"]
+
+
+def _stat_of(pid: int) -> list[bytes]:
+    """Return the state of a process, its parent, and what else the system says; empty if it says nothing."""
     try:
         status = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         # The process has ended meanwhile, or this system has no /proc.
-        return False
+        return []
     # The state follows the program name, which is in parentheses and may contain any characters.
-    return status.rpartition(b")")[2].split()[:1] == [b"Z"]
+    return status.rpartition(b")")[2].split()
 
 
 if sys.version_info >= (3, 14):
