@@ -50,7 +50,7 @@ def _parser(name: str, description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m vthreads {name}", description=description)
     parser.add_argument("pid", metavar="PID", type=int, nargs="?" if name == "ps" else None, help="process to inspect")
     parser.add_argument(
-        "--limit", metavar="N", type=_positive, help="most threads, scopes and groups to show per carrier (all)"
+        "--limit", metavar="N", type=_positive, help="show at most N threads, scopes and groups per carrier (all)"
     )
     return parser
 

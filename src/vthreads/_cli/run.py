@@ -51,12 +51,12 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--threads", action="store_true", help="make threading.Thread start virtual threads too")
     parser.add_argument(
-        "--preempt", type=seconds, metavar="SECONDS", help="interrupt threads that compute for longer (0.01)"
+        "--preempt", type=seconds, metavar="SECONDS", help="interrupt threads that compute for longer; try 0.01 (off)"
     )
     parser.add_argument(
         "--debug",
         action="store_true",
-        help="report threads that block others for 0.1 s, and serve `vthreads top`, `ps` and `dump`",
+        help="report threads that block others for 0.1 s, and answer `vthreads ps`, `dump` and `top`",
     )
     parser.add_argument("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="file, directory or zip file to run")
     parser.add_argument("-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="name of a module to run")
