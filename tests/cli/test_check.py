@@ -239,6 +239,23 @@ def test_a_package_that_exits_is_not_taken_for_a_missing_one(tmp_path):
     assert out.startswith("import failed: package/__init__.py:2: SystemExit: 4; move it under ")
 
 
+@pytest.mark.parametrize("module", ["time", "threading", "json", "traceback"])
+@pytest.mark.parametrize("value", ["None", "object()"])
+def test_a_module_that_the_program_replaces_is_found_and_the_search_goes_on(tmp_path, module, value):
+    status, out, err = checked(tmp_path, f"import sqlite3, sys\nsys.modules[{module!r}] = {value}\n")
+    assert (1, "") == (status, err)
+    assert f"replaced by the program: sys.modules[{module!r}] is {value.removesuffix('()')}" in out.replace("<", "")
+    assert "call vthreads.patch() before it is replaced\npins its carrier: sqlite3: " in out
+    assert out.splitlines()[-1].startswith("2 findings in ")
+
+
+def test_the_failure_of_a_program_that_replaces_modules_is_shown(tmp_path):
+    status, out, err = checked(tmp_path, "import sys\nsys.modules.update(time=None, traceback=None)\n1 / 0\n")
+    assert 2 == status
+    assert "import failed: program.py:3: ZeroDivisionError: division by zero" == out.splitlines()[0]
+    assert "ZeroDivisionError: division by zero" == err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(("arguments", "status"), [(["none.py"], 2), (["-m", "no_such_module"], 1)])
 def test_a_program_that_is_not_there_is_an_error(tmp_path, arguments, status):
     ended = command(tmp_path, *arguments)

@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
@@ -154,9 +155,13 @@ def _check(load: Callable[[], run.Program], send: Callable[[Any], None]) -> None
     """Import and search the program. Send findings, a failure of the import, and the number of modules."""
     captured = _captured_early()
     # The modules that the commands themselves have imported are not the program's.
-    before = set(sys.modules)
+    before, replaced = dict(sys.modules), list[str]()
     try:
-        _import(load())
+        try:
+            _import(load())
+        finally:
+            # First, because a failure is shown with modules that are imported then.
+            replaced.extend(_restored(before))
     except BaseException as error:  # noqa: BLE001  shown; what was imported until then is searched
         place = _place_of(error)
         if place is None and isinstance(error, SystemExit):
@@ -164,9 +169,9 @@ def _check(load: Callable[[], run.Program], send: Callable[[Any], None]) -> None
             send(["not found", error.code])
             return
         _send_failure(error, place or "import", send)
-    imported = set(sys.modules) - before
+    imported = set(sys.modules) - before.keys()
     send(["imported", len(imported)])
-    for finding in _patched(imported):
+    for finding in chain(replaced, _patched(imported)):
         send(["finding", finding])
     for finding in [*captured, *_in_tuples(imported), *_known(imported)]:
         send(["finding", finding])
@@ -234,6 +239,18 @@ def _captured_early() -> list[str]:
 
     warnings.showwarning = show_or_keep
     return findings
+
+
+def _restored(before: dict[str, ModuleType]) -> Iterator[str]:
+    """Restore the standard library's modules that were imported before; yield those that the program has replaced.
+
+    The search and the patch import them again by name.
+    """
+    for name, module in before.items():
+        now = sys.modules.get(name, module)
+        if now is not module and name.partition(".")[0] in sys.stdlib_module_names:
+            sys.modules[name] = module
+            yield f"replaced by the program: sys.modules[{name!r}] is {now!r}; {PATCH_FIRST} replaced"
 
 
 def _patched(modules: set[str]) -> Iterator[str]:
