@@ -288,8 +288,14 @@ ENDLESS = {
     "a stopped process": "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)",
     "a loop that no signal reaches": "import signal; signal.pthread_sigmask(0, range(1, 32)); sum(iter(int, 1))",
     "a loop in a virtual thread": f"import vthreads; vthreads.spawn(sum, iter(lambda: {REACHED} or 0, 1))",
+    "a sleep while others run": "import time, vthreads; "
+    f"vthreads.spawn(lambda: ({REACHED}, [time.sleep(0) for _ in iter(int, 1)])); time.sleep(1e6)",
+    "a sleep while others poll": f"import time, vthreads as v; v.spawn(lambda: ({REACHED}, time.sleep(1e6))); "
+    "v.spawn(lambda: [time.sleep(0.001) for _ in iter(int, 1)]); time.sleep(1e6)",
+    "a run that waits for others": "import time, vthreads as v; "
+    f"v.run(lambda: v.spawn(lambda: ({REACHED}, [time.sleep(0) for _ in iter(int, 1)])).result())",
 }
-WITHOUT_PLACE = {"a stopped process", "a loop that no signal reaches", "a loop in a virtual thread"}
+WITHOUT_PLACE = {"a stopped process", "a loop that no signal reaches"}
 
 
 @pytest.mark.sampled(4)

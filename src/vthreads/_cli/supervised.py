@@ -2,7 +2,8 @@
 
 The child leads a session, so the parent can kill it together with the processes and threads that it has started. It
 sends lines to the parent; standard input is empty, and standard output goes to standard error. If the time is over, the
-parent asks for the stack of the child by a signal: `faulthandler` writes it even while C code runs.
+parent asks for the stack of the child by a signal: `faulthandler` writes it even while C code runs. If the main program
+is parked, its stack is not that of the OS thread, so a handler in Python writes it after another signal.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
-from .._core.originals import write_fd
+from .._calls.signals import quiet_handlers
+from .._core.engine import carriers
+from .._core.originals import get_ident, write_fd
 
 __all__ = ["Outcome", "supervise"]
 
 Send = Callable[[Any], None]
 
-# Programs rarely use it, and it does nothing before the child has registered its handler.
-STACK_SIGNAL = signal.SIGVTALRM
+# Programs rarely use them. They are sent after the time limit, so the child may also die of them.
+STACK_SIGNAL, MAIN_SIGNAL = signal.SIGVTALRM, signal.SIGPROF
 # Seconds between checks whether the child has ended. Its descendants may keep the pipe open.
 PERIOD = 0.1
 # Seconds for the stack, and after the limit for a child whose parent was killed.
@@ -39,7 +43,7 @@ class Outcome(NamedTuple):
     sent: list[Any]
     # "over time", or a sentence about the end of the process.
     failure: str | None
-    # After "over time": the stack of the main thread, as lines of `faulthandler`, innermost first.
+    # After "over time": the stack of the main program, as lines of `faulthandler`, innermost first.
     stack: list[str]
 
 
@@ -77,6 +81,10 @@ def _be_child(work: Callable[[Send], None], lines: int, stacks: int, seconds: fl
         os.dup2(null, 0)
         os.dup2(2, 1)
         faulthandler.register(STACK_SIGNAL, stacks, all_threads=True)
+        write_main = partial(_write_main, stacks)
+        # It unparks no thread, so a program in which all threads wait is still a deadlock.
+        quiet_handlers.append(write_main)
+        signal.signal(MAIN_SIGNAL, write_main)
         signal.alarm(int(seconds) + GRACE)
 
         def send(thing: Any) -> None:
@@ -96,6 +104,17 @@ def _be_child(work: Callable[[Send], None], lines: int, stacks: int, seconds: fl
             sys.stderr.flush()
         finally:
             end(status)
+
+
+def _write_main(stacks: int, *_: object) -> None:
+    """Write the stack of the main program, in the format of `faulthandler`; none if no runtime has started."""
+    scheduler = carriers.get(get_ident())
+    frame = None if scheduler is None else scheduler.root._frame()
+    lines = ["Main program (most recent call first):"]
+    while frame is not None:
+        lines.append(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno} in {frame.f_code.co_name}')
+        frame = frame.f_back
+    _write(stacks, "\n".join([*lines, ""]).encode())
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -119,7 +138,7 @@ def _collect(pid: int, lines: int, stacks: int, give_up_at: float, mask: Iterabl
             return Outcome(sent[:-1], None, [])
         if status is not None:
             return Outcome(sent, _described(status), [])
-        return Outcome(sent, "over time", list(_stack(pid, stacks)))
+        return Outcome(sent, "over time", _stack(pid, stacks))
     finally:
         if status is None:
             _kill(pid)
@@ -149,15 +168,19 @@ def _described(status: int) -> str:
     return f"ended with status {os.waitstatus_to_exitcode(status)}"
 
 
-def _stack(pid: int, stacks: int) -> Iterator[str]:
-    """Yield the lines of the main thread in the stacks of the child; none if it does not write them in time."""
-    os.kill(pid, STACK_SIGNAL)
-    text = _read(stacks, GRACE)
-    time.sleep(PERIOD)
-    text += _read(stacks, 0)
-    for thread in text.decode(errors="replace").split("\n\n"):
-        if f'"{__file__}", line' in thread:
-            yield from re.findall(r'^  File (".*", line \d+ in .*)$', thread, re.M)
+def _stack(pid: int, stacks: int) -> list[str]:
+    """Return the lines of the main program in the stacks of the child; none if it does not write them in time."""
+    for number in (STACK_SIGNAL, MAIN_SIGNAL):
+        os.kill(pid, number)
+        text = _read(stacks, GRACE)
+        if not text:
+            break
+        time.sleep(PERIOD)
+        text += _read(stacks, 0)
+        for thread in text.decode(errors="replace").split("\n\n"):
+            if f'"{__file__}", line' in thread:
+                return re.findall(r'^  File (".*", line \d+ in .*)$', thread, re.M)
+    return []
 
 
 def _kill(pid: int) -> None:
