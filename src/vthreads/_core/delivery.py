@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import Cancelled
 from .cancel import CancelNode
 from .delivery_table import ACTIONS, RAISING, WITH_CLEANUP, Action, Condition, Pending
-from .engine import ABORTED, TIMED_OUT, Fiber, State, running
+from .engine import ABORTED, TIMED_OUT, Fiber, Scheduler, State, running
 from .exceptions import is_a, related_to
 from .originals import get_ident
 from .repeated import repeated_in
@@ -77,6 +77,8 @@ class Recipient(Fiber, CancelNode):
     """A fiber that can be cancelled and interrupted. The subclass declares the slots for the fields set here."""
 
     __slots__ = ()
+
+    _scheduler: Scheduler
 
     # The slots that the subclass must declare.
     _DELIVERY_SLOTS = (

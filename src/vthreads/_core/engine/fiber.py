@@ -11,26 +11,45 @@ from collections.abc import Callable
 from contextvars import Context
 from math import inf
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from greenlet import getcurrent, greenlet
 
-from ..on_demand import ModuleOnDemand
 from ..originals import get_ident
 from ..repeated import repeated_in
 from .states import ABORTED, NOTHING, ROOM, TIMED_OUT, Signal, State, refuse_to_wait
-
-if TYPE_CHECKING:
-    from . import reference as engine
-else:
-    # The module imports this one.
-    engine = ModuleOnDemand("vthreads._core.engine.reference")
 
 __all__ = ["Abort", "Fiber"]
 
 NEW, READY, RUNNING, PARKED, ENDED = State
 
 Abort = Callable[[], bool]
+
+
+class FiberScheduler(Protocol):
+    """A scheduler, as a fiber uses it."""
+
+    ident: int
+    running: Any
+    slice_end: float
+
+    @property
+    def when_forking(self) -> Callable[[], object] | None: ...
+
+    @property
+    def _now(self) -> Callable[[], float]: ...
+
+    def make_ready(self, fiber: Any) -> None: ...
+
+    def park(self, abort: Abort | None, deadline: float) -> Any: ...
+
+    def post(self, function: Callable[..., Any], *args: Any) -> None: ...
+
+    def suspend_tracing(self) -> None: ...
+
+    def _is_traced(self) -> bool: ...
+
+    def _yield_now(self) -> None: ...
 
 
 @repeated_in("_core/engine/compiled/fiber.pxi")
@@ -42,7 +61,7 @@ class Fiber:
         "_scheduler", "state", "_waits_for",
     )  # fmt: skip
 
-    def __init__(self, scheduler: engine.Scheduler, context: Context | None) -> None:
+    def __init__(self, scheduler: FiberScheduler, context: Context | None) -> None:
         self._scheduler = scheduler
         self.context = context
         self.state: State = NEW
