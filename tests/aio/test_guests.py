@@ -321,11 +321,14 @@ def test_calls_that_wait_for_a_loop_fail_when_it_stops(script):
 
 def test_threads_that_outlive_the_loop_go_on(script):
     text = """
+    begin = Event()
+
     async def main():
-        return vthreads.spawn(time.sleep, 0.02)
+        return vthreads.spawn(lambda: (begin.wait(), time.sleep(0.001)))
 
     future = run(main())
     assert not future.done()
+    begin.set()
     future.result()
     print("over")
     """
