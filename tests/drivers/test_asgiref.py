@@ -130,6 +130,22 @@ def test_an_executor_that_the_caller_passes_is_used(run):
     assert not run(main)
 
 
+def test_the_undo_puts_the_pools_back():
+    def found():
+        context = sync.ThreadSensitiveContext
+        return sync.ThreadPoolExecutor, context.__aexit__, "_executor" in vars(sync.SyncToAsync)
+
+    before = found()
+    undo = integration.install()
+    during = found()
+    # Parts of a program may each install it.
+    integration.install()()
+    assert during == found()
+    undo()
+    assert before == found()
+    assert all(one != other for one, other in zip(before, during, strict=True))
+
+
 @pytest.mark.parametrize("sensitive", [False, True])
 def test_values_errors_and_context_variables_go_both_ways(run, sensitive):
     variable = contextvars.ContextVar("variable")
@@ -224,24 +240,86 @@ def test_a_task_that_is_cancelled_again_waits_for_the_cleanup_all_the_same(run, 
     assert ["cleaned", "over"] == log
 
 
-def test_a_call_that_has_an_answer_in_spite_of_its_cancellation_returns_it(run):
-    def answer(begun):
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_call_that_has_an_answer_in_spite_of_its_cancellation_returns_it(run, times):
+    def answer(begun, cleaning, end):
         begun()
         try:
             vthreads.sleep(1000)
         except vthreads.Cancelled:
+            cleaning()
+            with vthreads.shield(None):
+                end.wait()
             return "answer"
 
     async def main():
         loop = asyncio.get_running_loop()
-        begun = asyncio.Event()
+        begun, cleaning, end = asyncio.Event(), asyncio.Event(), vthreads.Event()
+
+        def tell(event):
+            return lambda: loop.call_soon_threadsafe(event.set)
+
         call = sync.sync_to_async(answer, thread_sensitive=False)
-        task = asyncio.create_task(call(lambda: loop.call_soon_threadsafe(begun.set)))
+        task = asyncio.create_task(call(tell(begun), tell(cleaning), end))
         await begun.wait()
         task.cancel()
+        await cleaning.wait()
+        for _ in range(times - 1):
+            task.cancel()
+        end.set()
         return await task
 
     assert "answer" == run(main)
+
+
+@pytest.mark.parametrize("sensitive", [False, True])
+def test_a_stop_iteration_is_an_ordinary_error(run, sensitive):
+    async def main():
+        async with sync.ThreadSensitiveContext():
+            with pytest.raises(RuntimeError, match="StopIteration") as raised:
+                await sync.sync_to_async(next, thread_sensitive=sensitive)(iter(()))
+            return raised.value.__cause__, await sync.sync_to_async(int, thread_sensitive=sensitive)()
+
+    cause, number = run(main)
+    assert isinstance(cause, StopIteration)
+    assert 0 == number
+
+
+def test_a_call_that_outlives_its_loop_ends_without_a_report(monkeypatch):
+    reported, seen = [], []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+    undo = integration.install()
+
+    def lives():
+        end = vthreads.Event()
+        call = sync.sync_to_async(lambda: seen.append(end.wait()), thread_sensitive=False)
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(lambda *_: None)
+        task = loop.create_task(call())
+        loop.run_until_complete(asyncio.sleep(0.01))
+        loop.close()
+        end.set()
+        vthreads.sleep(0.001)
+        del task
+
+    os_thread = threading.Thread(target=lives)
+    os_thread.start()
+    os_thread.join()
+    undo()
+    assert ([True], []) == (seen, reported)
+
+
+def test_a_call_whose_thread_is_cancelled_is_cancelled(run):
+    def cancels():
+        vthreads.current_thread().cancel()
+        vthreads.checkpoint()
+
+    async def main():
+        with pytest.raises(asyncio.CancelledError):
+            await sync.sync_to_async(cancels, thread_sensitive=False)()
+        return True
+
+    assert run(main)
 
 
 def test_a_timeout_of_asyncio_ends_a_call(run):

@@ -159,13 +159,19 @@ def _run_calls(calls: SimpleQueue[_Call | None]) -> None:
 def _fit(module: ModuleType) -> list[Undo]:
     sync: Any = module
     original_exit = sync.ThreadSensitiveContext.__aexit__
+    original_pool = sync.ThreadPoolExecutor
+    # The class has this attribute only if it is installed already; the attribute of asgiref belongs to the instances.
+    installed = vars(sync.SyncToAsync).get("_executor")
     sync.SyncToAsync._executor = _executor_property()
     sync.ThreadPoolExecutor = _make_executor
     sync.ThreadSensitiveContext.__aexit__ = _exit_of_context(sync, original_exit)
 
     def undo() -> None:
-        del sync.SyncToAsync._executor
-        sync.ThreadPoolExecutor = ThreadPoolExecutor
+        if installed is None:
+            del sync.SyncToAsync._executor
+        else:
+            sync.SyncToAsync._executor = installed
+        sync.ThreadPoolExecutor = original_pool
         sync.ThreadSensitiveContext.__aexit__ = original_exit
 
     return [undo]
