@@ -428,6 +428,8 @@ def test_a_cancellation_of_the_program_goes_through(with_pool):
 def test_the_timer_of_a_worker_without_a_loop_is_a_virtual_thread():
     def root():
         timer, called = TaskPool.Timer(max_interval=0.05), vthreads.Queue()
+        timer.start()
+        timer.start()
         timer.call_after(0.01, lambda: called.put(vthreads.current_thread() in vthreads_here()), ())
         timer.call_repeatedly(0.01, called.put, ("again",))
         seen = [called.get() for _ in range(4)]
