@@ -368,7 +368,9 @@ def test_the_block_abandons_calls_after_the_grace(virtual, caplog):
             manual.begin_all()
             group.cancel()
         seen = future.cancelled(), vthreads.now(), abandoned()
-        assert "work (executor) for 3 s, abandoned" in vthreads.dump()
+        # Not in one line with the text, because a dump contains the line that asks for it.
+        dump = vthreads.dump()
+        assert "work (executor) for 3.0 s, abandoned" in dump
         caplog.set_level(logging.INFO, "vthreads")
         manual.futures[0].set_exception(LookupError("too late"))
         return seen, abandoned()
@@ -500,6 +502,32 @@ def test_an_executor_that_cannot_cancel_is_logged(virtual, caplog):
     assert ["connection lost"] == [str(record.exc_info[1]) for record in caplog.records]
 
 
+def test_a_cancellation_while_the_future_is_locked_loses_no_call(virtual):
+    class Locked(concurrent.futures.Future):
+        def add_done_callback(self, fn):
+            # The executor holds the lock of the future, so this waits.
+            vthreads.checkpoint()
+            super().add_done_callback(fn)
+
+    class Begins(Manual):
+        def submit(self, fn, /, *args, **kwargs):
+            self.futures.append(Locked())
+            self.begin_all()
+            self.group.cancel()
+            return self.futures[0]
+
+    begins = Begins()
+
+    def root():
+        with ThreadGroup(cleanup_grace=0) as begins.group:
+            future = begins.group.submit(begins, work)
+        seen = future.cancelled(), abandoned()
+        begins.futures[0].set_result(None)
+        return seen, abandoned()
+
+    assert ((True, [True]), []) == virtual(root)
+
+
 def test_a_submit_that_waits_can_be_cancelled(virtual):
     class Bounded(Manual):
         def submit(self, fn, /, *args, **kwargs):
@@ -587,6 +615,15 @@ def test_the_child_of_a_fork_does_not_have_the_calls_of_its_parent():
 
 @pytest.mark.real
 def test_a_cancellation_while_a_pool_starts_its_worker_loses_no_call():
+    class Pool(ThreadPoolExecutor):
+        """As if another thread cancelled the group while `submit` waits for the start of the OS thread."""
+
+        def _adjust_thread_count(self):
+            super()._adjust_thread_count()
+            groups[0].cancel()
+            vthreads.checkpoint()
+
+    groups = []
     begun, end = originals.allocate_lock(), originals.allocate_lock()
     begun.acquire()
     end.acquire()
@@ -597,12 +634,11 @@ def test_a_cancellation_while_a_pool_starts_its_worker_loses_no_call():
         end.acquire()
 
     def root():
-        with ThreadPoolExecutor(1) as pool:
+        with Pool(1) as pool:
             try:
                 with ThreadGroup(cleanup_grace=0) as group:
-                    # Its first call waits until the OS thread of the pool has started.
+                    groups.append(group)
                     future = group.submit(pool, call)
-                    group.cancel()
                 begun.acquire()
                 return future.cancelled(), abandoned()
             finally:
