@@ -11,10 +11,12 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from argparse import ArgumentParser, Namespace
 
 import pytest
 
 from vthreads import sleep
+from vthreads._cli.serve.process import Process
 from vthreads.serve import Limits
 from vthreads.serve._addresses import parse_address
 from vthreads.serve._admin import metrics_text
@@ -218,6 +220,13 @@ def test_a_pinned_worker_is_killed_with_its_stacks_and_replaced(tmp_path):
     assert 'site_of_test.py", line ' in text
 
 
+def test_workers_that_began_together_are_not_recycled_together():
+    process = Process(ArgumentParser(), Namespace(max_requests=1000, max_rss=0), Board(1), None, print)
+    process._sight = Sight()
+    limits = {process._heart_of(None)._max_requests for _ in range(200)}
+    assert 1000 <= min(limits) < max(limits) <= 1100
+
+
 @pytest.mark.real
 @pytest.mark.thorough
 def test_recycling_under_load_loses_no_request(tmp_path):
@@ -324,14 +333,18 @@ def test_the_access_log_is_json_on_a_pipe(tmp_path, workers):
 
 
 @pytest.mark.real
-def test_systemd_gets_the_watchdog(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.thorough)])
+def test_systemd_gets_the_watchdog(tmp_path, monkeypatch, workers):
     path = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     monkeypatch.setenv("WATCHDOG_USEC", "4000000")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
         manager.settimeout(SECONDS)
-        with serving(tmp_path, "site_of_test:app", "--bind", "127.0.0.1:0") as (process, _):
-            assert b"READY=1" == manager.recv(100)
-            assert b"WATCHDOG=1" == manager.recv(100)
+        command = "site_of_test:app", "--bind", "127.0.0.1:0", "--workers", workers
+        with serving(tmp_path, *command) as (process, _):
+            # The parent of several workers may report several times while they start.
+            left = {b"READY=1", b"WATCHDOG=1"}
+            while left:
+                left.discard(manager.recv(100))
             stop(process)

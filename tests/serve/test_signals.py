@@ -10,6 +10,7 @@ import pytest
 import trustme
 
 from .test_command import SECONDS, fetch, serving
+from .test_operation import ask, free_port, kill
 from .test_workers import children_of, stop, wait_until
 
 pytestmark = pytest.mark.real
@@ -66,17 +67,24 @@ def test_sighup_without_tls_changes_nothing(tmp_path):
         stop(process)
 
 
-def test_systemd_is_notified_of_a_reload_and_of_the_stop(tmp_path, monkeypatch):
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.thorough)])
+def test_systemd_is_notified_of_a_reload_and_of_the_stop(tmp_path, monkeypatch, workers):
+    admin = free_port()
+    command = "site_of_test:app", "--bind", "127.0.0.1:0", "--workers", workers, "--admin", f"127.0.0.1:{admin}"
     path = str(tmp_path / "notify")
     monkeypatch.setenv("NOTIFY_SOCKET", path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(path)
         manager.settimeout(SECONDS)
-        with serving(tmp_path, "site_of_test:app", "--bind", "127.0.0.1:0") as (process, _):
+        # A worker answers at the admin port until the end of the delay, so kill them all.
+        with serving(tmp_path, *command, "--drain-delay", "600") as (process, _):
             assert b"READY=1" == manager.recv(1000)
             process.send_signal(signal.SIGHUP)
             assert manager.recv(1000).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
             assert b"READY=1" == manager.recv(1000)
+            assert (200, "ready\n") == ask(admin, "/ready")
             process.send_signal(signal.SIGTERM)
             assert b"STOPPING=1" == manager.recv(1000)
-            assert 0 == process.wait(SECONDS)
+            # By then at the latest, whichever worker answers.
+            assert (503, "not ready\n") == ask(admin, "/ready")
+            kill(process)
