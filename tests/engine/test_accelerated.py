@@ -59,8 +59,11 @@ COMPILED_PARTS = [
     "vthreads._core.current.instruction_here",
     "vthreads._core.future.Future.result",
     "vthreads._core.future.FutureFields",
-    "vthreads._core.group.GroupFields",
     "vthreads._core.group.ThreadGroup.spawn",
+    "vthreads._core.members.MemberFields",
+    "vthreads._core.members.Members._add",
+    "vthreads._core.members.Members.spawn",
+    "vthreads._core.members.sites_here",
     "vthreads._core.runtime.checkpoint",
     "vthreads._core.semaphore.Semaphore",
     "vthreads._core.thread.ThreadFields",
@@ -107,7 +110,7 @@ def test_what_is_hot_above_the_engine_is_compiled(name):
 
 @needs_it
 @pytest.mark.skipif(engine_name != "accelerated", reason="tests the compiled engine")
-@pytest.mark.parametrize("name", ["future.FutureFields", "group.GroupFields", "thread.ThreadFields"])
+@pytest.mark.parametrize("name", ["future.FutureFields", "members.MemberFields", "thread.ThreadFields"])
 def test_compiled_fields_are_those_of_the_readable_class(name):
     module, kind = name.split(".")
     compiled = getattr(importlib.import_module(f"vthreads._core.{module}"), kind)

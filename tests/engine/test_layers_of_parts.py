@@ -108,7 +108,7 @@ def test_names_are_found_in_the_parts():
         "mode_version": "_core/engine/compiled/descriptors.pxi",
         "SCRATCH": "_core/engine/compiled/scheduler.pxi",
         "WaitQueue": "_core/compiled/wait_queue.pxi",
-        "ThreadGroup": "_core/compiled/group.pxi",
+        "MemberFields": "_core/compiled/members.pxi",
         "changing_futures": "_core/compiled/future.pxi",
         "_check": "_core/compiled/current.pxi",
         "sleep_here": "compiled/_timeouts.pxi",

@@ -84,7 +84,7 @@ def checked_count(count: Any, name: str, least: int) -> int:
     return whole
 
 
-@repeated_in("_core/compiled/group.pxi")
+@repeated_in("_core/compiled/members.pxi")
 def check_function(fn: Any, call: str) -> None:
     """Raise TypeError if a call of `fn` would have no effect.
 

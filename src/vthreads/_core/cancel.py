@@ -84,7 +84,7 @@ class CancelNode:
     _cancel_called: bool
     _cleanup_grace: float | None
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _init_node(self, cleanup_grace: float | None = None) -> None:
         self._parent = None
         self._children = None
@@ -102,13 +102,14 @@ class CancelNode:
             parent._children[self] = None
         self._update_affected()
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _attach_member(self, parent: CancelNode) -> None:
         """Attach a thread that its owner has entered into its members, which are below the scope `parent`."""
         self._parent = parent
-        self._update_affected()
+        if parent._affected_by is not None or self._cancel_called:
+            self._update_affected()
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _detach(self) -> None:
         if self._parent is not None and self._parent._children is not None:
             self._parent._children.pop(self, None)

@@ -19,6 +19,7 @@ _decimal: ContextVar[Any] | None = None
 
 
 @repeated_in("_core/compiled/contexts.pxi")
+@repeated_in("_core/compiled/members.pxi")
 def inherited_context() -> Context:
     """Return a copy of the caller's context for a thread that the caller starts."""
     context = copy_context()

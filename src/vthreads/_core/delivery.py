@@ -93,7 +93,7 @@ class Recipient(Fiber, CancelNode):
         "_innermost",
     )
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _init_delivery(self) -> None:
         self._init_node()
         # The innermost scope entered, or the thread itself.

@@ -66,7 +66,7 @@ class Future(FutureFields, concurrent.futures.Future[T]):
 
     __slots__ = ()
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def __init__(self, thread: threads.VirtualThread) -> None:
         # The standard __init__ is not called: it would create a condition and two lists for each future.
         self.thread = thread
@@ -220,7 +220,7 @@ class Future(FutureFields, concurrent.futures.Future[T]):
     def _refuse_to_be_set(self) -> NoReturn:
         raise InvalidStateError(f"only its thread sets {self!r}; pass an outcome through a queue or a channel")
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _settle(self, state: str, value: Any, error: BaseException | None) -> None:
         """Store the outcome, unpark the waiters and call the callbacks."""
         condition = self._made_condition
@@ -242,7 +242,7 @@ class Future(FutureFields, concurrent.futures.Future[T]):
             self._call(fn, BaseException)
         self._callbacks = None
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _set(self, state: str, value: Any, error: BaseException | None) -> None:
         self._traceback = None if error is None else traceback_of(error)
         self._result, self._exception, self._state = value, error, state

@@ -59,26 +59,7 @@ def current_group() -> Members:
     return background
 
 
-@compiled
-class GroupFields:
-    """The fields of a group that a spawn and the end of a member use. Compiled code reads them by their offsets."""
-
-    __slots__ = (
-        "_body",
-        "_changing",
-        "_closed",
-        "_empty",
-        "_ended",
-        "_listeners",
-        "_members",
-        "_permits",
-        "_phase",
-        "_scope",
-        "_spreads",
-    )
-
-
-class ThreadGroup(Members, GroupFields):
+class ThreadGroup(Members):
     """A block that owns virtual threads: `with ThreadGroup() as g: g.spawn(fn)`.
 
     The block ends when all its threads have ended. The first failure cancels the others and the body, and the block
@@ -175,7 +156,7 @@ class ThreadGroup(Members, GroupFields):
         assert future is not None
         return future
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _spawn(
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], wait: bool
     ) -> Future[T] | None:
@@ -251,7 +232,7 @@ class ThreadGroup(Members, GroupFields):
             self._permitted.discard(thread)
             return self._permits.release
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _member_ended(self, thread: VirtualThread) -> None:
         """Handle the end of a member: release its permit before the block may end."""
         with self._changing:

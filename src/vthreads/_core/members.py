@@ -24,7 +24,7 @@ from .completions import Completions, EndedFutures
 from .contexts import inherited_context
 from .current import running
 from .delivery import deferred_delivery
-from .engine import Scheduler, Section
+from .engine import Scheduler, Section, compiled
 from .engine.timers import Timer
 from .exceptions import is_a, report, summary_of, without_cancelled
 from .future import CANCELLED, FINISHED, Future
@@ -70,6 +70,7 @@ def summary_without_delivery(error: BaseException) -> str:
         return summary_of(error)
 
 
+@compiled
 def sites_here(caller: VirtualThread | None) -> tuple[SpawnSite, ...]:
     """Return where the running code spawns, followed by where `caller` was spawned."""
     site = caller_site()
@@ -77,7 +78,27 @@ def sites_here(caller: VirtualThread | None) -> tuple[SpawnSite, ...]:
     return inherited if site is None else (site, *inherited)
 
 
-class Members:
+@compiled
+class MemberFields:
+    """The fields that a spawn and the end of a member use. Compiled code reads them by their places in memory."""
+
+    __slots__ = (
+        "_body",
+        "_changing",
+        "_closed",
+        "_empty",
+        "_ended",
+        "_home",
+        "_listeners",
+        "_members",
+        "_permits",
+        "_phase",
+        "_scope",
+        "_spreads",
+    )
+
+
+class Members(MemberFields):
     """The threads of an owner.
 
     Args:
@@ -133,6 +154,7 @@ class Members:
 
     # --- spawning
 
+    @compiled
     def spawn(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Start a virtual thread that calls `fn(*args, **kwargs)`. See `ThreadGroup.spawn`."""
         future = self._spawn(fn, args, kwargs, wait=True)
@@ -170,7 +192,7 @@ class Members:
         """Keep the slot of `thread` beyond its end; return the function that releases it. None: it has no slot."""
         return None
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _spawn(
         self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], wait: bool
     ) -> Future[T] | None:
@@ -181,7 +203,7 @@ class Members:
         self._launch(thread)
         return future
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _admit(self, caller: VirtualThread | None, call: Call, context: Context | None = None) -> VirtualThread:
         sites = sites_here(caller)
         with self._changing:
@@ -189,7 +211,7 @@ class Members:
         thread._attach_member(self._scope)
         return thread
 
-    @repeated_in("_core/compiled/group.pxi")
+    @compiled
     def _add(
         self, caller: VirtualThread | None, call: Call, sites: tuple[SpawnSite, ...], context: Context | None = None
     ) -> VirtualThread:
@@ -212,7 +234,7 @@ class Members:
             return home
         return caller._scheduler
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _launch(self, thread: VirtualThread) -> None:
         """Run `thread` up to its first park, or make its carrier run it, or another one if the group spreads."""
         scheduler = thread._scheduler
@@ -235,6 +257,7 @@ class Members:
     def _is_inside(self, caller: VirtualThread | None) -> bool:
         return caller is not None and caller._innermost._is_inside(self._scope)
 
+    @repeated_in("_core/compiled/members.pxi")
     def _refuse_if_over(self, caller: VirtualThread | None) -> None:
         why = self._why_over()
         if why is None:
@@ -243,7 +266,7 @@ class Members:
             raise caller._deliver(caller._innermost._affected_by)
         raise GroupClosed(f"{self!r} accepts no more threads: {why}", self)
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _why_over(self) -> str | None:
         if self._phase is NEW:
             return "it was not entered; use it in a with statement"
@@ -257,7 +280,7 @@ class Members:
 
     # --- ends of members (called in the ending thread)
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _settle(self, thread: VirtualThread, value: Any, error: BaseException | None) -> None:
         """Handle the outcome of a member: treat a failure as `on_failure` says, and set its future."""
         future = thread._future
@@ -309,7 +332,7 @@ class Members:
         if failure is not None and self._on_failure == "continue" and not is_a(failure, FATAL):
             self._failures.pop(thread._thread_ident, None)
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _member_ended(self, thread: VirtualThread) -> None:
         """Handle the end of a member: unpark the waiters if it was the last one."""
         with self._changing:

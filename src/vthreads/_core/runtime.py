@@ -44,7 +44,8 @@ EVENT_LOOPS = ("asyncio", "uvloop")
 supply(
     __name__,
     thread_type=VirtualThread,
-    group_type=ThreadGroup,
+    type_of_groups=ThreadGroup,
+    type_of_background=BackgroundGroup,
     group_open=Phase.OPEN,
     future_type=Future,
     future_running=RUNNING,

@@ -52,7 +52,7 @@ class SpawnSite:
 
     __slots__ = ("_code", "_instruction")
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def __init__(self, code: CodeType, instruction: int) -> None:
         self._code = code
         self._instruction = instruction
@@ -86,7 +86,7 @@ def first_frame_outside(frame: FrameType | None) -> FrameType | None:
     return None
 
 
-@repeated_in("_core/compiled/group.pxi")
+@repeated_in("_core/compiled/members.pxi")
 def caller_site() -> SpawnSite | None:
     """Return the place where user code called the package."""
     frame = first_frame_outside(sys._getframe(1))

@@ -82,7 +82,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
 
     state: State
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def __init__(
         self,
         scheduler: Scheduler,
@@ -242,7 +242,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         self.state = PARKED
         self._abort = abort
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _end(self, value: Any, error: BaseException | None) -> None:
         """End the thread: deliver nothing any more, and notify its owner and its joiners."""
         self._deferred += 1
@@ -264,7 +264,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         if self._joiners:
             self._joiners.unpark_all()
 
-    @repeated_in("_core/compiled/group.pxi")
+    @repeated_in("_core/compiled/members.pxi")
     def _leave(self) -> None:
         """Leave context, scope and group. Called again if an error ended the first call: each step may be repeated."""
         if self.group is not None:

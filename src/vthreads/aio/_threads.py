@@ -46,8 +46,10 @@ async def to_vthread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
     outcome = _Outcome(loop, fn, args, kwargs)
     background: BackgroundGroup = scheduler.background
     thread = background.make_thread(outcome.run, (), inherited_context())
-    thread._future.add_done_callback(outcome.thread_ended)
+    # The thread drops its reference when it ends, which may be at once: then the callback is called here.
+    future = thread._future
     background.launch(thread)
+    future.add_done_callback(outcome.thread_ended)
     cancelled = await outcome.wait(thread)
     return outcome.conclude(thread, cancelled)  # type: ignore[no-any-return]  # the result of `fn`
 

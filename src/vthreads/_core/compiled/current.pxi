@@ -2,7 +2,7 @@
 
 cdef extern from "_core/compiled/places.h":
     unsigned long long vt_instruction()
-    bint vt_place(PyObject **code, PyObject **globals, int *instruction)
+    bint vt_place_outside(PyObject **code, int *instruction)
 
 
 cdef inline int _check() except -1:

@@ -2,10 +2,20 @@
 
 
 def set_core_names(
-    *, thread_type, group_type, group_open, future_type, future_running, future_finished, futures_lock, statistics
+    *,
+    thread_type,
+    type_of_groups,
+    type_of_background,
+    group_open,
+    future_type,
+    future_running,
+    future_finished,
+    futures_lock,
+    statistics,
 ):
-    global VirtualThread, ThreadGroup, OPEN, Future, FUTURE_RUNNING, FINISHED, changing_futures, semaphore_statistics
-    VirtualThread, ThreadGroup, OPEN = thread_type, group_type, group_open
+    global VirtualThread, group_type, background_type, OPEN
+    global Future, FUTURE_RUNNING, FINISHED, changing_futures, semaphore_statistics
+    VirtualThread, group_type, background_type, OPEN = thread_type, type_of_groups, type_of_background, group_open
     Future, FUTURE_RUNNING, FINISHED, changing_futures = future_type, future_running, future_finished, futures_lock
     semaphore_statistics = statistics
 

@@ -38,6 +38,7 @@ include "_core/compiled/current.pxi"
 include "_core/compiled/future.pxi"
 include "_core/compiled/semaphore.pxi"
 include "_core/compiled/completions.pxi"
+include "_core/compiled/members.pxi"
 include "_core/compiled/group.pxi"
 include "_core/compiled/runtime.pxi"
 include "_sync/compiled/locks.pxi"
@@ -78,7 +79,10 @@ PARTS.update(
         "vthreads._core.future.Future.result": future_result,
         "vthreads._core.semaphore.Semaphore": Semaphore,
         "vthreads._core.completions.EndedFutures": EndedFutures,
-        "vthreads._core.group.GroupFields": GroupFields,
+        "vthreads._core.members.MemberFields": MemberFields,
+        "vthreads._core.members.Members.spawn": spawn_member,
+        "vthreads._core.members.Members._add": add_member,
+        "vthreads._core.members.sites_here": sites_here,
         "vthreads._core.group.ThreadGroup.spawn": spawn,
         "vthreads._core.runtime.checkpoint": checkpoint,
         "vthreads._sync.locks.Lock": Lock,

@@ -340,5 +340,6 @@ OPERATIONS: list[tuple[type, str, Callable[[Operations, Method], Method]]] = [
     (threading.Thread, "join", _join),
     (ThreadPoolExecutor, "submit", _submit),
     (ThreadGroup, "spawn", _readable),
+    (Members, "spawn", _readable),
     (Members, "_launch", _launch),
 ]
