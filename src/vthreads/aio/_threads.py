@@ -11,7 +11,6 @@ from typing import Any, ParamSpec, TypeVar
 
 from .._core.arguments import check_function
 from .._core.background import BackgroundGroup
-from .._core.contexts import inherited_context
 from .._core.current import running, started_here
 from .._core.exceptions import drop_frame, insert_context, raise_as_it_is, report, without_cancelled
 from .._core.replaced import latest
@@ -41,17 +40,13 @@ async def to_vthread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
         concurrent.futures.CancelledError: the thread was cancelled, but not by this task.
     """
     check_function(fn, "to_vthread")
-    scheduler = started_here()._scheduler
-    loop = asyncio.get_running_loop()
-    outcome = _Outcome(loop, fn, args, kwargs)
-    background: BackgroundGroup = scheduler.background
-    thread = background.make_thread(outcome.run, (), inherited_context())
-    # The thread drops its reference when it ends, which may be at once: then the callback is called here.
-    future = thread._future
-    background.launch(thread)
+    background: BackgroundGroup = started_here()._scheduler.background
+    outcome = _Outcome(asyncio.get_running_loop(), fn, args, kwargs)
+    future = background.spawn(outcome.run)
+    # If the thread has ended already, the callback is called here.
     future.add_done_callback(outcome.thread_ended)
-    cancelled = await outcome.wait(thread)
-    return outcome.conclude(thread, cancelled)  # type: ignore[no-any-return]  # the result of `fn`
+    cancelled = None if outcome.is_over else await outcome.wait(future.thread)
+    return outcome.conclude(future.thread, cancelled)  # type: ignore[no-any-return]  # the result of `fn`
 
 
 class _Outcome:
@@ -64,7 +59,8 @@ class _Outcome:
         self._call = fn, args, kwargs
         self._value: Any = None
         self._error: BaseException | None = None
-        self._is_over = False
+        # Whether the thread has ended.
+        self.is_over = False
         # Whether no coroutine waits any more, because it was closed.
         self._is_abandoned = False
         self._waiter: asyncio.Future[None] | None = None
@@ -87,7 +83,7 @@ class _Outcome:
         if future.cancelled() and self._error is None:
             # It was cancelled before its first run.
             self._error = future.thread._new_cancelled()  # type: ignore[attr-defined]  # a Future of this package
-        self._is_over = True
+        self.is_over = True
         if self._waiter is not None:
             call_in_loop(self._loop, self._resume_task, future)
 
@@ -101,7 +97,7 @@ class _Outcome:
         """Wait until the thread has ended; return the first cancellation of the task meanwhile."""
         cancelled: TaskCancelled | None = None
         overdue: asyncio.TimerHandle | None = None
-        while not self._is_over:
+        while not self.is_over:
             self._waiter = self._loop.create_future()
             try:
                 await self._waiter
@@ -125,7 +121,7 @@ class _Outcome:
         self._is_abandoned = True
         self._waiter = None
         thread.cancel("the coroutine that awaits it was closed")
-        if self._is_over:
+        if self.is_over:
             # It has failed before, and the coroutine has not seen it.
             self._report_failure(thread)
 
