@@ -348,6 +348,17 @@ def test_a_plain_function_calls_an_asynchronous_one_in_the_loop(run):
     assert (True, True) == run(main)
 
 
+def test_a_plain_function_calls_an_asynchronous_one_outside_any_loop():
+    async def inner():
+        return await sync.sync_to_async(on_virtual_thread, thread_sensitive=False)()
+
+    undo = integration.install()
+    try:
+        assert sync.async_to_sync(inner)()
+    finally:
+        undo()
+
+
 def test_a_context_that_is_dropped_leaves_no_thread(run):
     async def main():
         # As a task that is destroyed: the context is never left.
