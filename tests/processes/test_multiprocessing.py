@@ -235,6 +235,101 @@ def test_locks_made_before_the_runtime_started_park_too():
     assert "through\n0\n" == out
 
 
+HELD_BEFORE = """
+    import multiprocessing, sys, threading
+    lock, rlock, condition = multiprocessing.Lock(), multiprocessing.RLock(), multiprocessing.Condition()
+    semaphore, bounded, items = multiprocessing.Semaphore(2), multiprocessing.BoundedSemaphore(2), multiprocessing.Queue(1)
+    permits = [semaphore, semaphore, bounded, bounded]
+    for held in lock, rlock, rlock, condition, *permits:
+        held.acquire()
+    items.put("first")
+    import vthreads
+"""
+
+
+def test_locks_held_before_the_runtime_started_park_and_are_released():
+    out = script(
+        HELD_BEFORE
+        + """
+    def acquire(guard):
+        with guard:
+            acquired.append(guard)
+    acquired, guards = [], [lock, rlock, condition, semaphore, bounded]
+    with vthreads.ThreadGroup() as group:
+        for guard in guards:
+            group.spawn(acquire, guard)
+        putting = group.spawn(items.put, "second")
+        vthreads.sleep(0.1)
+        assert not acquired and not putting.done()
+        # The thread that held them is the root now.
+        rlock.acquire()
+        with condition:
+            pass
+        for held in lock, rlock, rlock, rlock, condition, *permits:
+            held.release()
+        assert ["first", "second"] == [items.get(), items.get()]
+    assert set(guards) == set(acquired)
+    # All permits are free again, and no more than that.
+    assert (2, 2) == (semaphore.get_value(), bounded.get_value())
+    for guard, error in (lock, ValueError), (rlock, AssertionError), (condition, AssertionError), (bounded, ValueError):
+        try:
+            guard.release()
+        except error:
+            print("refused")
+    """
+    )
+    assert "refused\n" * 4 == out
+
+
+def test_a_fork_does_not_inherit_what_its_parent_held_before_the_runtime_started():
+    out = script(
+        HELD_BEFORE
+        + """
+    def child():
+        # Its parent holds them: the child may neither release the recursive one nor acquire the others.
+        assert [False] * 3 == [guard.acquire(timeout=0.01) for guard in (lock, rlock, semaphore)]
+        try:
+            rlock.release()
+        except AssertionError:
+            sys.exit(3)
+    vthreads.patch()
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join()
+    print(process.exitcode)
+    for held in lock, rlock, rlock, condition, *permits:
+        held.release()
+    items.get()
+    """
+    )
+    assert "3\n" == out
+
+
+def test_a_recursive_lock_that_another_os_thread_holds_is_reported():
+    out = script(
+        """
+        import multiprocessing, threading, warnings
+        lock, held, over = multiprocessing.RLock(), threading.Event(), threading.Event()
+        def hold():
+            with lock:
+                held.set()
+                over.wait()
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        import vthreads
+        with warnings.catch_warnings(record=True) as issued:
+            warnings.simplefilter("always")
+            vthreads.patch()
+        [text] = [str(warning.message) for warning in issued if "another OS thread holds" in str(warning.message)]
+        print(repr(lock) in text)
+        over.set()
+        holder.join()
+        """
+    )
+    assert "True\n" == out
+
+
 def test_unpatched_the_locks_made_are_the_originals_again():
     def root():
         assert "vthreads" in type(mp.Lock()._semlock).__module__

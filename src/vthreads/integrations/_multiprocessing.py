@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
+import warnings
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -123,7 +124,7 @@ def _given_up_at(semaphore: str, method: Method) -> Method:
 
 
 def _fit_synchronize(synchronize: Any) -> list[Undo]:
-    """Make locks and semaphores park, including those from before patching that no thread holds."""
+    """Make locks and semaphores park, including those from before patching."""
     from .._calls.processes.semaphores import OriginalSemLock, SemLock, successor_of
 
     undo = [_set(synchronize._multiprocessing, "SemLock", SemLock)]
@@ -132,9 +133,19 @@ def _fit_synchronize(synchronize: Any) -> list[Undo]:
         # Check the type, here and below: `isinstance` would run code of a proxy, which may raise.
         if issubclass(type(lock), synchronize.SemLock):
             old = vars(lock).get("_semlock")
-            if type(old) is OriginalSemLock and not old._count():
-                lock._semlock = successor_of(old)
+            if type(old) is not OriginalSemLock:
+                continue
+            new = successor_of(old)
+            if new is not None:
+                lock._semlock = new
                 lock._make_methods()
+            else:
+                warnings.warn(
+                    f"vthreads could not exchange {lock!r}, which another OS thread holds: a virtual thread that waits "
+                    "for it blocks its carrier. Call vthreads.patch() before it is acquired",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
     for condition in made_before:
         if issubclass(type(condition), synchronize.Condition) and "_lock" in vars(condition):
             condition._make_methods()

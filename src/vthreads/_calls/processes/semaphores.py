@@ -46,6 +46,9 @@ class SemLock(OriginalSemLock):  # type: ignore[misc]  # its type is known at ru
     # Class attributes, because `_rebuild` of the original creates objects without `__init__`.
     _owner: int | None = None
     _depth = 0
+    # The object from before patching that this one replaces, if it was held then. It counts what it has acquired, and
+    # only it can release a recursive lock.
+    _before: Any = None
     # Whether a wait can be cancelled even inside a call that defers delivery otherwise.
     may_be_given_up = False
 
@@ -79,7 +82,7 @@ class SemLock(OriginalSemLock):  # type: ignore[misc]  # its type is known at ru
             if self._depth:
                 return
             self._owner = None
-        super().release()
+        self._post()
         waiting = self.__dict__.get("_waiting")
         if waiting is not None:
             waiting.unpark_one()
@@ -96,12 +99,24 @@ class SemLock(OriginalSemLock):  # type: ignore[misc]  # its type is known at ru
         return self._owner == current_ident() and self._count() > 0
 
     def _count(self) -> int:
-        count: int = self._depth if self.kind == RECURSIVE_MUTEX else super()._count()
-        return count
+        if self.kind == RECURSIVE_MUTEX:
+            return self._depth
+        count: int = super()._count()
+        return count if self._before is None else count + int(self._before._count())
 
     def _after_fork(self) -> None:
         self.__dict__.clear()
         super()._after_fork()
+
+    def _post(self) -> None:
+        before = self._before
+        held = 0 if before is None else before._count()
+        if not held:
+            super().release()
+            return
+        # A recursive lock is released by as many calls as have acquired it.
+        for _ in range(held if self.kind == RECURSIVE_MUTEX else 1):
+            before.release()
 
     # --- acquiring
 
@@ -165,9 +180,18 @@ def _is_alone(thread: VirtualThread) -> bool:
     return all(other is thread for other in threads_on(scheduler))
 
 
-def successor_of(old: Any) -> SemLock:
-    """Return a `SemLock` for the semaphore of `old`, created before patching, which no thread of this process holds."""
+def successor_of(old: Any) -> SemLock | None:
+    """Return a `SemLock` for the semaphore of `old`, created before patching.
+
+    None if another OS thread holds it as a recursive lock: nothing shows which one.
+    """
+    held = old._count()
+    if held and old.kind == RECURSIVE_MUTEX and not old._is_mine():
+        return None
     new: SemLock = SemLock._rebuild(old.handle, old.kind, old.maxvalue, old.name)
+    if held:
+        new._before, new._depth = old, held
+        new._owner = current_ident() if old._is_mine() else None
     if old.name is None:
         # A named semaphore was opened again by its name, so it has its own handle. This one shares the handle.
         _never_closed.append((old, new))
