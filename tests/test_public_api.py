@@ -207,6 +207,13 @@ def test_a_class_shows_only_what_is_for_users(name):
     assert shown <= set(ATTRIBUTES[name])
 
 
+def test_the_package_shows_only_its_public_names_and_modules():
+    shown = {name for name in dir(vthreads) if not name.startswith("_")}
+    modules = {name for name in shown if f"vthreads.{name}" in sys.modules}
+    assert set(vthreads.__all__) == shown - modules | set(vthreads.__all__) & modules
+    assert {"debug", "errors"} <= modules
+
+
 def test_an_object_shows_only_what_is_for_users():
     """Attributes that `help` of the class does not see, because they are set on the instance."""
 

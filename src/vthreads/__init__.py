@@ -14,6 +14,7 @@ the package is imported before pytest (`python -m vthreads run -m pytest`), pyte
 from __future__ import annotations
 
 from importlib import import_module
+from sys import modules
 from typing import TYPE_CHECKING, Any
 
 from . import errors
@@ -161,4 +162,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # Without the names that this module only imports.
+    present = {name for name in globals() if name.startswith("__") or f"{__name__}.{name}" in modules}
+    return sorted({*present, *__all__})

@@ -238,7 +238,8 @@ def test_locks_made_before_the_runtime_started_park_too():
 HELD_BEFORE = """
     import multiprocessing, sys, threading
     lock, rlock, condition = multiprocessing.Lock(), multiprocessing.RLock(), multiprocessing.Condition()
-    semaphore, bounded, items = multiprocessing.Semaphore(2), multiprocessing.BoundedSemaphore(2), multiprocessing.Queue(1)
+    semaphore, bounded = multiprocessing.Semaphore(2), multiprocessing.BoundedSemaphore(2)
+    items = multiprocessing.Queue(1)
     permits = [semaphore, semaphore, bounded, bounded]
     for held in lock, rlock, rlock, condition, *permits:
         held.acquire()
