@@ -59,6 +59,11 @@ KINDS = {
                 "test_executors_made_before_the_patch_of_threads_work_after_it",
             ),
             "patching/test_imports": ("test_a_module_that_is_imported_again_parks_and_is_put_back",),
+            "processes/test_multiprocessing": (
+                "test_locks_made_before_the_runtime_started_park_too",
+                "test_locks_held_before_the_runtime_started_park_and_are_released",
+                "test_a_recursive_lock_that_another_os_thread_holds_is_reported",
+            ),
         },
     ),
     "what ended stays": Kind(
