@@ -172,7 +172,7 @@ def all_at_once(console: Console, checks: Checks, options: argparse.Namespace, u
     if options.least_ratio:
         checks.check(ratio >= options.least_ratio, f"at least {options.least_ratio:g} times as fast: {ratio:.1f} times")
         if ratio < options.least_ratio:
-            advice = "a busy machine lowers the ratio; repeat it later, or without this check: --least-ratio 0"
+            advice = "a busy machine lowers the ratio; repeat it later, or without --least-ratio"
             console.print(f"          {advice}", soft_wrap=True, highlight=False)
     leaks.check(checks)
 
@@ -250,7 +250,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--least-ratio",
         type=float,
-        default=10,
+        # Other load on the machine lowers the ratio, and does not make the demo fail by default.
+        default=0,
         metavar="R",
         help="required speed-up over sequential downloads; 0: no requirement (%(default)s)",
     )
