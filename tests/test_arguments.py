@@ -436,6 +436,15 @@ class Suspends:
         pass
 
 
+class Meta(type):
+    def __call__(cls):
+        yield
+
+
+class MadeByAGenerator(metaclass=Meta):
+    pass
+
+
 IDLE = {
     "a coroutine function": (coroutine_function, "coroutine function .*; give a function that calls asyncio.run"),
     "a generator function": (generator_function, "generator function .*; give a function that iterates over it"),
@@ -443,6 +452,7 @@ IDLE = {
     "a partial": (functools.partial(functools.partial(coroutine_function)), "coroutine function"),
     "a method": (Suspends().method, "coroutine function"),
     "an object": (Suspends(), "coroutine function"),
+    "a class": (MadeByAGenerator, "generator function"),
     "nothing": (None, "None, which is not callable: give the function itself, not what a call of it returned"),
     "a number": (3, "3, which is not callable"),
     "a list": ([len, len], r"one by one, \w+\(\*functions\)"),
