@@ -451,6 +451,26 @@ def test_a_failure_says_where_its_thread_was_spawned_up_to_the_root(virtual):
     assert 1 == len(inner.__notes__)
 
 
+@pytest.mark.parametrize("name", [None, 3, b"vthreads", "", "vthreads_tools", "\ud800"])
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_spawn_site_is_in_code_with_any_name_of_its_module(virtual, name, limit):
+    namespace = {"__name__": name}
+    exec(compile("def spawn_there(spawn, *call):\n    return spawn(*call)", "there.py", "exec"), namespace)
+    spawn_there = namespace["spawn_there"]
+
+    def failing():
+        raise KeyError("broken")
+
+    def root():
+        background = ThreadGroup.current
+        with ThreadGroup(max_concurrency=limit, on_failure="continue") as g:
+            future = spawn_there(background.spawn, spawn_there, g.spawn, failing)
+            return future.result().exception()
+
+    (note,) = virtual(root).__notes__
+    assert 2 == note.count('File "there.py", line 2, in spawn_there')
+
+
 def test_the_chain_of_spawners_that_is_kept_is_bounded(virtual):
     def root():
         def respawn(depth):

@@ -80,7 +80,8 @@ def first_frame_outside(frame: FrameType | None) -> FrameType | None:
     # Without helper functions, because it runs at every spawn.
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if not module.startswith(INSIDE) and module != PACKAGE:
+        # The program may run code with a `__name__` of any type.
+        if not isinstance(module, str) or (not module.startswith(INSIDE) and module != PACKAGE):
             return frame
         frame = frame.f_back
     return None
