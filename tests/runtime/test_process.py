@@ -284,6 +284,32 @@ print("parent ends")
     assert shown in err
 
 
+@pytest.mark.parametrize("forks", ["fork()", "vthreads.spawn(fork).result()"])
+@pytest.mark.parametrize("call", ["spawn", "try_spawn"])
+def test_a_background_group_of_the_parent_accepts_no_threads_in_the_child(forks, call):
+    status, out, err = outcome(
+        FORKING
+        + f"""
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kept.{call}(print, "started")
+        except vthreads.GroupClosed as error:
+            print(str(error).partition("threads: ")[2])
+        print(ThreadGroup.current.{call}(lambda: "from the child").result(timeout=30), flush=True)
+        os._exit(0)
+    wait_for(pid)
+
+kept = ThreadGroup.current
+{forks}
+print(kept.{call}(lambda: "from the parent").result())
+"""
+    )
+    assert "it belongs to the parent process\nfrom the child\nstatus 0\nfrom the parent\n" == out
+    assert 0 == status
+
+
 def test_the_child_of_a_plain_os_thread_has_nothing_of_the_carriers():
     status, out, err = outcome(
         FORKING

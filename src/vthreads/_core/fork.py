@@ -153,6 +153,10 @@ def _abandon(scheduler: Scheduler, survivor: VirtualThread | None) -> None:
     scheduler.ident = get_ident()
     # The other carriers of the run do not exist here.
     scheduler.placement = scheduler.when_idle = None
+    # The program may keep one of these groups. A thread that it starts would run on the abandoned scheduler.
+    for group in scheduler.background, scheduler.threads, scheduler.daemons:
+        if group is not None:
+            group._closed = "it belongs to the parent process"
     for thread in list(threads_below(scheduler)):
         never_collect(thread)
         if thread is not survivor:
