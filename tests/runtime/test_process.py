@@ -310,6 +310,35 @@ print(kept.{call}(lambda: "from the parent").result())
     assert 0 == status
 
 
+@pytest.mark.parametrize("call", ["spawn", "try_spawn"])
+def test_a_group_of_another_thread_of_the_parent_accepts_no_threads_in_the_child(call):
+    status, out, err = outcome(
+        FORKING
+        + f"""
+def other():
+    with ThreadGroup() as group:
+        kept.append(group)
+        ended.wait()
+
+kept, ended = [], vthreads.Event()
+thread = vthreads.spawn(other)
+pid = os.fork()
+if pid == 0:
+    try:
+        kept[0].{call}(vthreads.sleep, 0)
+    except vthreads.GroupClosed as error:
+        print(str(error).partition("threads: ")[2], flush=True)
+    os._exit(0)
+wait_for(pid)
+kept[0].{call}(print, "from the parent")
+ended.set()
+thread.result()
+"""
+    )
+    assert "it belongs to the parent process\nstatus 0\nfrom the parent\n" == out
+    assert 0 == status
+
+
 def test_the_child_of_a_plain_os_thread_has_nothing_of_the_carriers():
     status, out, err = outcome(
         FORKING

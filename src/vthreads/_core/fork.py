@@ -58,6 +58,10 @@ class _Survivor:
     ident = 0
 
 
+# Why a group of the parent accepts no threads in the child.
+OF_PARENT = "it belongs to the parent process"
+
+
 def surviving_ident() -> int:
     """Return the ident of the thread that called the last `fork`, for functions that are called in the child."""
     return _Survivor.ident
@@ -156,10 +160,13 @@ def _abandon(scheduler: Scheduler, survivor: VirtualThread | None) -> None:
     # The program may keep one of these groups. A thread that it starts would run on the abandoned scheduler.
     for group in scheduler.background, scheduler.threads, scheduler.daemons:
         if group is not None:
-            group._closed = "it belongs to the parent process"
+            group._closed = OF_PARENT
     for thread in list(threads_below(scheduler)):
         never_collect(thread)
         if thread is not survivor:
+            for scope in _scopes_of(thread):
+                if scope._group is not None:
+                    scope._group._closed = OF_PARENT
             if thread._future is not None and not thread._future.done():
                 thread._future._set(CANCELLED, None, None)
             thread.state = State.ENDED
