@@ -291,14 +291,16 @@ def test_a_worker_of_a_queue_beside_an_os_thread_has_the_time_of_the_drain(tmp_p
 # What Python does at the end of a process: it joins OS threads that are no daemons, then it calls `atexit` functions.
 LEAVING = """
     import atexit
+    import os
     import threading
 
+    # One write for a line, because two workers write at the same time.
     def leave():
         threading.main_thread().join()
-        print("os thread", flush=True)
+        os.write(1, b"os thread\\n")
 
     # The interpreter calls it after all OS threads have ended.
-    atexit.register(print, "at exit", flush=True)
+    atexit.register(os.write, 1, b"at exit\\n")
     threading.Thread(target=leave).start()
 
     def app(environ, start_response):
