@@ -620,6 +620,8 @@ def test_a_cancellation_while_a_pool_starts_its_worker_loses_no_call():
 
         def _adjust_thread_count(self):
             super()._adjust_thread_count()
+            # Before that, the pool would drop the call.
+            begun.acquire()
             groups[0].cancel()
             vthreads.checkpoint()
 
@@ -639,7 +641,6 @@ def test_a_cancellation_while_a_pool_starts_its_worker_loses_no_call():
                 with ThreadGroup(cleanup_grace=0) as group:
                     groups.append(group)
                     future = group.submit(pool, call)
-                begun.acquire()
                 return future.cancelled(), abandoned()
             finally:
                 end.release()
