@@ -633,6 +633,53 @@ def test_a_cancelled_idle_worker_leaves_its_pool_without_a_report():
     assert (0, "over\n", "") == (status, out, err)
 
 
+LEFT_AT_THE_END = """
+    import os, signal, sys, threading, time
+    from concurrent.futures import ThreadPoolExecutor
+    import vthreads
+    vthreads.patch(threads=True)
+    never = threading.Event()
+
+    def wait(kind):
+        try:
+            never.wait()
+        finally:
+            print(kind, "ends")
+
+    def interrupt():
+        time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+        wait("interrupter")
+
+    def main():
+        threading.Thread(target=wait, args=["thread"]).start()
+        ThreadPoolExecutor(1).submit(wait, "worker")
+        vthreads.spawn(wait, "background")
+        if sys.argv[1] == "ctrl-c":
+            vthreads.spawn(interrupt)
+"""
+
+
+@pytest.mark.everywhere
+@pytest.mark.parametrize(
+    ("end", "interrupt", "error"),
+    [
+        ("vthreads.run(main)", "deadlock", "DeadlockError"),
+        ("vthreads.run(main)", "ctrl-c", "KeyboardInterrupt"),
+        ("main()", "ctrl-c", "KeyboardInterrupt"),
+    ],
+)
+def test_an_interrupt_of_the_last_join_ends_all_threads_that_wait_forever(tmp_path, end, interrupt, error):
+    script = tmp_path / "program.py"
+    script.write_text(textwrap.dedent(LEFT_AT_THE_END) + end)
+    done = subprocess.run(
+        [sys.executable, str(script), interrupt], check=False, capture_output=True, text=True, timeout=200
+    )
+    interrupter = ["interrupter ends"] if interrupt == "ctrl-c" else []
+    assert ["background ends", *interrupter, "thread ends", "worker ends"] == sorted(done.stdout.splitlines())
+    assert error in done.stderr
+
+
 def test_run_takes_the_place_of_a_runtime_in_which_only_idle_workers_are_left():
     status, out, err = run_python(
         """

@@ -89,22 +89,39 @@ class Carrier:
             raise
 
     def join(self) -> None:
-        """Wait for the background groups and the standard library's threads of the run; daemons are cancelled."""
+        """Wait for the background groups and the standard library's threads of the run; daemons are cancelled.
+
+        An interrupt, as by Ctrl-C or a deadlock, cancels all of them, and is raised when none is left. A thread that
+        outlived its carrier could never end, and the interpreter, which joins the threads of `threading`, neither.
+        """
         schedulers = schedulers_beside(self.scheduler)
         self._joining = True
+        interrupts: list[BaseException] = []
         try:
             # A thread of one group may start one in another, so repeat until all are empty.
             while any(len(one.background) or len(one.threads) for one in schedulers):
                 for one in schedulers:
-                    one.background.join(self.root)
+                    interrupts += self._join_group(one.background)
                     dismiss_waiting(one)
-                    one.threads.join(self.root)
+                    interrupts += self._join_group(one.threads)
             for one in schedulers:
                 one.daemons.end(self.root, "a daemon ends with its carrier")
         finally:
             for participant in participants():
                 if participant.joined is not None:
                     participant.joined(self.scheduler)
+        for interrupt in interrupts:
+            raise interrupt
+
+    def _join_group(self, group: BackgroundGroup) -> list[BaseException]:
+        try:
+            group.join(self.root)
+        except BaseException as interrupt:  # noqa: BLE001  # raised by `join` at its end
+            for one in schedulers_beside(self.scheduler):
+                for other in one.background, one.threads:
+                    other.cancel(f"{self.root.name!r} was interrupted while it joined the last threads")
+            return [interrupt]
+        return []
 
     def stop_if_unused(self) -> bool:
         """Stop if only the running code of the root is left; the OS thread is an ordinary one again then."""
