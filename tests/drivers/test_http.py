@@ -11,6 +11,7 @@ import trustme
 requests = pytest.importorskip("requests", reason="requests is not installed")
 urllib3 = pytest.importorskip("urllib3", reason="urllib3 is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+http11 = pytest.importorskip("httpcore._sync.http11", reason="httpx is not installed")
 
 import vthreads  # noqa: E402  a skipped module needs none of it
 from vthreads import ThreadGroup  # noqa: E402
@@ -272,3 +273,22 @@ def test_a_server_that_goes_away_ends_every_request(run, server, client, proxy):
                 pool.get("/")
 
     run(root)
+
+
+def test_a_connection_that_another_request_begins_to_use_has_not_expired(run):
+    class Stream:
+        """Asked whether it has something to read, it yields to another request, which gets its response."""
+
+        def get_extra_info(self, name):
+            assert "is_readable" == name
+            if begins:
+                connection._state = http11.HTTPConnectionState.ACTIVE
+            return True
+
+    def root():
+        return connection.has_expired()
+
+    for begins in True, False:
+        connection = http11.HTTP11Connection(origin=None, stream=Stream())
+        connection._state = http11.HTTPConnectionState.IDLE
+        assert run(root) is not begins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -68,7 +69,8 @@ def wait_for(port, text):
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as answer:
                 if answer.read().decode() == text:
                     return
-        except OSError:
+        except (OSError, http.client.HTTPException):
+            # It restarts, perhaps in the middle of an answer.
             pass
         time.sleep(0.1)  # another process works meanwhile
     raise AssertionError(f"no answer {text!r}")

@@ -1,8 +1,13 @@
-"""httpcore, under httpx: a request that is cancelled just after it was assigned a connection must still use it.
+"""httpcore, under httpx: two races of its pool of connections.
+
+A request that is cancelled just after it was assigned a connection must still use it.
 
 The pool may assign a connection, perhaps a new one, to a waiter that was cancelled but has not run yet. If the waiter
 left, a new connection that nothing opens would use up a place in the pool forever. It is enough that the waiter takes
 the connection: opening or using it is a checkpoint, and there httpcore cleans up.
+
+The pool closes an idle connection that has something to read, because the server has closed it. The question may yield,
+and another request may begin on this connection meanwhile: then its response is what can be read.
 """
 
 from __future__ import annotations
@@ -43,4 +48,17 @@ def fit(connection_pool: ModuleType) -> list[Callable[[], None]]:
             return self.connection
 
     request.wait_for_connection = wait_for_connection
-    return [partial(setattr, request, "wait_for_connection", original)]
+    return [partial(setattr, request, "wait_for_connection", original), _fit_expiry()]
+
+
+def _fit_expiry() -> Callable[[], None]:
+    module: Any = sys.modules["httpcore._sync.http11"]
+    connection, active = module.HTTP11Connection, module.HTTPConnectionState.ACTIVE
+    original = connection.has_expired
+
+    @functools.wraps(original)
+    def has_expired(self: Any) -> bool:
+        return original(self) and self._state is not active
+
+    connection.has_expired = has_expired
+    return partial(setattr, connection, "has_expired", original)
