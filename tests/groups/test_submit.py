@@ -257,10 +257,11 @@ def test_a_future_that_others_cancel_is_a_cancelled_member(virtual, on_os_thread
     assert (True, "goes on") == virtual(root, patch=False)
 
 
-def test_an_argument_is_not_kept_while_the_call_runs(virtual):
-    class Argument:
-        pass
+class Argument:
+    """An argument to which a weak reference can be made."""
 
+
+def test_an_argument_is_not_kept_while_the_call_runs(virtual):
     manual = Manual()
 
     def root():
@@ -278,9 +279,6 @@ def test_an_argument_is_not_kept_while_the_call_runs(virtual):
 
 
 def test_nothing_is_kept_of_a_failure_that_was_handled(virtual):
-    class Argument:
-        pass
-
     manual = Manual()
 
     def root():

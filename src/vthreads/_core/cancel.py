@@ -105,6 +105,7 @@ class CancelNode:
     @repeated_in("_core/compiled/members.pxi")
     def _attach_member(self, parent: CancelNode) -> None:
         """Attach a thread that its owner has entered into its members, which are below the scope `parent`."""
+        # Set it before the check: another OS thread that cancels the parent meanwhile finds the thread by its owner.
         self._parent = parent
         if parent._affected_by is not None or self._cancel_called:
             self._update_affected()
