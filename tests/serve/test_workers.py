@@ -260,11 +260,13 @@ PAUSES = """
     from vthreads.serve._board import Board
     from vthreads.serve._workers import Supervisor
 
-    # The first worker serves until it is killed; all others end before they serve.
+    # The first worker serves until it is killed; all others end at once, before or after they are ready.
     def work(pipes):
         if os.path.exists("first"):
             with open("starts", "a") as file:
                 print(time.monotonic(), file=file)
+            if "READY" == "ready":
+                os.write(pipes.ready, b"r")
             return 3
         with open("first", "w") as file:
             print(os.getpid(), file=file)
@@ -286,9 +288,10 @@ PAUSES = """
 
 
 @pytest.mark.thorough
-def test_workers_that_end_at_once_are_started_after_longer_and_longer_pauses(tmp_path):
+@pytest.mark.parametrize("state", ["starting", "ready"])
+def test_workers_that_end_at_once_are_started_after_longer_and_longer_pauses(tmp_path, state):
     path = tmp_path / "program.py"
-    path.write_text(textwrap.dedent(PAUSES))
+    path.write_text(textwrap.dedent(PAUSES).replace("READY", state))
     subprocess.run([sys.executable, path], cwd=tmp_path, timeout=SECONDS, check=True, stderr=subprocess.DEVNULL)
     starts = [float(line) for line in (tmp_path / "starts").read_text().splitlines()]
     gaps = [after - before for before, after in itertools.pairwise(starts)]

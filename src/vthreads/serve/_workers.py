@@ -40,6 +40,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 # A worker that ended earlier is replaced after a pause, which doubles up to the longest one.
 SHORT_LIFE = 5.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+# Seconds after the last such start from which the pauses begin with the shortest one again.
+FORGOTTEN_AFTER = 3 * SHORT_LIFE
 # Seconds beyond its own time that a worker may take to stop; then it is killed.
 KILLED_AFTER = 10.0
 # Seconds between SIGABRT, at which a worker without a heartbeat writes its stacks, and SIGKILL.
@@ -236,7 +238,6 @@ class Supervisor:
     def _became_ready(self, worker: _Worker) -> None:
         worker.is_ready = True
         worker.ready_at = time.monotonic()
-        self._pause = SHORTEST_PAUSE
         if worker.replaces is not None:
             self._stop(worker.replaces, signal.SIGTERM)
             worker.replaces = None
@@ -312,9 +313,20 @@ class Supervisor:
                 self._stop(other, signal.SIGTERM)
             return
         log.warning("worker %d ended with status %d and is replaced", worker.pid, status)
-        if time.monotonic() - worker.started < SHORT_LIFE:
-            self._start_at = time.monotonic() + self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._pause_after(worker)
+
+    def _pause_after(self, worker: _Worker) -> None:
+        """Delay the next start if `worker` lived shortly, longer with each such worker.
+
+        Whether it served does not matter: a fault that the first request meets would end each successor as well.
+        """
+        now = time.monotonic()
+        if now - worker.started >= SHORT_LIFE:
+            return
+        if now - self._start_at > FORGOTTEN_AFTER:
+            self._pause = SHORTEST_PAUSE
+        self._start_at = now + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
     def _stop_all(self, number: int) -> None:
         self._board.stop()
