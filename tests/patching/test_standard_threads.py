@@ -780,6 +780,30 @@ def test_a_thread_that_waits_for_ever_is_a_deadlock_at_exit():
     assert "'waiter' waits in" in err
 
 
+def test_a_worker_of_a_pool_that_waits_for_ever_is_reported_once_and_unwound_at_exit():
+    status, out, err = run_python(
+        """
+        import threading, vthreads
+        from concurrent.futures import ThreadPoolExecutor
+        vthreads.patch(threads=True)
+
+        def work():
+            try:
+                started.set()
+                threading.Event().wait()
+            finally:
+                print("unwound")
+
+        started = threading.Event()
+        ThreadPoolExecutor(2, "workers").submit(work)
+        started.wait()
+        """
+    )
+    assert (1, "unwound\n") == (status, out)
+    assert 1 == err.count("DeadlockError")
+    assert "'workers_0' waits in" in err
+
+
 def test_the_child_of_a_fork_in_a_thread_is_that_thread_alone():
     status, out, err = run_python(
         """

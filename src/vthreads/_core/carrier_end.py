@@ -173,10 +173,15 @@ class _Shutdown:
         _threading._threading_atexits.insert(0, self._join_threads)
         try:
             self._original()
+        except DeadlockError as error:
+            # A pool joins its workers, and one of them waits forever. The next join would report it again.
+            self._is_deadlocked = True
+            show(error)
+            self._carrier.scheduler.threads.cancel("no thread can go on, and the interpreter ends")
         finally:
-            # The exit function of a pool may have failed, which skips the others.
+            # The exit function of a pool may have failed, which skips the others: end their threads as well.
             if self._is_carrier_here():
-                self._carrier.stop()
+                self._join_threads()
         if self._is_deadlocked:
             exit_process(1)
 
