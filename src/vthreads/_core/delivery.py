@@ -177,6 +177,7 @@ class Recipient(Fiber, CancelNode):
         if self._deliveries is not None:
             self._deliveries.pop(node, None)
 
+    @repeated_in("_core/compiled/thread.pxi")
     def _forget_errors(self) -> None:
         """Drop the delivered exceptions, but keep the time until which cleanup may block."""
         for delivery in (self._deliveries or {}).values():

@@ -19,7 +19,7 @@ from .clock import Clock, MonotonicClock
 from .current import carriers, on_carrier, running, started_here
 from .engine import compiled, supply
 from .fleet import Fleet
-from .future import FINISHED, RUNNING, Future, changing_futures
+from .future import CANCELLED, FINISHED, RUNNING, Future, changing_futures
 from .group import ThreadGroup
 from .members import Phase
 from .order import Order
@@ -50,6 +50,7 @@ supply(
     future_type=Future,
     future_running=RUNNING,
     future_finished=FINISHED,
+    future_cancelled=CANCELLED,
     futures_lock=changing_futures,
     statistics=semaphore_statistics,
 )

@@ -215,6 +215,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
             # The traceback refers to this frame. Break the cycle, so that a failure is freed with its last reference.
             del value, error
 
+    @repeated_in("_core/compiled/thread.pxi")
     def _kept_of(self, error: BaseException) -> BaseException:
         """Return what to store of `error`, which ended the function: of a cancellation only its reason and source.
 

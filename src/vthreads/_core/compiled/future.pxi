@@ -1,7 +1,7 @@
 # The fields of a future, and `result` for one that is done.
 
 # Supplied by the readable code.
-cdef object Future = None, FINISHED = None, FUTURE_RUNNING = None
+cdef object Future = None, FINISHED = None, CANCELLED = None, FUTURE_RUNNING = None
 cdef Section changing_futures = None
 
 

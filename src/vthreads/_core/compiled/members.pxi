@@ -22,7 +22,7 @@ cdef class MemberFields(Owner):
     # Repeats `VirtualThread._end`, `VirtualThread._leave`, `Members._settle`, `Future._settle`, `Future._set`,
     # `CancelNode._detach`, `ThreadGroup._member_ended` and `Members._member_ended`. A member is only in the dict of its
     # owner, and so needs no detaching.
-    cdef bint _end_quietly(self, ThreadFields thread, value) except -1:
+    cdef bint _end_quietly(self, ThreadFields thread, bint is_cancelled, value) except -1:
         cdef FutureFields future
         if type(self) is not group_type and type(self) is not background_type or thread._innermost is not thread:
             return False
@@ -38,7 +38,7 @@ cdef class MemberFields(Owner):
             changing_futures._leave()
             thread._deferred -= 1
             return False
-        future._result, future._state = value, FINISHED
+        future._result, future._state = value, CANCELLED if is_cancelled else FINISHED
         changing_futures._leave()
         if future._waiting is not None:
             (<WaitQueue>future._waiting).unpark_all()

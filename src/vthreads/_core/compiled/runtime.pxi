@@ -10,14 +10,15 @@ def set_core_names(
     future_type,
     future_running,
     future_finished,
+    future_cancelled,
     futures_lock,
     statistics,
 ):
     global VirtualThread, group_type, background_type, OPEN
-    global Future, FUTURE_RUNNING, FINISHED, changing_futures, semaphore_statistics
+    global Future, FUTURE_RUNNING, FINISHED, CANCELLED, changing_futures, semaphore_statistics
     VirtualThread, group_type, background_type, OPEN = thread_type, type_of_groups, type_of_background, group_open
-    Future, FUTURE_RUNNING, FINISHED, changing_futures = future_type, future_running, future_finished, futures_lock
-    semaphore_statistics = statistics
+    Future, FUTURE_RUNNING, FINISHED, CANCELLED = future_type, future_running, future_finished, future_cancelled
+    changing_futures, semaphore_statistics = futures_lock, statistics
 
 
 @cython.binding(True)

@@ -4,6 +4,7 @@ from types import FunctionType, MethodType
 
 from vthreads._core.engine.states import call_in_a_frame
 from vthreads._core.exceptions import drop_frame
+from vthreads.errors import Cancelled
 
 cdef extern from "_core/compiled/calls.h":
     object vt_new(object type)
@@ -19,8 +20,11 @@ cdef class ThreadFields(Fiber)
 cdef class Owner:
     """Base class of the compiled owner of a virtual thread."""
 
-    cdef bint _end_quietly(self, ThreadFields thread, value) except -1:
-        """End `thread`, which returned `value`; return false, without effect, if this is not the common case."""
+    cdef bint _end_quietly(self, ThreadFields thread, bint is_cancelled, value) except -1:
+        """End `thread`, which returned `value` or was cancelled.
+
+        Return false, without effect, if this is not the common case.
+        """
         return False
 
 
@@ -66,9 +70,12 @@ cdef class ThreadFields(Fiber):
         value = <object>owned
         Py_DECREF(value)
         self._function = self._arguments = self._keywords = None
-        if not (isinstance(self.group, Owner) and (<Owner>self.group)._end_quietly(self, value)):
+        if not self._end_quietly(False, value):
             self._end(value, None)
         return 0
+
+    cdef bint _end_quietly(self, bint is_cancelled, value) except -1:
+        return isinstance(self.group, Owner) and (<Owner>self.group)._end_quietly(self, is_cancelled, value)
 
     cdef int _fail(self, bint is_framed) except -1:
         error = None
@@ -76,6 +83,10 @@ cdef class ThreadFields(Fiber):
             vt_failed()
         except BaseException as raised:  # raised by `Future.result`
             error = raised
+        if type(error) is Cancelled:
+            reason, source = error.reason, error.source
+            error = None
+            return self._end_cancelled(reason, source)
         # Remove the frames of this call and of the one around the function: noise in the user's traceback.
         drop_frame(error)
         if is_framed:
@@ -83,6 +94,17 @@ cdef class ThreadFields(Fiber):
         error = self._kept_of(error)
         self._function = self._arguments = self._keywords = None
         self._end(None, error)
+        return 0
+
+    # Repeats `VirtualThread._kept_of` and `Recipient._forget_errors`.
+    cdef int _end_cancelled(self, reason, source) except -1:
+        if self._deliveries is not None:
+            # This frees the frames of the cancellation.
+            for delivery in self._deliveries.values():
+                delivery.error = None
+        self._function = self._arguments = self._keywords = None
+        if not self._end_quietly(True, None):
+            self._end(None, Cancelled(reason, source))
         return 0
 
     # Repeats `VirtualThread._break_cycles`.
