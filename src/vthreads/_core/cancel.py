@@ -105,7 +105,8 @@ class CancelNode:
     @repeated_in("_core/compiled/members.pxi")
     def _attach_member(self, parent: CancelNode) -> None:
         """Attach a thread that its owner has entered into its members, which are below the scope `parent`."""
-        # Set it before the check: another OS thread that cancels the parent meanwhile finds the thread by its owner.
+        # Set the parent before the check. A canceller on another OS thread sets its state before it lists the members.
+        # So either the check sees the cancellation, or the canceller finds this thread and reads its parent.
         self._parent = parent
         if parent._affected_by is not None or self._cancel_called:
             self._update_affected()

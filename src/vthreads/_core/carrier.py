@@ -129,7 +129,8 @@ class Carrier:
         if running() is not root:
             return False
         if dismiss_waiting(self.scheduler):
-            # Idle workers of a pool are no work of the program. They end at this checkpoint.
+            # Idle workers of a pool are not work of the program, so they do not keep the carrier. They end at this
+            # checkpoint.
             root._yield_now()
         if any(thread is not root for thread in threads_below(self.scheduler)):
             return False
@@ -184,14 +185,16 @@ class Carrier:
     def _report_deadlock(self) -> None:
         """Raise `DeadlockError` in the thread that blocks a loop, else in the root; else in one whose wait can end."""
         if may_be_starting():
-            # The scheduler finds the deadlock again after a moment.
+            # An OS thread that starts may unpark a thread. If it does not, the scheduler finds the deadlock again after
+            # a moment.
             return
         schedulers = schedulers_beside(self.scheduler)
         if self._joining and sum(map(dismiss_waiting, schedulers)):
-            # The end of the last work has started new threads.
+            # The threads that waited for work that can no longer come are ready now, so this is not a deadlock. They
+            # were started after `join` had dismissed the earlier ones.
             return
         waiting = [thread for thread in threads_of_run(self.scheduler) if thread.state is State.PARKED]
-        # The roots of the other carriers wait for the end of the run.
+        # Leave out the roots of the other carriers: they wait for the end of the run, and not for another thread.
         parked = [thread for thread in waiting if thread is self.root or thread is not thread._scheduler.root]
         error = DeadlockError(describe_deadlock(parked))
         for participant in participants():
@@ -204,7 +207,8 @@ class Carrier:
             return
         standing_in = [other for other in stand_ins if other._scheduler is self.scheduler]
         blockers = [one.deadlocked(self.scheduler) for one in participants() if one.deadlocked is not None]
-        # Those of this carrier first: for the others, the answer comes later.
+        # Threads of this carrier first: an interrupt of a thread on another carrier is posted there, so the result of
+        # that attempt is not known here.
         parked.sort(key=lambda thread: not thread._is_here())
         for thread in [*filter(None, blockers), *standing_in, self.root, *parked]:
             thread._interrupt_with(error, polite=False)

@@ -80,7 +80,8 @@ class _EndOfOSThread:
 
     def __del__(self) -> None:
         if sys is None or sys.is_finalizing():
-            # The interpreter drops the data of the remaining OS threads.
+            # The interpreter drops the data of the OS threads that are left. They run no Python code any more, so their
+            # virtual threads cannot be joined.
             return
         pid, native_id = self._os_thread
         if os.getpid() != pid:

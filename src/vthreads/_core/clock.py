@@ -94,7 +94,8 @@ class VirtualClock:
 
     def jump(self, due: float) -> None:
         """Move the time to `due`, unless an OS thread still runs. For the scheduler; a program calls `advance`."""
-        # An OS thread that a busy machine keeps from running would lose against a timeout that takes no time.
+        # On a busy machine an OS thread may wait for a processor, while a timeout in virtual time takes no real time:
+        # the timeout would expire before that thread could do its work. So decline to jump for a while.
         if self._waits_outside and any(True for _ in busy_os_threads()):
             self._jumps_at_latest = min(self._jumps_at_latest, real_time() + BUSY_PATIENCE)
             if real_time() < self._jumps_at_latest:

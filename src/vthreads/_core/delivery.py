@@ -80,7 +80,7 @@ class Recipient(Fiber, CancelNode):
 
     _scheduler: Scheduler
 
-    # The slots that the subclass must declare.
+    # The slots for the subclass to declare, because a virtual thread has a second base with slots.
     _DELIVERY_SLOTS = (
         *CancelNode._NODE_SLOTS,
         "_deferred",
@@ -158,7 +158,8 @@ class Recipient(Fiber, CancelNode):
         elif self.state is PARKED:
             self._rouse()
         elif self.state is RUNNING:
-            # A signal handler or finalizer may call this between the last check of a wait and its park.
+            # A signal handler or finalizer may call this between the last check of a wait and its park, which would
+            # then not see the change. So check again when the thread has parked.
             self._scheduler.post(self._rouse_here)
 
     def _refresh(self) -> None:

@@ -290,7 +290,8 @@ class ThreadGroup(Members):
     def _misused(self, body: VirtualThread | None) -> NoReturn:
         self.cancel(f"group {self.name!r} was left out of order")
         if body is not None and body is self._body:
-            # No thread may outlive its group, whatever else is wrong.
+            # No thread outlives the block of its group. That holds for a block that is left out of order too, so wait
+            # before the error is raised.
             self._wait_for_members(body)
             self._disarm_grace()
         raise self._scope._misused(body, self)

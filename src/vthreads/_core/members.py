@@ -146,7 +146,7 @@ class Members(MemberFields):
         return len(self._members)
 
     def __bool__(self) -> bool:
-        # A group without members is still a group.
+        # Otherwise `__len__` would decide, and `group or default` would drop a group that has no members.
         return True
 
     def __iter__(self) -> Iterator[VirtualThread]:

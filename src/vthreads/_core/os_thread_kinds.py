@@ -35,7 +35,8 @@ ending_os_threads: set[int] = set()
 # OS threads that are forking, by ident: `threading` updates itself in the child before the runtime does.
 forking_os_threads: set[int] = set()
 
-# Seconds in which an OS thread may still be about to get its first Python frame. An older one has other work.
+# Seconds in which an OS thread may still be about to get its first Python frame. An older one that runs without a frame
+# belongs to a C library, and would hide a deadlock for as long as it runs.
 STARTING_FOR = 1.0
 
 

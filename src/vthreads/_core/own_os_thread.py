@@ -51,9 +51,9 @@ def signal_mask() -> Iterable[int]:
 
 
 class with_signal_mask:  # noqa: N801 - used like a function: `with with_signal_mask(mask):`
-    """On an OS thread of the runtime's own: let `mask` be blocked inside, for the user's code and its children.
+    """Block exactly `mask` inside, on a private OS thread: for code of the user, and for its child processes.
 
-    No generator: `contextlib` sets the traceback of what is raised inside, which a user's exception may refuse.
+    Not a generator: `contextlib` sets the traceback of an exception that is raised inside, which its class may refuse.
     """
 
     __slots__ = ("_mask",)

@@ -64,7 +64,8 @@ class Participant(NamedTuple):
 
 # The modules that participate, without the name of the package.
 ORDER = (
-    # These must be registered with the interpreter before anything else can fork or exit.
+    # The interpreter calls fork handlers in the child in order of registration, and exit functions in reverse order. So
+    # the child has its new runtime before later handlers run, and carriers are stopped after the later exit functions.
     "_core.fork",
     "_core.daemon_carriers",
     # Waits for tasks when the last carrier stops: after the signals, so that Ctrl-C ends the wait.

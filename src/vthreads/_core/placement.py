@@ -60,7 +60,7 @@ class _Start(Fiber):
         super().__init__(load.scheduler, None)
         self._placement = placement
         self._load = load
-        # Observers record it like a thread.
+        # Observers record this fiber like a thread, by its ident.
         self._thread_ident = next_ident()
 
     def run(self) -> None:
@@ -199,7 +199,7 @@ class Placement:
         load.has_next = True
         load.scheduler.make_next(thread)
         if any(other.unstarted for other in self._loads.values()):
-            # The thread may pin this carrier.
+            # The thread may pin this carrier, and the others would wait: notify an idle carrier, which starts them.
             self._notify_idle()
         return True
 

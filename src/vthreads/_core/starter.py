@@ -27,7 +27,7 @@ def set_starter(starter: Callable[[], Any]) -> None:
 
 
 def started_here() -> Any:
-    """The virtual thread that runs here; a plain OS thread becomes a carrier by this, its code the root thread."""
+    """Return the virtual thread that runs here; make a plain OS thread a carrier first, with its code as the root."""
     thread = running()
     return _starter() if thread is None else own_runtime(thread)
 

@@ -27,6 +27,6 @@ static int vt_does_work(PyObject *function) {
         PyCodeObject *code = (PyCodeObject *)PyFunction_GET_CODE(function);
         return !(code->co_flags & (CO_COROUTINE | CO_GENERATOR | CO_ASYNC_GENERATOR));
     }
-    /* A metaclass may define `__call__`. */
+    /* A metaclass may define `__call__`, which may be a coroutine function: leave such a class to `check_function`. */
     return PyCFunction_Check(function) || (PyType_Check(function) && Py_TYPE(function)->tp_call == PyType_Type.tp_call);
 }

@@ -42,9 +42,9 @@ cdef class MemberFields(Owner):
         changing_futures._leave()
         if future._waiting is not None:
             (<WaitQueue>future._waiting).unpark_all()
-        # Dropping it may run any code.
         Fiber._leave_context(thread)
-        # The thread may have been cancelled or interrupted meanwhile: drop that, because nothing is delivered any more.
+        # Dropping the context may run any code, which may have cancelled or interrupted the thread: forget that,
+        # because nothing is delivered any more.
         thread._deliveries = thread._interrupts = thread._roused_by = None
         Fiber._retire(thread)
         if self._permits is None:

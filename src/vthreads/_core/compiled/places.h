@@ -29,7 +29,7 @@ static int vt_place_outside(PyObject **code, int *instruction) {
     }
     return 0;
 }
-/* Its instruction as a number, as `instruction_number` computes it. */
+/* The instruction of the innermost Python frame as a number, as `instruction_number` computes it. */
 static unsigned long long vt_instruction(void) {
     PyFrameObject *frame = PyEval_GetFrame();
     if (frame == NULL) return 0;

@@ -125,7 +125,7 @@ cdef class WaitQueue(Withdrawable):
         """Return the current waiters in no order, for inspection from any OS thread."""
         cdef _Place place
         cdef list found = []
-        # No other code runs from here on.
+        # Creating the list may have run a finalizer, which may have changed the queue. No other code runs from here on.
         place = self._first
         while place is not None:
             found.append(place.waiter)

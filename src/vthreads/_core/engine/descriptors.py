@@ -85,7 +85,8 @@ class Descriptor:
         # After a hangup no further edge may come, so readiness is kept from then on.
         self.hung_up: bool = False
         self.always_ready: bool = False
-        # Directions that the owner has shut down: who waited for them then is at the end, even if it is closed next.
+        # Directions that the owner has shut down. A fiber that waited for one of them finds the end of data, and no
+        # error of a closed descriptor, even if the owner closes it before the fiber runs.
         self.ended: int = 0
         self._mode = 0
         # Whether a short read proves that the kernel's buffer is empty. Other kinds of sockets may stop a read early,
@@ -139,7 +140,7 @@ class Descriptor:
             _unpark_all(self._writers, True)
 
     def end(self, directions: int) -> None:
-        """Unpark those who wait for `directions`, which the owner has shut down."""
+        """Unpark the waiters for `directions`, which the owner has shut down."""
         if directions & READ:
             self.readable = True
             _unpark_all(self._readers, True)
@@ -213,7 +214,7 @@ class Descriptors:
         self.waiting += 1
 
     def withdraw(self, entry: Descriptor, direction: int, waiter: Waiter) -> None:
-        """Undo `enlist`; must be called after every wait, however it ended."""
+        """Undo `enlist`; called after every wait, however it ended: a wait that stays counted hides a deadlock."""
         self.waiting -= 1
         entry.withdraw(direction, waiter)
         if entry.owner is None and entry.idle and self._entries.get(entry.fd) is entry:
@@ -236,7 +237,7 @@ class Descriptors:
             self.forget(entry.fd)
 
     def report(self, fd: int, events: int) -> None:
-        """The poller says that `fd` is ready."""
+        """Handle an event of the poller: `fd` is ready."""
         entry = self._entries.get(fd)
         if entry is not None:
             entry.report(events)

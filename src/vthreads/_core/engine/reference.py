@@ -392,7 +392,8 @@ class Scheduler:
         if self.when_landed is not None:
             self.when_landed(fiber)
         if self._ended is not None:
-            # A new thread may have been unparked already, by the queue in which it waited for a permit.
+            # A new thread may have been unparked already, by the queue in which it waited for a permit. Keep that
+            # answer while the code below runs, which may park and would take it.
             answer = fiber._take_answer()
             self._release_ended()
             if answer is not NOTHING:
@@ -433,7 +434,8 @@ class Scheduler:
     def _idle(self) -> None:
         """Wait for a timer, a descriptor or a message, because no fiber is ready."""
         if self._ended is not None:
-            # No fiber may land for long. Code that runs here cannot wait, but may have made a fiber ready.
+            # It may take long until a fiber lands, so free the ended fiber here. Code that this runs cannot wait, but
+            # may make a fiber ready.
             self._release_ended()
             return
         if self.when_idle is not None and self.when_idle():
@@ -489,7 +491,7 @@ class Scheduler:
 
     def _empty_inbox(self) -> None:
         inbox = self._inbox
-        # Only the current messages: a message may post another one.
+        # Only the current messages: a message may post another one each time, and the fibers would never run.
         for _ in range(len(inbox)):
             function, args = inbox.popleft()
             function(*args)

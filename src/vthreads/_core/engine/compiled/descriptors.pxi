@@ -123,7 +123,7 @@ cdef class Descriptor:
                 _unpark_all(self._writers, True)
 
     def end(self, int directions):
-        """Unpark those who wait for `directions`, which the owner has shut down."""
+        """Unpark the waiters for `directions`, which the owner has shut down."""
         if directions & READ:
             self.readable = True
             _unpark_all(self._readers, True)
@@ -223,7 +223,7 @@ cdef class Descriptors:
         cdef int error
         if self._epoll >= 0:
             error = vt_epoll_add(self._epoll, entry.fd)
-            # For example a regular file.
+            # epoll refuses files that are always ready, such as regular files, by this error.
             entry.always_ready = error == EPERM
             if error and error != EPERM:
                 raise OSError(error, os.strerror(error))
@@ -248,7 +248,7 @@ cdef class Descriptors:
         self.waiting += 1
 
     cpdef withdraw(self, Descriptor entry, int direction, waiter):
-        """Undo `enlist`. Must be called after every wait, however it ended."""
+        """Undo `enlist`; called after every wait, however it ended: a wait that stays counted hides a deadlock."""
         self.waiting -= 1
         entry.withdraw(direction, waiter)
         if entry.owner is None and entry.idle and self._at(entry.fd) is entry:

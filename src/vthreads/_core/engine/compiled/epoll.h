@@ -29,7 +29,9 @@ static int vt_epoll_add(int epoll, int fd) {
     /* The same open file is still registered with this number, by a previous owner of the number. */
     return errno == EEXIST && epoll_ctl(epoll, EPOLL_CTL_MOD, fd, &interest) == 0 ? 0 : errno;
 }
-/* Register `fd` anew, which may mean another file by now, as the Python poller does. Returns 0 or the error. */
+/* Register `fd` anew, for a caller that has only the number. If the number still means the registered file, the
+   modification reports readiness that exists already. Else it fails, and the new file is added: see the Python poller.
+   Returns 0 or the error. */
 static int vt_epoll_rearm(int epoll, int fd) {
     struct epoll_event interest = {EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, {0}};
     interest.data.fd = fd;

@@ -21,7 +21,7 @@ cdef class Fiber:
     cdef object _context
     # The name of a compiled call that parks, and its object.
     cdef object _waits_in, _waits_on
-    # Borrowed: the raw file whose buffer it has called through a compiled method. NULL between such calls.
+    # Borrowed: the raw file whose buffer the fiber has called through a compiled method. NULL between such calls.
     cdef PyObject *_reads_through
     # Set and read by the wait queue in which the fiber waits.
     cdef object _place

@@ -19,7 +19,7 @@ static struct {
     size_t warm_count, cold_count, room, all, unwanted;
     char *slab;
     size_t left;
-    /* Interpreters with separate GILs share the allocator. */
+    /* A lock, because interpreters with separate GILs share the allocator. */
     atomic_flag busy;
 } vt_stacks = {.busy = ATOMIC_FLAG_INIT};
 

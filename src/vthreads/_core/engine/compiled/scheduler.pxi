@@ -324,7 +324,8 @@ cdef class Scheduler:
         return 0
 
     cdef int _release_ended_in(self, Fiber fiber) except -1:
-        # A new thread may have been unparked already, by the release of the permit that it waited for.
+        # A new thread may have been unparked already, by the release of the permit that it waited for. Keep that answer
+        # while the code below runs, which may park and would take it.
         answer = Fiber._take_answer(fiber)
         self._release_ended()
         if answer is not NOTHING:
@@ -357,7 +358,8 @@ cdef class Scheduler:
     cdef int _land_in(self, greenlet me) except -1:
         cdef Fiber fiber = self.arriving
         self._land()
-        # Set from inside: for greenlet, a suspended greenlet without a Python frame runs on another OS thread.
+        # Set from inside: greenlet assumes that a suspended greenlet without a Python frame runs on another OS thread,
+        # and refuses to set its context.
         if fiber._context is not None or vt_has_context():
             me.gr_context = fiber._context
         return 0
@@ -379,7 +381,8 @@ cdef class Scheduler:
         cdef double due, patience, wait, began
         cdef bint outside, any_event
         if self._ended is not None:
-            # No fiber may land for long. Code that runs here cannot wait, but may have made a fiber ready.
+            # It may take long until a fiber lands, so free the ended fiber here. Code that this runs cannot wait, but
+            # may make a fiber ready.
             return self._release_ended()
         if self.when_idle is not None and self.when_idle():
             return 0
@@ -453,7 +456,7 @@ cdef class Scheduler:
         return bool(events)
 
     cdef int _empty_inbox(self) except -1:
-        # Only the current messages, because a message may post another one.
+        # Only the current messages: a message may post another one each time, and the fibers would never run.
         for _ in range(len(self._inbox)):
             function, args = self._inbox.popleft()
             function(*args)

@@ -53,7 +53,7 @@ if sys.platform != "linux" and sys.platform != "win32":
                 if event.ident == self._wakeup.read_fd:
                     self._wakeup.drain()
                     continue
-                # Most systems have no separate filter for urgent data.
+                # Most systems have no separate filter for urgent data, so report them with all data.
                 events = READ | URGENT if event.filter == select.KQ_FILTER_READ else WRITE
                 if event.flags & select.KQ_EV_EOF:
                     events |= HANGUP
