@@ -188,7 +188,7 @@ def _started(scheduler: Scheduler, patch: bool) -> None:
     # A fork clears pending signals in the child: their handlers run in the parent. So does the work left for later.
     state.postponed.clear()
     state.overdue = None
-    # The C part of the signal handler writes to it, so a signal that comes just before a poll ends the poll.
+    # The C part of the signal handler writes to this descriptor. So a signal that comes just before a poll ends it.
     previous = original_set_wakeup_fd(scheduler.poller.interrupt_fd, warn_on_full_buffer=False)
     if not forked:
         # In the child of a fork this is the poller of the parent. Its number may mean another file by now: ignore it.

@@ -52,7 +52,7 @@ def quick_condition_call(name, readable):
 def condition_init(self, lock=None):
     cdef dict found = names_of_threading
     if lock is None and found["RLock"] is PlainRLock and found["_CRLock"] is StandardRLock:
-        # Its `__init__` only accepts the arguments of the original.
+        # Without `__init__`, which only accepts the arguments of the original, and changes nothing.
         lock = new_rlock(StandardRLock)
     if _is_standard(lock):
         _init_condition(self, lock)
@@ -198,7 +198,7 @@ def condition_wait(self, timeout=None):
 def condition_notify(self, n=1):
     lock = self._lock
     waiters = self._waiters
-    # Nothing that a plain lock and the waiters' locks do raises a cancellation.
+    # A plain lock and the locks of the waiters raise no cancellation here, so delivery need not be deferred.
     if vt_here is NULL or type(n) is not int or not _is_standard(lock) or type(waiters) is not deque:
         return readable_methods["Condition.notify"](self, n)
     if not _owns(self, lock):
@@ -209,7 +209,7 @@ def condition_notify(self, n=1):
             return readable_methods["Condition.notify"](self, n)
         if (<ConditionWaiterLock>waiter)._notify():
             n -= 1
-        # An observer may have run.
+        # An observer may have run in the notify, and have changed the waiters.
         if waiters and waiters[0] is waiter:
             remove_first(waiters)
         else:
@@ -458,7 +458,7 @@ def standard_result(self, timeout=None):
 
 @cython.binding(True)
 def future_cancel(self):
-    # Of a future that has no result yet, it does more.
+    # In another state the call does more: it cancels the future, and notifies those that wait for it.
     if vt_here is NULL or not _is_alone(self) or self._state not in ("RUNNING", "FINISHED"):
         return readable_methods["Future.cancel"](self)
     return False

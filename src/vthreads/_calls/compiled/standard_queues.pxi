@@ -21,7 +21,7 @@ def standard_put(self, item, block=True, timeout=None):
         Fiber._check(fiber)
     else:
         Fiber._give_way(fiber)
-    # Read it again: another thread may have run.
+    # Read the size again: another thread may have run at the checkpoint, and have changed it.
     is_bounded = self.maxsize > 0
     if not lock._take():
         return readable_methods["Queue.put"](self, item)

@@ -43,7 +43,7 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int, *args: Any
     """`os.sendfile`, used by `socket.sendfile`; at most 256 KiB per call. A checkpoint if `out_fd` is blocking."""
     thread = running()
     count = index(count)
-    # Where it has no headers, the original refuses more arguments.
+    # Linux has no headers for this call, so the original refuses more arguments there.
     is_odd = count > sys.maxsize or bool(NOWAIT and (args or kwargs))
     if thread is None or is_odd or not os.get_blocking(out_fd):
         return original_sendfile(out_fd, in_fd, offset, count, *args, **kwargs)

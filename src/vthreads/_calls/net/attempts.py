@@ -51,9 +51,9 @@ class _Attempts:
         """Wait until the socket is ready, after an attempt that would block. A checkpoint.
 
         Returns:
-            False if the data have ended, because the socket was shut down. Then another attempt is impossible if it was
-            closed as well. Of a datagram socket or a Unix listener it would find "would block" again: there only a call
-            that waits in the kernel gets the end of data.
+            False if the data have ended, because the socket was shut down. The caller then makes no other attempt: the
+            socket may be closed as well, and on a datagram socket or a Unix listener an attempt would find "would
+            block" again, because only a call that waits in the kernel gets the end of data there.
         """
         timeout = None if self._deadline == inf else self._deadline - self._now()
         if timeout is not None and timeout <= 0:
@@ -91,7 +91,7 @@ class _Attempts:
     def _refuse_if_nonblocking(self, entry: Descriptor) -> None:
         if not entry.mode_is_known:
             # A socket without a timeout waits only if its open file is in blocking mode. Another object may have
-            # changed that since the last look, so read the flag.
+            # changed that since the last check, so read the flag.
             if id(self._sock) not in managed and not os.get_blocking(entry.fd):
                 raise refusal()
             entry.waits()
@@ -127,10 +127,10 @@ class _Attempts:
 
 @repeated_in("_calls/net/compiled/socket.pxi")
 def _after_close(entry: Descriptor, direction: int) -> bool:
-    """Return False, the end of data, or raise: what a call gets whose socket was closed during its wait.
+    """Return False, the end of data, or raise, for a call whose socket was closed during its wait.
 
-    A thread of the OS that waits in the kernel gets the end of data at the `shutdown`, whatever comes after it.
-    Here it runs later, when the socket may have been closed as well.
+    An OS thread that waits in the kernel gets the end of data at the `shutdown`, whatever comes after it. A virtual
+    thread runs later, when the socket may have been closed as well.
     """
     if not entry.ended & direction:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))

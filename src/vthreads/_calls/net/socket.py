@@ -39,8 +39,9 @@ def _real_close(self: Socket, *args: Any) -> None:
 def shutdown(self: Socket, *how: Any) -> None:
     """`socket.shutdown`, which ends the waits for what it shuts down. Not a checkpoint."""
     C.shutdown(self, *how)
-    # A thread that waits in the kernel learns of it at once; a virtual thread runs later, when the program may have
-    # closed the socket as well. The poller of a Unix socket reports nothing to those who wait for room.
+    # A shutdown ends the wait of an OS thread in the kernel at once. A virtual thread runs later, when the program may
+    # have closed the socket as well; and for a Unix socket the poller does not report the shutdown to a thread that
+    # waits for room. So end the waits here.
     directions = WRITE if how[0] != socket.SHUT_RD and self.type == socket.SOCK_STREAM else 0
     if how[0] != socket.SHUT_WR and _has_no_data(self):
         directions |= READ
@@ -80,7 +81,7 @@ def close_socket(fd: Any, /) -> None:
 
 
 def create_connection(*args: Any, **kwargs: Any) -> Socket:
-    """`socket.create_connection`. The original closes its socket after an `OSError`; this also after a cancellation."""
+    """`socket.create_connection`, which closes its socket after a cancellation too; the original after an `OSError`."""
     try:
         return original_create_connection(*args, **kwargs)
     except OSError:

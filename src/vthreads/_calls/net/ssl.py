@@ -89,8 +89,8 @@ supply(
 def _with_tls(sock: ssl.SSLSocket, tls: Any, call: Callable[..., Any], *args: Any) -> Any:
     """Call the original with the TLS object that its first attempt had.
 
-    `shutdown`, `unwrap` and `close` take it away from the socket. An OS thread that waits inside OpenSSL
-    keeps it.
+    `shutdown`, `unwrap` and `close` remove that object from the socket. An OS thread that waits inside OpenSSL still
+    uses it, so a virtual thread that waits here does too.
     """
     if sock._sslobj is not None:  # type: ignore[attr-defined]  # see above
         return call(sock, *args)
@@ -136,7 +136,7 @@ def _write(sock: ssl.SSLSocket, call: Callable[..., Any], *args: Any) -> int:
     try:
         return _repeat(sock, "write", counted, *args)
     except (OSError, TypeError, ValueError):
-        # An error of the connection, or the data are no bytes.
+        # An error of the connection, or data that are not bytes: raised as by the original.
         raise
     except BaseException:
         if tries:

@@ -65,7 +65,8 @@ def _wait(thread: VirtualThread, process: Popen[Any], timeout: float | None) -> 
         in_time = wait_for_end.park()
         code = _take_status(process)
         if code is None and _has_come(end, process):
-            # Another thread is about to take the status. Deferred delivery: nothing is waited for any more.
+            # The child has ended, and another thread is about to take its status. So this wait is short, and needs no
+            # delivery.
             with deferred_delivery():
                 code = original_wait(process, None)
         elif code is None and not in_time:

@@ -19,7 +19,7 @@ def read_through(self, size=-1, /):
     raw = self.raw if fiber is not None and type(self) is RawReader else None
     if type(raw) is not RawFile or raw.kind is not DISK:
         return readable_parts["vthreads._calls.files.buffers._Reading.read"](self, size)
-    # A finalizer may read another file in the middle.
+    # A finalizer may read another file in the middle, so restore what the outer call has set.
     before = fiber._reads_through
     fiber._reads_through = <PyObject *>raw
     try:

@@ -60,7 +60,8 @@ cdef object _open_on_disk(str path, str mode, bint is_text, encoding, errors, ne
     raw = vt_new(RawFile)
     vt_initialize(OriginalFile, raw, (path, "r", closefd))
     try:
-        # The name may mean another file by now. The opening has just fetched the status of this one, also from a server.
+        # The name may mean another file by now, so check the descriptor. That does not wait: the opening has just
+        # fetched the status of the file, also from a server.
         fd = fileno_of_file(raw)
         if vt_device_of_regular(fd, NULL) != device:
             raw.kind = kind_of_fd(fd)

@@ -72,6 +72,7 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
         # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
         if fileno(sock) != fd:
             raise OSError(EBADF, os.strerror(EBADF))
-        # No other fiber could read since the poll that reported the edge. Urgent data alone are no reason to return.
+        # No other fiber could read since the poll that reported the edge, so another check is needed only if the edge
+        # may be one of urgent data alone: they do not make a socket readable for select(2).
         if entry._reported_at == fiber._scheduler.switches and not entry._had_urgent:
             return [sock], [], []

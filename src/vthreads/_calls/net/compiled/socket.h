@@ -44,7 +44,7 @@ static int vt_accept(int fd, vt_address *from, int *kept) {
 #endif
 #if !defined(__linux__)
     if (accepted >= 0) {
-        /* On some systems it inherits O_NONBLOCK. */
+        /* On some systems an accepted socket inherits O_NONBLOCK from its listener. */
         fcntl(accepted, F_SETFD, FD_CLOEXEC);
         fcntl(accepted, F_SETFL, fcntl(accepted, F_GETFL) & ~O_NONBLOCK);
     }

@@ -109,7 +109,7 @@ cdef inline double _deadline(Fiber fiber, double timeout) except? -1:
 cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name, str late="timed out"):
     """Park until `sock` is ready, after an attempt that would block; return its entry. A checkpoint.
 
-    None: the data have ended, since it was shut down; see the Python version.
+    None: the data have ended, because the socket was shut down; see the Python version.
     """
     cdef Scheduler scheduler = fiber._scheduler
     cdef Descriptors descriptors = scheduler.descriptors
@@ -304,7 +304,8 @@ def send(self, data, flags=0, /):
                 return count
             if _would_block(errno):
                 if not vt_is_stream(fd):
-                    # Whether a Unix datagram can be sent depends on the receiver's queue, not on readiness.
+                    # Whether a Unix datagram can be sent depends on the receiver's queue, not on readiness: the Python
+                    # version tries again after pauses.
                     return readable_calls["send"](self, data, flags)
                 _wait(fiber, self, fd, WRITE, deadline, "socket.send")
     finally:
