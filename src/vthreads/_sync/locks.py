@@ -56,7 +56,7 @@ def refuse_as_original(blocking: Any, timeout: Any) -> None:
     """Let a lock of the standard library refuse uncommon values: which it accepts depends on the version of Python."""
     is_number = type(timeout) is int or type(timeout) is float
     if type(blocking) is not bool or not is_number or -1 != timeout < 0 or timeout > threading.TIMEOUT_MAX:
-        # Nobody holds the new lock, so this never waits.
+        # No thread holds the new lock, so this never waits.
         allocate_lock().acquire(blocking, timeout)
 
 
@@ -179,7 +179,7 @@ class Lock:
     def _wait_before(self, outer: Waiter, timeout: float | None) -> bool:
         """Wait inside the wait `outer` of the same thread: a finalizer or signal handler needs the lock first.
 
-        The outer wait continues only after this one returns. So take it out of the queue, and queue it again behind.
+        The outer wait continues only after this one returns. So remove it from the queue, and queue it again behind.
         """
         try:
             return self._wait(timeout)

@@ -82,7 +82,7 @@ cdef class Lock:
         cdef WaitQueue queue
         if self._queue is None:
             queue = WaitQueue.__new__(WaitQueue)
-            # A finalizer may have run since, and have made one.
+            # The allocation may have run a finalizer that has waited, and so has made the queue.
             if self._queue is None:
                 self._queue = queue
         return self._queue
