@@ -116,18 +116,19 @@ class _Worker:
         if self._pool is not _pool:
             # The call forked, and this is the child process: it has no waiters here.
             return False
-        # Virtual threads that the call has spawned belong to it, and cannot run while this OS thread waits for work.
+        # Virtual threads that the call has spawned belong to it, and cannot run while this OS thread waits for work. So
+        # join them before the call ends.
         end_lazy_carrier()
         call.end(*outcome)
         del outcome
-        # Before the waiter runs, because it may count the threads.
+        # Before the waiter runs, because its code may count the OS threads.
         self._leave_threading()
         self._pool.ended(call, self)
         call.release()
         try:
             call.unpark_waiters()
         except OSError:
-            # The call's end has already unparked the waiter, and it has ended its runtime: its poller is closed.
+            # The waiter has found that the call is over, and its runtime has ended since: the poller is closed.
             pass
         del call
         return self._wait_for_work()

@@ -24,7 +24,7 @@ class Ticker:
 
     Args:
         seconds: time from the end of a call to the start of the next.
-        tick: must not block. An exception ends the OS thread, and nothing reports it.
+        tick: must not block, because `stop` waits for its end. An exception ends the OS thread, and nothing reports it.
         rests: whether the OS thread ends with the last carrier, and a new one starts with the next carrier. False for a
             program that starts carriers all the time and stops the ticker itself.
     """
