@@ -138,7 +138,8 @@ class Survey:
         """Return the objects that refer to one of `wanted`."""
         found = referrers(list(chain.from_iterable(self._by_type.values())), wanted.keys()) if wanted else []
         self._find_own_parts(found)
-        # Not for objects of this package: they stay as they are, and shall go on referring to their values.
+        # Not for objects of this package, which are not changed: a dict created here would move the references to their
+        # values from the object to the dict.
         for holder in found:
             for attributes in () if self.is_own(holder) else _new_attributes(holder):
                 self._by_type[id(dict)].append(attributes)
@@ -317,7 +318,8 @@ def _frames() -> Iterator[FrameType]:
     for innermost in sys._current_frames().values():
         frame: FrameType | None = innermost
         while frame is not None:
-            # The calls of this package that are under way hold what the program has given them; this survey is no call.
+            # Calls of this package that are under way hold what the program has given them, so search their frames.
+            # Leave out those of this survey: their variables refer to what it searches for.
             if frame.f_locals is not frame.f_globals and not _is_ours(frame.f_globals.get("__name__"), PATCHING):
                 yield frame
             frame = frame.f_back

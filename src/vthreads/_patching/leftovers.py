@@ -213,7 +213,7 @@ def _value(slot: MemberDescriptorType, owner: Any) -> Any:
     try:
         return slot.__get__(owner)
     except AttributeError:
-        # Not set.
+        # The slot has no value.
         return None
 
 

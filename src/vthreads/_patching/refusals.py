@@ -129,7 +129,7 @@ def _on_closed_socket(kind: Any, args: tuple[Any, ...], keywords: dict[str, Any]
 
 def _without_file(args: tuple[Any, ...], keywords: dict[str, Any]) -> Arguments | None:
     if len(args) == 8 and args[7] is not None or "opener" in keywords:
-        # It would be called once more.
+        # The original would call the opener of the program once more.
         return None
     if args and isinstance(args[0], (str, bytes)):
         return ("" if isinstance(args[0], str) else b"", *args[1:]), keywords
@@ -145,7 +145,7 @@ def _without_descriptors(count: int, args: tuple[Any, ...], keywords: dict[str, 
 
 
 def _not_open(fd: Any) -> Any:
-    # A number that is refused for itself stays.
+    # Keep a number that is wrong by itself, such as a negative one: the original refuses it with the right words.
     return NOT_OPEN if hasattr(fd, "fileno") or isinstance(fd, int) and 0 <= fd <= NOT_OPEN else fd
 
 

@@ -268,7 +268,7 @@ def _method_makers(imported: Collection[str]) -> Iterator[MethodRow]:
         yield cls, name, quick_version(cls, name, never_raising)
     for cls, name in WAITING:
         yield cls, name, quick_version(cls, name, checking_first)
-    # All classes of the standard library with a timeout wait with this method, except locks.
+    # All classes of the standard library with a timeout wait with this method, except locks: so it refuses NaN for all.
     yield threading.Condition, "wait", quick_version(threading.Condition, "wait", refusing_nan)
     for cls, name, position, argument, can_wait in MAYBE_WAITING:
         yield cls, name, quick_version(cls, name, checking_if_blocking(position, argument, can_wait))
