@@ -255,6 +255,25 @@ def test_sigterm_stops_the_server():
     assert signal.SIG_DFL is signal.getsignal(signal.SIGTERM)
 
 
+@pytest.mark.real
+def test_a_spawned_server_leaves_sigterm_to_the_program():
+    def program():
+        ready = vthreads.Queue()
+        with vthreads.ThreadGroup() as group:
+            group.spawn(serve.tcp, echo, "127.0.0.1", 0, ready=ready.put)
+            server = ready.get()
+            assert signal.SIG_DFL is signal.getsignal(signal.SIGTERM)
+            signal.signal(signal.SIGTERM, lambda *_: server.stop())
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                settle()
+            finally:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return server.is_stopping
+
+    assert vthreads.run(program)
+
+
 # --- addresses and TLS
 
 

@@ -15,8 +15,9 @@ __all__ = ["stopped_by_sigterm"]
 
 @contextmanager
 def stopped_by_sigterm(stop: Callable[[], object]) -> Iterator[None]:
-    """Call `stop` on SIGTERM during the block. Does nothing if the program handles SIGTERM, or on another OS thread."""
-    # Only the main thread may set handlers.
+    """Call `stop` on SIGTERM during the block. Does nothing if the program handles SIGTERM, or in another thread."""
+    # Only the main OS thread may set handlers. A server in a spawned virtual thread leaves SIGTERM alone as well: it is
+    # one part of a program, which knows the order in which its parts stop.
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

@@ -43,9 +43,11 @@ def tcp(
     """Accept connections and call `handler(sock)` for each in a virtual thread, until the server is stopped.
 
     The server closes the socket after the handler. A failure of the handler is reported through `threading.excepthook`
-    and ends its connection only. SIGTERM stops the server, unless the program handles it, and so does `Server.stop`: it
-    accepts no more connections, serves those that wait in the backlog, and makes `vthreads.stopping()` true for the
-    handlers. After `drain` seconds it cancels the handlers. A cancellation of the caller cancels the handlers at once.
+    and ends its connection only. `Server.stop` stops the server: it accepts no more connections, serves those that wait
+    in the backlog, and makes `vthreads.stopping()` true for the handlers. After `drain` seconds it cancels the
+    handlers. A cancellation of the caller cancels the handlers at once. SIGTERM does the same as `Server.stop`, unless
+    the program handles it, but only if the main thread calls this function; for a server in a spawned thread, call
+    `Server.stop` in a signal handler of the program.
 
     A checkpoint; starts the runtime.
 

@@ -54,10 +54,12 @@ def wsgi(
 ) -> None:
     """Serve the WSGI application `app` over HTTP/1.1 until the server is stopped.
 
-    Each request is handled in a virtual thread and within its limits; see `Limits`. SIGTERM stops the server, unless
-    the program handles it, and so does `Server.stop`: the server accepts no more connections, serves those that wait in
-    the backlog, announces the end of connections in its responses, and makes `vthreads.stopping()` true for the
-    handlers. After `drain` seconds it cancels the handlers. A cancellation of the caller cancels them at once.
+    Each request is handled in a virtual thread and within its limits; see `Limits`. `Server.stop` stops the server: it
+    accepts no more connections, serves those that wait in the backlog, announces the end of connections in its
+    responses, and makes `vthreads.stopping()` true for the handlers. After `drain` seconds it cancels the handlers. A
+    cancellation of the caller cancels them at once. SIGTERM does the same as `Server.stop`, unless the program handles
+    it, but only if the main thread calls this function; for a server in a spawned thread, call `Server.stop` in a
+    signal handler of the program.
 
     Needs `vthreads[serve]`. A checkpoint; starts the runtime.
 
