@@ -78,7 +78,9 @@ def gather(*thunks: Callable[[], Any], return_exceptions: bool = False) -> list[
 def race(*thunks: Callable[[], T]) -> T:
     """Call all thunks concurrently; the first that succeeds wins, and the others are cancelled. A checkpoint.
 
-    Returns when all have ended. Failures of the others are dropped. Starts the runtime.
+    Returns when all have ended. Results and failures of the others are dropped, so do not pass a call that takes
+    something, such as `queue.get`: it may have its item already when another thunk ends first. Use `receive_any`, or a
+    queue that is shut down. Starts the runtime.
 
     Returns:
         The result of the winner.
