@@ -70,6 +70,8 @@ def wait(
 def as_completed(fs: AnyFuture[T] | Iterable[AnyFuture[T]], timeout: float | None = None) -> Iterator[AnyFuture[T]]:
     """Yield each future once, in the order in which they end; accepts foreign futures too. Thread-safe.
 
+    Futures that have ended before the first step come first, in the order of `fs`.
+
     Each step is a checkpoint, unless the timeout is 0. Parks a virtual thread, blocks a plain OS thread.
 
     Args:
