@@ -54,7 +54,7 @@ class TaskStarter:
         if self._first_step is None and getattr(callback, "__self__", None).__class__ is asyncio.Task:
             self._first_step = callback
             return None
-        # A finalizer runs while the task is made.
+        # A finalizer that runs while the task is made has called this: pass its callback on.
         return type(self._loop).call_soon(self._loop, callback, *args, context=context)
 
 

@@ -64,7 +64,7 @@ class _Host:
         try:
             run_until_stopped(loop)
             while not self.ends:
-                # A coroutine has stopped it. The other code of the program still needs it.
+                # A coroutine has stopped the loop, which other code of the program still needs: run it again.
                 guest.fail_waiting()
                 cancel_tasks(loop)
                 run_until_stopped(loop)

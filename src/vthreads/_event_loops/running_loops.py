@@ -65,7 +65,7 @@ class RunningLoops:
         if TASK_IS_OF_OS_THREAD:
             self._put_task_away()
         if loop is not None and not loop.is_running():
-            # It has ended, but has not said so: uvloop may call the original function of asyncio.
+            # The loop has ended and this was not recorded: uvloop may call the original function of asyncio.
             self.forget(thread)
             loop = None
         self._set(loop)
@@ -74,7 +74,7 @@ class RunningLoops:
             _swap_task(loop, self._tasks.pop(loop))
 
     def _put_task_away(self) -> None:
-        # A loop that has ended without saying so is no longer stored, and asyncio refuses to swap its task.
+        # A loop whose end was not recorded is no longer stored in asyncio, which refuses to swap its task.
         if self._shown is not None and self._get() is self._shown:
             task = _swap_task(self._shown, None)
             if task is not None:

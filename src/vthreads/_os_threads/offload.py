@@ -91,8 +91,8 @@ def offload_abandonable(
     Args:
         limiter: limits how many calls of this kind run at the same time.
         fn: the function to call; it does not get the caller's contextvars.
-        dispose: called with a result that came after the call was abandoned; for example, it closes the descriptor
-            that was opened. It must not block: the OS thread that calls it holds the permit of the call meanwhile.
+        dispose: called with a result that came after the call was abandoned, on any OS thread. For example, it closes
+            the descriptor that was opened. If it blocked, it would stop a carrier or keep the permit of the call.
     """
     if no_more_os_threads():
         return fn(*args, **kwargs)

@@ -35,5 +35,5 @@ cdef class TaskStarter:
         if self._first_step is None and type(getattr(callback, "__self__", None)) is Task:
             self._first_step = callback
             return None
-        # A finalizer runs while the task is made.
+        # A finalizer that runs while the task is made has called this: pass its callback on.
         return type(self._loop).call_soon(self._loop, callback, *args, context=context)

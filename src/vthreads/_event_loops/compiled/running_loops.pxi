@@ -52,7 +52,7 @@ cdef class RunningLoops:
         if TASK_IS_OF_OS_THREAD:
             self._put_task_away()
         if loop is not None and not loop.is_running():
-            # It has ended, but has not said so: uvloop may call the original function of asyncio.
+            # The loop has ended and this was not recorded: uvloop may call the original function of asyncio.
             self.forget(thread)
             loop = None
         self._set(loop)
@@ -62,7 +62,7 @@ cdef class RunningLoops:
         return 0
 
     cdef int _put_task_away(self) except -1:
-        # A loop that has ended without saying so is no longer stored, and asyncio refuses to swap its task.
+        # A loop whose end was not recorded is no longer stored in asyncio, which refuses to swap its task.
         if self._shown is not None and self._get() is self._shown:
             task = swap_current_task(self._shown, None)
             if task is not None:
