@@ -322,7 +322,7 @@ class TaskCall(CallFields, OutsideCall):
         with shared.changing:
             if self._is_over:
                 return
-            # In this order: on another OS thread, `wait` reads it without the section.
+            # The flag last: on another OS thread, `wait` reads it without the section, and then reads the outcome.
             self.value, self.error, self._is_over = value, error, True
         if self._abandoned:
             self._report_late()
@@ -389,7 +389,7 @@ class AwaitCall(TaskCall):
     def _never_begins(self) -> None:
         """End the call, which was cancelled before its first step."""
         if iscoroutine(self._awaitable):
-            # Otherwise it would be reported as forgotten.
+            # Otherwise Python would warn that it was never awaited.
             self._awaitable.close()
         self.settle(None, TaskCancelled())
 

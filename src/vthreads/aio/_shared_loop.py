@@ -77,7 +77,7 @@ class SharedLoop:
         """
         self.loop.call_soon_threadsafe(function, *args)
 
-    # A task may be created on its OS thread only.
+    # A task is created on the OS thread of its loop only, so `begin` cannot call the function here.
     begin = call
 
     def create_task(self, coroutine: Coroutine[Any, Any, T], context: Context) -> asyncio.Task[T]:
@@ -161,7 +161,7 @@ class SharedLoop:
             end_tasks(loop)
         finally:
             asyncio.set_event_loop(None)
-            # Virtual threads that coroutines have spawned live on this OS thread.
+            # Virtual threads that coroutines have spawned live on this OS thread, so join them before it ends.
             end_lazy_carrier()
             loop.close()
             # A call that began to wait since then has not found the loop closed.

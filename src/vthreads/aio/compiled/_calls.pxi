@@ -113,7 +113,7 @@ def call_settle(self, value, error):
     with shared.changing:
         if call._is_over:
             return
-        # In this order: on another OS thread, `wait` reads it without the section.
+        # The flag last: on another OS thread, `wait` reads it without the section, and then reads the outcome.
         call.value, call.error, call._is_over = value, error, True
     if call._abandoned:
         call._report_late()
