@@ -78,7 +78,7 @@ class Background:
             # A thread of one group may start one in the other.
             while any(map(len, self._awaited())):
                 for group in self._awaited():
-                    # The workers of pools have no more work.
+                    # Idle workers of pools wait for work that can no longer come. The join would wait for them.
                     dismiss_waiting(self._scheduler)
                     self._join(group)
         finally:
@@ -86,14 +86,15 @@ class Background:
             self._report_late()
 
     def _awaited(self) -> list[BackgroundGroup]:
-        # Daemons do not keep a process.
+        # Daemons do not keep a process, so their group, the last one, is left out.
         return self._groups[:2]
 
     def _join(self, group: BackgroundGroup) -> None:
         try:
             group.join(self._root)
         except DeadlockError:
-            # It has cancelled the members. None could continue, for example a worker that waits for an item of a queue.
+            # The deadlock has cancelled the members. None could continue, for example a worker that waits for an item
+            # of a queue.
             log.info("the threads of the group %r were cancelled: nothing could unpark them", group.name)
 
     # --- the time, on an OS thread

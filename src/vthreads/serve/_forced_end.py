@@ -78,7 +78,7 @@ class ForcedEnd:
     def _exit(self) -> None:
         if self._before is not None:
             self._before()
-        # The handler may hold the lock of `sys.stderr`.
+        # By descriptor, because the handler may hold the lock of `sys.stderr`.
         with suppress(OSError):
             write_fd(
                 self._stderr,

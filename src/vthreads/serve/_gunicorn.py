@@ -79,7 +79,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def init_process(self) -> None:
         """Start the runtime, and in it the worker."""
-        # Those of the master ignore a stop, and the base class sets its own only after the start of the runtime.
+        # The handlers of the master ignore a stop, and the base class sets its own only after the start of the runtime.
         signal.signal(signal.SIGTERM, self.handle_exit)
         for number in (signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self.handle_quit)
@@ -88,7 +88,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     def _live(self) -> None:
         self._background = Background(self.notify)
         try:
-            # gunicorn writes its logs to these.
+            # gunicorn writes its logs to the standard streams, and a pipe that is full would block the carrier.
             with non_blocking_outputs():
                 super().init_process()
                 self._background.end()

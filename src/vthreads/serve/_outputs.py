@@ -54,7 +54,7 @@ def non_blocking_outputs() -> Iterator[None]:
 
 def _redirect_handlers(old: Any, new: Any) -> None:
     """Make the handlers of logging that write to `old` write to `new`, also after the block: they may write then."""
-    # The last ones are placeholders, for names between those of loggers.
+    # The dict also has placeholders, without handlers, for names between those of loggers.
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", ()):
             if isinstance(handler, logging.StreamHandler) and handler.stream is old:
@@ -116,7 +116,7 @@ class NonBlockingOutput(io.RawIOBase):
         self._fd = fd
         self._private = nonblocking_duplicate(fd)
         is_socket = stat.S_ISSOCK(os.fstat(fd).st_mode)
-        # The methods of `socket.socket` would wait.
+        # The class of C code, because the methods of `socket.socket` would park.
         self._sock = _socket.socket(fileno=os.dup(fd)) if is_socket else None
         self.dropped = 0
         self._begin()

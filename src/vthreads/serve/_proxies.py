@@ -122,7 +122,8 @@ class TrustedProxies:
         if not self.trust(host):
             return Client(host or "", port, "", "", "", "", [pair for pair in fields if not is_forwarding(pair[0])])
         reads_x = self._family == "x-forwarded"
-        # Those without a meaning here, such as X-Forwarded-User, are for the application if the proxy sets this family.
+        # Fields without a meaning here, such as X-Forwarded-User, are for the application if the proxy sets this
+        # family.
         dropped = FORWARDING.__contains__ if reads_x else is_forwarding
         kept = [pair for pair in fields if not dropped(pair[0])]
         ids = _values(fields, b"x-request-id")

@@ -110,7 +110,7 @@ class Server:
         self._connections: dict[Connection, None] = {}
         self._group = ThreadGroup("connections", on_failure="report", cleanup_grace=LAST_GRACE)
         self._stop = Event()
-        # Beside the event, because each response asks.
+        # The same as the event, because each response reads it, and an attribute costs less than a call.
         self.is_stopping: bool = False
         self._one_closed = Event()
         # Connections, with the body of the thread that each gets.
@@ -146,7 +146,7 @@ class Server:
                 with self._group:
                     self._serve(server, ready)
             finally:
-                # Those without a thread, and those whose thread was cancelled before it ran.
+                # Connections without a thread, and those whose thread was cancelled before it ran.
                 for connection in list(self._connections):
                     connection.close()
                 server.cancel("the server has ended")

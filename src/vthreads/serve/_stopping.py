@@ -26,7 +26,7 @@ def stopped_by_sigterm(stop: Callable[[], object]) -> Iterator[None]:
     def handle(signum: int, frame: FrameType | None) -> None:
         stop()
 
-    # When a server has stopped, another SIGTERM ends no wait.
+    # When a server has stopped, another SIGTERM ends no wait. So this handler does not exclude a deadlock.
     quiet_handlers.append(handle)
     signal.signal(signal.SIGTERM, handle)
     try:

@@ -392,7 +392,8 @@ class WebSocket:
         else:
             protocol.receive_eof()
         for frame in protocol.events_received():
-            # Less than all of a header that is longer than it need be: then 0 is not reached again, which is safe.
+            # A client may send a longer header than necessary, of which this subtracts a part only. Then 0 is not
+            # reached again, and the package parses all that follows.
             self._unparsed -= size_of(len(frame.data))
             if not self._has_ended:
                 self._take(frame)
@@ -438,7 +439,7 @@ class WebSocket:
         try:
             self._messages.append(message.decode())
         except UnicodeDecodeError:
-            # RFC 6455, 8.1.
+            # RFC 6455, 8.1: such a message fails the connection.
             self._protocol.fail(NOT_TEXT, "a text message is not UTF-8")
             self._has_ended = True
 

@@ -390,6 +390,7 @@ def _restore_signals() -> None:
     signal.set_wakeup_fd(-1)
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    # The supervisor sends SIGTERM. A SIGHUP of a terminal goes to the whole process group.
+    # A SIGHUP of a terminal goes to the whole process group. The supervisor handles it, and ends workers by SIGTERM. So
+    # ignore it here.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

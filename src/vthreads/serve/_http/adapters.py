@@ -15,7 +15,7 @@ __all__ = ["Adapter"]
 
 # Fields that CGI names without HTTP_.
 UNPREFIXED = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
-# The keys of names that were seen; a client with more of them makes them up.
+# The keys of names that were seen. A client with more of them invents names, which would fill the memory.
 MOST_KEYS = 1_000
 _keys: dict[bytes, str] = {}
 OF_EACH_REQUEST = (
@@ -68,7 +68,7 @@ class Adapter:
         It runs in a `finally` block, so that it has the cleanup grace after a cancellation.
         """
         response = exchange.response
-        # The application runs in a context of the request.
+        # The application runs in a context of the request, so the id need not be reset.
         current_id.set(exchange.request_id)
         parts = self._app(self._environ(exchange), response.start)
         if type(parts) is list and not response.is_sent_or_sending:
@@ -143,7 +143,7 @@ class Adapter:
         target = head.target
         authority = head.authority
         if authority:
-            # RFC 9112, 3.2.2.
+            # RFC 9112, 3.2.2: the authority of the target counts, and not the field Host.
             environ["HTTP_HOST"] = authority.decode("latin-1")
             target = _origin_form(target, authority)
         path, _, query = target.partition(b"?")
@@ -165,7 +165,8 @@ class Adapter:
             if before is None:
                 environ[key] = text
             else:
-                # RFC 9110, 5.3; cookies are joined by a semicolon (RFC 6265, 5.4).
+                # RFC 9110, 5.3: fields with the same name are joined by a comma, but cookies by a semicolon (RFC 6265,
+                # 5.4).
                 environ[key] = f"{before}; {text}" if name == b"cookie" else f"{before},{text}"
         return environ
 

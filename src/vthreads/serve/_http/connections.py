@@ -381,7 +381,7 @@ class HttpConnection:
         if not self._watch.arm_for_data():
             return False
         self._is_idle = True
-        # A new head of another request needs a parser and a thread anyway.
+        # Free the parser: an idle connection may stay for long, and its next request begins with a new thread anyway.
         self._parser = None
         self._set_timer(LINGER_SECONDS if self.server.is_stopping else self.limits.idle_seconds - THREAD_WAITS)
         return True

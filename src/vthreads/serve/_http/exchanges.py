@@ -34,7 +34,7 @@ class Connection(Protocol):
         """Report further data; return False if some may wait already. Not a checkpoint."""
 
     def examine_client(self) -> None:
-        """Look again after a moment whether the client has gone. Not a checkpoint."""
+        """Check after a moment whether the client has gone. Not a checkpoint."""
 
 
 class Exchange:

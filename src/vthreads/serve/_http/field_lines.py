@@ -39,7 +39,7 @@ HOP_BY_HOP = frozenset(
 NO_CONTENT = 204
 # The names that the server has to know.
 KNOWN = frozenset(["content-length", "date", "set-cookie"])
-# Names and statuses that are kept. An application with more of them makes them up.
+# Names and statuses that are kept. An application with more of them generates them, which would fill the memory.
 MOST_KEPT = 1_000
 
 # Accepted names as written, with the name in lower case if it is one of `KNOWN`, else "".
@@ -73,7 +73,7 @@ class Lines:
         self.code = code = _codes.get(status) or _code_of(status)
         self.length: int | None = None
         self.has_date = False
-        # Cookies belong to one client each.
+        # False with a cookie, which belongs to one client.
         self.may_recur = True
         # The last head that was made of them, and what it was made with.
         self._head = b""

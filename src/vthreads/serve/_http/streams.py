@@ -204,7 +204,7 @@ class Stream:
                 # off on its way (RFC 8446, 6.1). Data that arrive instead of the client's end are an error.
                 with contextlib.suppress(ssl.SSLError):
                     self.sock.unwrap()
-            # It also ends TLS in Python, so the rest is read as it comes.
+            # `unwrap` has ended TLS in Python as well, so the rest is read as it comes.
             self.sock.shutdown(socket.SHUT_WR)
             while left > 0 and (data := self.sock.recv(64 << 10)):
                 left -= len(data)
