@@ -25,7 +25,8 @@ def watch_imports(names: Collection[str], seen: Seen) -> Watch:
     """Call `seen(module)` after the import of each module in `names`, in any thread."""
     watch = Watch(names, seen)
     sys.meta_path.insert(0, watch)
-    # Look only now: an import that begins from here on finds the watch, and one that has begun before is in the list.
+    # Read `sys.modules` only now: an import that begins from here on finds the watch, and the module of one that has
+    # begun before is there.
     watch.present = [
         module
         for name in names

@@ -91,7 +91,8 @@ class _Call(asyncio.Future[Any]):
             # Of any kind: the task that waits for this future raises it.
             failure = error
             if isinstance(error, Cancelled):
-                # Of the whole program.
+                # Not of this call, whose scope absorbs its own cancellation, but of the whole program: raise it here
+                # too.
                 raise
         finally:
             self._report(value, failure)

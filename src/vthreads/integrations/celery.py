@@ -92,7 +92,7 @@ class _Job:
             with self.scope:
                 value = self._call(timed_out)
         except Cancelled:
-            # Of the whole program.
+            # Not of this task, whose scope absorbs its own cancellation, but of the whole program.
             raise
         except BaseException:  # noqa: BLE001  # reported to the worker, as pools of processes do
             if not self.is_dropped:
@@ -109,7 +109,7 @@ class _Job:
 
     def _call(self, timed_out: Callable[..., Any]) -> Any:
         if self.scope.cancel_called:
-            # Terminated before it began.
+            # Terminated before it began, so raise the cancellation here, and not at the first wait of the task.
             checkpoint()
         if not self.soft_timeout:
             return self._target(*self._arguments, **self._keywords)
@@ -229,7 +229,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         """Run the task now, or later if as many as allowed run.
 
         A closed pool forgets it. The worker closes its pool before it asks the broker to send no more messages, so
-        messages still arrive. Nobody would wait for a task that begins then.
+        messages still arrive. No code would wait for a task that begins then.
         """
         job = _Job(self, target, args, kwargs)
         job.timeout = timeout or self.options.get("timeout")
