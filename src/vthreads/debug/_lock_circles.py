@@ -62,7 +62,7 @@ class _Wait:
 
 
 def _parked_at(waiting: Waiting) -> float:
-    # An OS thread has another waiter for each wait.
+    # An OS thread has another waiter for each wait, so the waiter alone identifies the wait.
     return waiting._parked_at if isinstance(waiting, VirtualThread) else -inf
 
 
@@ -241,7 +241,8 @@ def _will_release(holder: _Member, lock: Lock, alone: bool) -> bool:
     """Return whether the program shows that the holder of `lock` itself will release it."""
     from ._holders import released_by_blocks_in, released_in
 
-    # A second acquire by its holder is how a lock is used as a signal: then only a block shows that it is none.
+    # A program that uses a lock as a signal acquires it twice in one thread, and another thread releases it. So for a
+    # circle of one thread, only a `with` block shows that the holder itself releases the lock.
     shows = [released_by_blocks_in] if alone else [released_by_blocks_in, released_in]
     return any(id(lock) in show(frame) for frame in _frames(holder.waiting) for show in shows)
 

@@ -143,7 +143,7 @@ def _stopping(scheduler: Scheduler) -> None:
 def _forked() -> None:
     """End all observations in the child of a fork: its observers would write to files of the parent."""
     _observations.clear()
-    # Another OS thread may have held it.
+    # Another OS thread may have held the lock, and does not exist in the child.
     _sharing._at_fork_reinit()  # type: ignore[attr-defined]  # not in the type stubs
 
 

@@ -64,7 +64,7 @@ class _Service:
     def _bound(self) -> Path:
         for tries_left in (2, 1, 0):
             path = own_socket().with_suffix(UNREADY)
-            # A previous process with this pid may have left it.
+            # A previous process with this pid may have left its socket there.
             path.unlink(missing_ok=True)
             try:
                 self._listener.bind(str(path))

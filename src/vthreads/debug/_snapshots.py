@@ -68,7 +68,7 @@ def snapshot(*, stacks: bool = True, patience: float = PATIENCE, fold: bool = Fa
         "calls": [_call(call) for call in calls_under_way()],
         "os_threads": list(_os_threads(stacks)),
     }
-    # Threads share stacks.
+    # Threads share the lists of places, so add the source to each list once.
     for places in {id(places): places for places in _all_stacks(data)}.values():
         add_source(places)
     return data

@@ -208,7 +208,7 @@ class StallMonitor:
     def _report_loop(self, scheduler: Scheduler, guest: Guest, seconds: float) -> None:
         stack = guest.thread.stack()
         if guest.blocked_since is None or not stack:
-            # It went on meanwhile.
+            # The loop went on meanwhile, so it is not blocked any more.
             return
         parked = sum(thread.state is State.PARKED for thread in threads_on(scheduler))
         root, thread, ready = scheduler.root.name, guest.thread.name, len(scheduler._ready)

@@ -52,7 +52,7 @@ def dump_on_signal(signalnum: int = signal.SIGUSR1) -> None:
     Raises:
         ValueError: not called on the main thread, or there is no such signal.
     """
-    # The handler may interrupt any code, also an import.
+    # The handler may interrupt any code, also an import of the same modules. So import them now, and not there.
     _load_dump()
     set_handler(signalnum, _write_dump)
 
