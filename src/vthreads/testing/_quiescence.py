@@ -3,9 +3,10 @@
 The scheduler's observer reports every thread that becomes ready or runs. If a wait ends without such a report, all
 others stayed parked. Threads that wait here do not count, or two of them would wait for each other forever.
 
-With several carriers, an wait on each other carrier waits in the same way, and answers with the number of reports so
-far. If two rounds have the same answers, all threads were parked between the rounds: each carrier was quiet once before
-that moment and once after it, with no report in between, and a message that was under way would have been reported.
+With several carriers, a virtual thread on each other carrier waits in the same way, and answers with the number of
+reports so far. If two rounds have the same answers, all threads were parked between the rounds: each carrier was quiet
+once before that moment and once after it, with no report in between, and a message that was under way would have been
+reported.
 """
 
 from __future__ import annotations

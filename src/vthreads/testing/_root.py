@@ -228,7 +228,7 @@ def _dump() -> str | None:
 
 
 def _dump_of_others() -> str | None:
-    # The roots of carriers only wait.
+    # Leave out the roots of the carriers: one runs this code, and the others wait for the end of the run.
     others = (thread for thread in threads_of_run(started_here()._scheduler) if thread is not thread._scheduler.root)
     return None if next(others, None) is None else _dump()
 

@@ -189,7 +189,7 @@ class Interleaving:
             self._observer.passes(thread, Place(code, offset, line))
         # A signal handler runs without having been ready, so it may have no number yet.
         self.number(thread)
-        # A thread that ends passes points while its state is already ENDED; it must not be preempted then.
+        # A thread that ends passes points after its state is ENDED, when it cannot switch any more: do not preempt it.
         if self.ready and not self.abandoned and thread.state is RUNNING:
             self._candidates = [thread, *self.ready]
             chosen = self._decide(False)
