@@ -347,7 +347,8 @@ class CancelScope(CancelNode):
         return self._absorbing
 
     def _spread(self) -> None:
-        # A scope that was left has nothing inside, and must not refer to itself again.
+        # A scope that was left has nothing inside. As the node that affects itself it would refer to itself again, and
+        # only the garbage collector could free it.
         if not self._has_exited:
             super()._spread()
 

@@ -160,7 +160,8 @@ class Carrier:
         cease_carrier()
         without_run.pop(self.scheduler.ident, None)
         self.scheduler.close()
-        # In the child of a fork the root may have an owner that ends the process with it. This stop must not do that.
+        # In the child of a fork the root may have an owner that ends the process with it. The code after this stop goes
+        # on, so drop the owner.
         self.root.group = None
         self.root._end(None, None)
         if failure is not None:

@@ -125,7 +125,7 @@ class Members(MemberFields):
         # Threads that have not ended.
         self._members: dict[VirtualThread, None] = {}
         self._scope._members = self._members
-        # Owners of threads without a block, which must not outlive this group.
+        # Owners of threads without a block, such as `map`. The end of this group waits for their threads.
         self._guests: dict[Any, None] = {}
         # Failures to raise, in the order in which they happened. The key is the ident of the member, whose future may
         # take the failure out, or a new object if there is no such future.

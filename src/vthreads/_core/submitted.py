@@ -99,7 +99,8 @@ class SubmittedCall:
             self._park()
         except Cancelled:
             if self._is_over:
-                # On another OS thread, just before the cancellation. Its outcome must not be lost.
+                # The call has ended on another OS thread, just before the cancellation: return its outcome, as if the
+                # wait had ended by that.
                 return
             if _has_cancelled(future):
                 raise

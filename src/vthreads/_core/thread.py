@@ -317,7 +317,8 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         self._request_cancel(reason or f"{self!r} was cancelled", running())
 
     def _spread(self) -> None:
-        # A thread that has ended must not refer to itself again.
+        # As the node that affects itself, a thread that has ended would refer to itself again, and only the garbage
+        # collector could free it.
         if self.state is not ENDED:
             super()._spread()
 

@@ -1,4 +1,4 @@
-# Types for `event_log.py`, where it is compiled.
+# Types for `_event_log.py`, where it is compiled.
 
 cimport cython
 

@@ -70,7 +70,8 @@ def _write_dump(signalnum: int, frame: FrameType | None) -> None:
     except Exception as error:  # noqa: BLE001  # written instead: the code that the signal interrupts must not get it
         text = f"the virtual threads could not be read: {error!r}\n"
     if is_own_frame(frame):
-        # The runtime's own code must not be parked, but a stream written in Python may park.
+        # The signal has interrupted the runtime's own code, perhaps half-way into a wait. A stream written in Python
+        # may park there.
         _write_at_once(text)
         return
     try:

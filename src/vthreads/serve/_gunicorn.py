@@ -100,8 +100,8 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     def init_signals(self) -> None:
         """Set the handlers of the base class."""
         super().init_signals()
-        # When the server has stopped, a signal with one of these handlers must not end the wait of a thread. The same
-        # holds for handlers of the master that this worker has kept.
+        # When the server has stopped, none of these handlers ends the wait of a thread, so they do not exclude a
+        # deadlock. The same holds for handlers of the master that this worker has kept.
         handlers = map(signal.getsignal, signal.valid_signals())
         quiet_handlers.extend(handler for handler in handlers if callable(handler))
 

@@ -209,7 +209,8 @@ class Supervisor:
         ready_read, ready_write = os.pipe()
         row = self._board.free_row()
         row.begin(-1, time.monotonic())
-        # The child must not run the handlers of its parent for a signal that comes before it has replaced them.
+        # Block the signals until the child has replaced the handlers of its parent: they would write the number of a
+        # signal to the child into the pipe of the parent.
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid:

@@ -35,7 +35,8 @@ def modes_changed() -> None:
     _mode_version += 1
 
 
-# Weak reference to the owner: an entry must not keep a socket alive.
+# Weak reference to the owner: a socket that the program drops would otherwise stay open, because its entry stays until
+# it is closed.
 Owner = Callable[[], Any]
 
 # Linux: the option for the protocol on top of TCP. Python has no name for it.

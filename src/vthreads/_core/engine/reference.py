@@ -137,7 +137,8 @@ class Scheduler:
         self._when_signalled = when_signalled
         self._now = clock.now
         self._ready = order.run_queue()
-        # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
+        # Fibers that run before all others, latest first: mostly fibers whose spawn started another one. A spawn is
+        # like a call, so the innermost spawner goes on first.
         self._spawners: list[Fiber] = []
         self._inbox: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._pool: GreenletPool = GreenletPool(self._carry)

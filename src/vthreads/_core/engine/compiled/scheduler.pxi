@@ -77,7 +77,8 @@ cdef class Scheduler:
         self._clock_now = clock.now
         self._fifo = RunQueue() if type(order) is FifoOrder else None
         self._ready = order.run_queue() if self._fifo is None else self._fifo
-        # Fibers that run before all others, latest first: mostly fibers whose spawn started another one.
+        # Fibers that run before all others, latest first: mostly fibers whose spawn started another one. A spawn is
+        # like a call, so the innermost spawner goes on first.
         self._spawners = []
         self._inbox, self._pool = deque(), GreenletPool(self._carry)
 

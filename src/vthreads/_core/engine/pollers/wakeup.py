@@ -49,7 +49,8 @@ class WakeupPipe:
             while len(read_fd(self.read_fd, 4096)) == 4096:
                 pass
         except BlockingIOError:
-            # Another signal handler may have emptied the pipe. Waking up without a reason is harmless.
+            # Another signal handler may have emptied the pipe. The wait then ends without an event, and the scheduler
+            # waits again.
             pass
 
     def close(self) -> None:
