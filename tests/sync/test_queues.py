@@ -95,6 +95,21 @@ def test_none_and_other_false_items_go_from_hand_to_hand(virtual, kind):
     assert (None, 0) == virtual(root)
 
 
+@pytest.mark.parametrize("kind", BOUNDED)
+def test_an_item_for_a_waiting_getter_does_not_count_for_the_size(virtual, kind):
+    def root():
+        items = kind(1)
+        with ThreadGroup() as group:
+            got = group.spawn(items.get)
+            items.put_nowait(1)
+            items.put_nowait(2)
+            with pytest.raises(Full):
+                items.put_nowait(3)
+        return got.result(), items.get()
+
+    assert (1, 2) == virtual(root)
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_each_getter_has_the_item_that_was_put_for_it(virtual, kind, order):
     def root():

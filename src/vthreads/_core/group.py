@@ -85,6 +85,8 @@ class ThreadGroup(Members):
             threads of other carriers, so data that they share needs locks, as with OS threads. An idle carrier starts
             threads that are queued on another one. Once it has started, a thread stays on its carrier.
 
+    `len(group)` and iteration cover the members that have not ended, queued ones included.
+
     Attributes:
         current: (on the class) the innermost group of the running code.
 

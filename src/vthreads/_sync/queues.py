@@ -253,6 +253,9 @@ class SimpleQueue(_Exchange[T]):
 class Queue(_Exchange[T]):
     """Like `queue.Queue`: first in, first out.
 
+    `put` passes its item to a thread that waits in `get`, so that waiters are served in order. Such an item does not
+    count for `maxsize`, also before that thread runs.
+
     Args:
         maxsize: number of items it holds before `put` waits; 0 or less for no limit.
 
