@@ -555,3 +555,31 @@ def test_a_connection_attempt_in_a_mode_set_by_descriptor_is_under_way(virtual, 
                         assert errno.EINPROGRESS == call(sock, server.getsockname())
 
     virtual(root)
+
+
+# --- objects of other classes
+
+ADDRESS = ("127.0.0.1", 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("recv", (10,)),
+        ("recv_into", (bytearray(10),)),
+        ("recvfrom", (10,)),
+        ("send", (b"x",)),
+        ("sendall", (b"x",)),
+        ("sendto", (b"x", ADDRESS)),
+        ("connect", (ADDRESS,)),
+        ("_accept", ()),
+    ],
+)
+@pytest.mark.parametrize("thing", [None, 5, "socket", {}], ids=repr)
+def test_a_call_refuses_what_is_no_socket(virtual, name, arguments, thing):
+    # The compiled calls read the fields of the C object, so a wrong type must not get there.
+    def root():
+        with pytest.raises((TypeError, AttributeError)):
+            getattr(socket.socket, name)(thing, *arguments)
+
+    virtual(root)

@@ -46,7 +46,7 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
     if timeout is not None:
         deadline = fiber._scheduler.now() + seconds
     while True:
-        fd = fileno(sock)
+        fd = _fileno(sock)
         entry = descriptors.find(fd, sock) if 0 <= fd < VT_FD_SETSIZE else None
         # After a read that emptied the socket, the next edge reports new data: it needs no attempt.
         if entry is None or entry.readable:
@@ -68,9 +68,9 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
         fiber._check_landed()
         if answer is TIMED_OUT:
             # Data that arrived meanwhile may not have been reported yet.
-            return ([sock] if vt_may_read(fileno(sock)) > 0 else []), [], []
+            return ([sock] if vt_may_read(_fileno(sock)) > 0 else []), [], []
         # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
-        if fileno(sock) != fd:
+        if _fileno(sock) != fd:
             raise OSError(EBADF, os.strerror(EBADF))
         # No other fiber could read since the poll that reported the edge, so another check is needed only if the edge
         # may be one of urgent data alone: they do not make a socket readable for select(2).

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <structmember.h>
 #if !defined(_WIN32)
 #include <sys/types.h>
 #include <sys/socket.h>
@@ -14,6 +15,31 @@
 #include <unistd.h>
 #define VT_HAS_SOCKETS 1
 typedef struct { struct sockaddr_storage is; socklen_t size; } vt_address;
+
+/* A method without arguments, or a member, of the C class of sockets. A request reads five of them, so the C function is
+   called directly: the way of a call from Python takes ten times as many instructions. */
+typedef struct { PyObject *descriptor; PyCFunction function; } vt_getter;
+
+/* `descriptor` must stay alive: it belongs to the class. */
+static vt_getter vt_getter_of(PyObject *descriptor) {
+    vt_getter getter = {descriptor, NULL};
+    if (Py_IS_TYPE(descriptor, &PyMethodDescr_Type)) {
+        PyMethodDef *method = ((PyMethodDescrObject *)descriptor)->d_method;
+        if (method->ml_flags == METH_NOARGS) getter.function = method->ml_meth;
+    }
+    return getter;
+}
+/* Not by the C function for another object than a socket, and if this Python defines the method differently. */
+static PyObject *vt_call_getter(vt_getter *getter, PyObject *sock) {
+    if (getter->function != NULL && PyObject_TypeCheck(sock, PyDescr_TYPE(getter->descriptor)))
+        return getter->function(sock, NULL);
+    return PyObject_CallOneArg(getter->descriptor, sock);
+}
+static PyObject *vt_member(PyObject *descriptor, PyObject *sock) {
+    if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type) && PyObject_TypeCheck(sock, PyDescr_TYPE(descriptor)))
+        return PyMember_GetOne((char *)sock, ((PyMemberDescrObject *)descriptor)->d_member);
+    return Py_TYPE(descriptor)->tp_descr_get(descriptor, sock, (PyObject *)Py_TYPE(sock));
+}
 
 static Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room) {
     return recv(fd, buffer, (size_t)room, MSG_DONTWAIT);

@@ -17,6 +17,11 @@ cdef extern from "_calls/net/compiled/socket.h":
     bint VT_HAS_SOCKETS
     ctypedef struct vt_address:
         pass
+    ctypedef struct vt_getter:
+        pass
+    vt_getter vt_getter_of(object descriptor)
+    object vt_call_getter(vt_getter *getter, object sock)
+    object vt_member(object descriptor, object sock)
     Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room)
     Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size)
     Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *sender)
@@ -40,16 +45,14 @@ cdef object NO_FLAGS = 0
 
 # From the C class, because a subclass or a patch may replace them.
 cdef object Original = _socket.socket
-cdef object fileno = Original.fileno
-cdef object gettimeout = Original.gettimeout
-cdef object family = Original.family.__get__
+cdef vt_getter get_fileno = vt_getter_of(Original.fileno), get_timeout = vt_getter_of(Original.gettimeout)
+cdef object family = Original.family
 cdef object original_recv = Original.recv, original_recv_into = Original.recv_into
 cdef object original_send = Original.send, original_sendall = Original.sendall
 cdef int AF_INET = _socket.AF_INET
 cdef int AF_INET6 = _socket.AF_INET6
 cdef int MSG_OOB = _socket.MSG_OOB
-# Address families that `vt_address_object` can return.
-cdef frozenset KNOWN_FAMILIES = frozenset([AF_INET, AF_INET6, getattr(_socket, "AF_UNIX", AF_INET)])
+cdef int AF_UNIX = getattr(_socket, "AF_UNIX", AF_INET)
 
 # The same calls in Python, and the timeouts of managed sockets, by id of the socket.
 cdef dict readable_calls = {}
@@ -64,6 +67,16 @@ def quick_socket_calls(readable, managed_sockets):
     for call in calls:
         call.__qualname__ = f"socket.{call.__name__}"
     return {call.__name__: call for call in calls}
+
+
+cdef inline bint _has_known_addresses(sock) except -1:
+    """Return whether `vt_address_object` knows the addresses of the family of `sock`."""
+    cdef int kind = vt_member(family, sock)
+    return kind == AF_INET or kind == AF_INET6 or kind == AF_UNIX
+
+
+cdef inline int _fileno(sock) except? -1:
+    return vt_call_getter(&get_fileno, sock)
 
 
 cdef inline bint _original_does(sock) except -1:
@@ -87,7 +100,7 @@ cdef Fiber _caller(sock, int *fd, double *timeout):
     if vt_here is NULL or (<Scheduler>vt_here).running is None:
         return None
     fiber = <Fiber>(<Scheduler>vt_here).running
-    seconds = gettimeout(sock)
+    seconds = vt_call_getter(&get_timeout, sock)
     if seconds is not None:
         # CPython sees a managed socket as non-blocking. So one that it sees as blocking is not looked up here: a server
         # always has a managed socket, its listener, and would search for each of its connections without a result.
@@ -97,7 +110,7 @@ cdef Fiber _caller(sock, int *fd, double *timeout):
             return None
     timeout[0] = INF if seconds is None else <double>seconds
     Fiber._check(fiber)
-    fd[0] = fileno(sock)
+    fd[0] = _fileno(sock)
     return None if fd[0] < 0 else fiber
 
 
@@ -141,7 +154,7 @@ cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline,
         _raise_for(fiber, answer)
     fiber._check_landed()
     # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
-    if fileno(sock) != fd or entry.ended & direction and descriptors._at(fd) is not entry:
+    if _fileno(sock) != fd or entry.ended & direction and descriptors._at(fd) is not entry:
         return _after_close(entry, direction)
     return entry
 
@@ -263,7 +276,7 @@ def recvfrom(self, bufsize, flags=0, /):
     cdef Py_ssize_t room, count
     cdef vt_address sender
     cdef Fiber fiber = None
-    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and family(self) in KNOWN_FAMILIES:
+    if type(bufsize) is int and 0 < bufsize <= SCRATCH and type(flags) is int and not flags and _has_known_addresses(self):
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return readable_calls["recvfrom"](self, bufsize, flags)
@@ -385,7 +398,7 @@ def sendto(self, data, *flags_and_address):
 cdef bint _read_address(sock, address, vt_address *read) except -1:
     """Return whether `address` is a numeric IPv4 or IPv6 address of the family of `sock`, and so needs no look-up."""
     cdef unsigned flow = 0, scope = 0
-    cdef int kind = family(sock)
+    cdef int kind = vt_member(family, sock)
     if kind == AF_INET:
         return vt_read_pair(read, address)
     if kind != AF_INET6 or type(address) is not tuple:
@@ -449,7 +462,7 @@ def _accept(self, /):
     cdef vt_address peer
     cdef Fiber fiber = None
     # The first call on a listener without a timeout is made by the Python version, which makes it non-blocking.
-    if managed and id(self) in managed and family(self) in KNOWN_FAMILIES:
+    if managed and id(self) in managed and _has_known_addresses(self):
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return readable_calls["_accept"](self)

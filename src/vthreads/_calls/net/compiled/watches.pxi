@@ -24,7 +24,7 @@ cdef class Watch(Waiter):
         self.arrived_at = INF
         self._is_quiet = quiet
         if self._entry is None:
-            fd = fileno(self._sock)
+            fd = _fileno(self._sock)
             entry = descriptors.find(fd, self._sock)
             if entry is None:
                 entry = descriptors.claim(fd, ref(self._sock))
