@@ -111,7 +111,10 @@ def run(
     """
     check_function(fn, "run")
     if poller in EVENT_LOOPS and (clock is not None or order is not None):
-        raise ValueError(f"poller={poller!r} with clock= or order=: an event loop has its own time and order")
+        raise ValueError(
+            f"poller={poller!r} with clock= or order=: an event loop has its own time and order; "
+            "omit poller=, or clock= and order="
+        )
     if checked_count(carriers, "carriers", 1) > 1:
         _check_arguments_of_several(carriers, poller, clock, order, preempt)
     if on_carrier():

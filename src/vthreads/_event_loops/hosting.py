@@ -92,7 +92,9 @@ def _new_event_loop(kind: str) -> Any:
     try:
         return new_event_loop(kind)
     except ImportError as error:
-        raise ValueError(f"poller={kind!r} needs the package {kind}, which cannot be imported ({error})") from error
+        raise ValueError(
+            f"poller={kind!r} needs the package {kind}, which cannot be imported ({error}); install it, or omit poller="
+        ) from error
 
 
 _hosts: dict[Scheduler, _Host] = {}

@@ -101,7 +101,7 @@ def await_(awaitable: Awaitable[T]) -> T:
     """
     # A coroutine is the common case, and `isawaitable` takes longer.
     if type(awaitable) is not CoroutineType and not isawaitable(awaitable):
-        raise TypeError(f"await_() got {awaitable!r}, which cannot be awaited")
+        raise TypeError(f"await_() got {awaitable!r}, which cannot be awaited; pass a coroutine, a task or a future")
     return _wait(awaitable, "await_")
 
 

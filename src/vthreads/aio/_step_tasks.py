@@ -219,7 +219,7 @@ def iterate(iterable: AsyncIterable[T]) -> Generator[T, None, None]:
     """
     refuse_in_coroutine("iterate")
     if not hasattr(type(iterable), "__aiter__"):
-        raise TypeError(f"iterate() got {iterable!r}, which has no __aiter__")
+        raise TypeError(f"iterate() got {iterable!r}, which has no __aiter__; pass an asynchronous iterable")
     return _iterate(iterable, inherited_context())
 
 
@@ -302,7 +302,9 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
     def __init__(self, manager: AbstractAsyncContextManager[T]) -> None:
         refuse_in_coroutine("enter")
         if not hasattr(type(manager), "__aenter__") or not hasattr(type(manager), "__aexit__"):
-            raise TypeError(f"enter() got {manager!r}, which is not an asynchronous context manager")
+            raise TypeError(
+                f"enter() got {manager!r}, which is not an asynchronous context manager; enter others by `with`"
+            )
         self._manager = manager
         self._scope: CancelScope | None = None
         self._is_cancelled = self._is_entered = False

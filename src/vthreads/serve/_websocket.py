@@ -101,7 +101,10 @@ def websocket(
     """
     exchange: exchanges.Exchange | None = environ.get(EXCHANGE)
     if exchange is None:
-        raise RuntimeError("websocket(environ): the environment is not of a request to vthreads.serve.wsgi")
+        raise RuntimeError(
+            "websocket(environ): the environment is not of a request to vthreads.serve.wsgi; pass the one that the "
+            "application has got"
+        )
     try:
         from websockets.server import ServerProtocol
         from websockets.typing import Origin, Subprotocol

@@ -93,7 +93,7 @@ def wsgi(
         OSError: an address cannot be used.
     """
     if not callable(app):
-        raise TypeError(f"wsgi({app!r}): the application is not callable")
+        raise TypeError(f"wsgi({app!r}): the application is not callable; pass a WSGI application")
     if access_log_format not in FORMATS:
         raise ValueError(f"access_log_format={access_log_format!r} must be one of {', '.join(FORMATS)}")
     log = None if access_log is None else AccessLog(access_log, access_log_format)

@@ -107,4 +107,7 @@ def landed() -> None:
 
 def refuse_to_wait() -> NoReturn:
     """Raise for a wait that could run out of frames, before it begins."""
-    raise RecursionError(f"a wait needs {ROOM} more calls below the recursion limit of {sys.getrecursionlimit()}")
+    raise RecursionError(
+        f"a wait needs {ROOM} more calls below the recursion limit of {sys.getrecursionlimit()}; "
+        "wait in fewer nested calls, or raise the limit by sys.setrecursionlimit()"
+    )

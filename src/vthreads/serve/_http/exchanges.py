@@ -92,7 +92,9 @@ class Exchange:
             RuntimeError: a response was begun, or it was upgraded before.
         """
         if self.is_upgraded or self.response.is_sent_or_sending:
-            raise RuntimeError(f"{self!r} cannot be upgraded: it was upgraded or answered before")
+            raise RuntimeError(
+                f"{self!r} cannot be upgraded: it was upgraded or answered before; upgrade it once, first"
+            )
         self.is_upgraded = True
         # Its connection may be open for days, mostly without a message.
         self.stream.share()

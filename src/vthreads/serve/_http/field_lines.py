@@ -176,7 +176,9 @@ def check_fields(fields: Iterable[tuple[str, str]]) -> None:
     for name, value in fields:
         _checked_name(name)
         if UNSAFE.search(value):
-            raise ValueError(f"the value {value!r} of {name} has CR, LF, NUL or a character outside of Latin-1")
+            raise ValueError(
+                f"the value {value!r} of {name} has CR, LF, NUL or a character outside of Latin-1; remove or encode it"
+            )
 
 
 def serialized(status: str, fields: Iterable[tuple[Any, Any]]) -> bytes:

@@ -184,7 +184,9 @@ class Response:
     def _send_with_head(self, data: bytes, length: int | None) -> None:
         """Send the head, and `data`, which begin the body; `length` is that of the whole body, if it is known."""
         if self.phase is NEW:
-            raise RuntimeError("the application has sent a body without a call of start_response")
+            raise RuntimeError(
+                "the application has sent a body without a call of start_response; call it before the body"
+            )
         head = self._head(length)
         first = head + self._framed(data) if data and self.has_body else head
         self._scope.end_deadline()
