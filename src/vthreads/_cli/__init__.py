@@ -43,7 +43,7 @@ def _top(arguments: Sequence[str]) -> int:
 
 
 def _serve(arguments: Sequence[str]) -> int:
-    # Likewise; and most programs do not serve.
+    # `serve` needs optional libraries too, and most programs do not serve.
     from . import serve
 
     return serve.main(arguments)

@@ -82,7 +82,7 @@ def _be_child(work: Callable[[Send], None], lines: int, stacks: int, seconds: fl
         os.dup2(2, 1)
         faulthandler.register(STACK_SIGNAL, stacks, all_threads=True)
         write_main = partial(_write_main, stacks)
-        # It unparks no thread, so a program in which all threads wait is still a deadlock.
+        # The handler unparks no thread, so a program in which all threads wait is still a deadlock.
         quiet_handlers.append(write_main)
         signal.signal(MAIN_SIGNAL, write_main)
         signal.alarm(int(seconds) + GRACE)

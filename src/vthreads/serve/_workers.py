@@ -201,7 +201,7 @@ class Supervisor:
         """Start the workers that are missing, unless one must wait because others have lived shortly."""
         while self._status is None and self._missing() > 0 and time.monotonic() >= self._start_at:
             if self._free_rows <= 0:
-                # One that was killed for want of a heartbeat has not ended yet.
+                # A worker that was killed because it had no heartbeat may not have ended yet.
                 return
             self._start(None)
 

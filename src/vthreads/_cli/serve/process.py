@@ -207,7 +207,8 @@ class Process:
         # For the shell of a terminal, SIGHUP means its end. In a worker it is ignored: the parent handles it.
         handles_hangup = self._pipes is None and not sys.stderr.isatty()
         at_interrupt.append(interrupted)
-        # The same object for both calls. It ends no wait of a thread of the application.
+        # The handler unparks no thread, so a process in which all threads wait is still a deadlock. A quiet handler is
+        # recognized by identity, and each access to `self._reload` makes another bound method, so keep one object.
         reload = self._reload
         quiet_handlers.append(reload)
         if handles_hangup:
@@ -256,5 +257,6 @@ def _access_log(settings: Namespace) -> AccessLog | None:
     kind = settings.access_log
     if kind == "auto":
         kind = "off" if sys.stdout.isatty() else "json"
-    # Its OS thread waits for the reader while it holds the lock of its stream, so that is not `sys.stdout`.
+    # The OS thread of the log waits for the reader of stdout while it holds the lock of the stream. With `sys.stdout`,
+    # a print of the application would wait for that lock, so the log has a separate stream.
     return None if kind == "off" else AccessLog(open(os.dup(1), "w"), kind, owns_stream=True)

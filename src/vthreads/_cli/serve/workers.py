@@ -90,7 +90,7 @@ class Parent:
     # --- in a worker
 
     def _work(self, pipes: WorkerPipes) -> int:
-        # At SIGABRT of the parent, for want of a heartbeat.
+        # Write the stacks at SIGABRT, which the parent sends to a worker that has no heartbeat.
         faulthandler.enable()
         serving: list[Server] = []
         # An OS thread, because a handler may pin the carrier.
@@ -146,7 +146,7 @@ def _shown(address: Any, scheme: str) -> str:
 
 def _end_with_parent(life: int, serving: list[Server]) -> None:
     """End this worker when its parent has gone (the body of an OS thread)."""
-    # A carrier would assume that an unknown OS thread may unpark its threads.
+    # A carrier would assume that an unknown OS thread may unpark its threads, and never report a deadlock.
     own_os_threads.add(get_ident())
     try:
         # The other end of the pipe closes with the parent.
