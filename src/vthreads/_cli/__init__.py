@@ -50,7 +50,7 @@ def _serve(arguments: Sequence[str]) -> int:
 
 
 def _check(arguments: Sequence[str]) -> int:
-    # It counts the modules that the checked program imports.
+    # Programs that are only run need not import it.
     from . import check
 
     return check.main(arguments)

@@ -258,7 +258,8 @@ def _forget_dummy(ident: int) -> None:
     """
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
     thread = known.get(ident)
-    # In the child of a fork it may be the main thread, which must stay registered until the end.
+    # After a fork in such a thread, `threading` takes this object for the main thread of the child. Python needs it
+    # among the known threads until the interpreter ends.
     if isinstance(thread, threading._DummyThread) and thread is not threading.main_thread():
         known.pop(ident, None)
 

@@ -47,8 +47,8 @@ class ForcedEnd:
         self._at = inf
         self._status = 0
         self._is_waiting = False
-        # A write to a full pipe would wait for its reader, and the process would not end. Opened now: a handler of a
-        # signal must not wait for it.
+        # A write to a full pipe would wait for its reader, and the process would not end. Open the duplicate
+        # now: opening may wait, and a handler of a signal may call `within`.
         self._stderr = nonblocking_duplicate(2) or 2
 
     def within(self, seconds: float) -> None:

@@ -177,7 +177,8 @@ class Process:
             assert pipes is not None
             os.write(pipes.ready, b"r")
 
-        # Workers that began together must not end together.
+        # Workers that began together would reach the limit together, and be replaced one after the other at a time when
+        # all are busy. Spread the replacements.
         jitter = random.randint(0, int(most * 0.1))
         return Heart(
             server,

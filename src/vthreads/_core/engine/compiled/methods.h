@@ -1,6 +1,6 @@
 /* Whether `self.name` is `function` as a method of its class, that no attribute of the object hides. */
 #if PY_VERSION_HEX < 0x030D0000
-/* Without making the bound method. */
+/* Without making the bound method, by a function that Python 3.13 no longer declares for extensions. */
 static int vt_is_method(PyObject *self, PyObject *name, PyObject *function) {
     PyObject *found = NULL;
     int is_bound = _PyObject_GetMethod(self, name, &found), is_it;
