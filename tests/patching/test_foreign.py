@@ -84,6 +84,48 @@ except RuntimeError as error:
     assert f"remove the call of {call}" in message
 
 
+PATCHING = {
+    "gevent": {"monkey": "def patch_all():\n    print('patched')\ndef patch_item():\n    print('one')"},
+    "eventlet": {
+        "__init__": "from .patcher import monkey_patch",
+        "patcher": "def monkey_patch():\n    print('patched')",
+    },
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["imported before the patch", "imported after it"])
+@pytest.mark.parametrize(
+    ("library", "module", "call"),
+    [
+        ("gevent", "gevent.monkey", "gevent.monkey.patch_all"),
+        ("eventlet", "eventlet.patcher", "eventlet.monkey_patch"),
+    ],
+)
+def test_a_library_that_would_patch_a_patched_process_is_refused(library, module, call, first, tmp_path, run_script):
+    (tmp_path / library).mkdir()
+    for name, text in PATCHING[library].items():
+        (tmp_path / library / f"{name}.py").write_text(text)
+    steps = [f"import {module}", "vthreads.run(int)"]
+    program = f"""
+    import sys, vthreads
+    sys.path.insert(0, {str(tmp_path)!r})
+    {"; ".join(steps if first else steps[::-1])}
+    if {library == "gevent"}:
+        gevent.monkey.patch_item()
+    try:
+        {call}()
+    except RuntimeError as error:
+        print(error)
+    vthreads.unpatch()
+    {call}()
+    """
+    *ones, message, last = run_script(program).splitlines()
+    assert ["one"] * (library == "gevent") == ones
+    assert message.startswith("vthreads has patched the standard library, ")
+    assert f"remove the calls of {module} " in message
+    assert "patched" == last
+
+
 @pytest.mark.parametrize("name", ["queue.Queue", "socket.socket", "subprocess.Popen", "threading.Thread"])
 def test_a_class_that_is_replaced_by_an_unrelated_one_is_refused(name, run_script):
     module = name.partition(".")[0]

@@ -26,6 +26,7 @@ FITTED_BY: dict[str, tuple[str, ...]] = {
     "_running_loop": ("asyncio.events",),
     "_thread_pools": ("concurrent.futures.thread",),
     "_mock": ("unittest.mock",),
+    "_monkey_patches": ("eventlet.patcher", "gevent.monkey"),
     "_django": ("django.core.handlers.wsgi",),
     "_httpcore": ("httpcore._sync.connection_pool",),
     "_pyopenssl": ("OpenSSL.SSL",),
