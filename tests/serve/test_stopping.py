@@ -210,23 +210,35 @@ def test_a_connection_whose_handshake_is_under_way_is_served(with_app, monkeypat
     assert with_app(hello, program, is_real=True).endswith(b"hello")
 
 
-def test_clients_that_go_on_to_connect_do_not_hold_up_the_stop(with_app, tmp_path):
+def test_clients_that_go_on_to_connect_do_not_hold_up_the_stop(monkeypatch):
     """At a shared listener, as of another worker: the server accepts what its backlog can hold, then it ends."""
 
     def program(site):
+        # Three clients and one connection at a time: the backlog is never empty, and never so full that the kernel
+        # makes a client wait in real time.
         def connect():
-            while True:
+            while len(connected) < before + 100:
                 with Client(listener.getsockname()) as client:
-                    client.sock.sendall(GET)
-                    sleep(0.001)
+                    connected.append(client)
+                    client.sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                    client.rest()
 
+        connected = []
+        before = 20
         with ThreadGroup() as clients:
-            clients.spawn(connect)
-            sleep(0.1)
+            for _ in range(3):
+                clients.spawn(connect)
+            while len(connected) < before:
+                vthreads.checkpoint()
             site.server.stop()
             while site.server.addresses:
-                sleep(0.01)
+                sleep(0.1)
             clients.cancel()
+        return len(connected) - before
 
+    # While clients connect, no time passes: the pause for late handshakes would not end.
+    monkeypatch.setattr(_server, "HANDSHAKE_ENDS", 0)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        run_with(lambda ready: serve.wsgi(hello, bind=[f"fd://{listener.fileno()}"], backlog=5, ready=ready), program)
+        options = {"bind": [f"fd://{listener.fileno()}"], "backlog": 5, "limits": Limits(connections=1)}
+        # Some more are served until the stop has begun.
+        assert run_with(lambda ready: serve.wsgi(hello, ready=ready, **options), program) < 50
