@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import weakref
 
@@ -205,6 +207,51 @@ def test_an_os_thread_that_lives_does_not_hide_a_circle():
         over.set()
         os_thread.join()
     assert {0: DeadlockError, 1: DeadlockError} == {number: type(error) for number, error in errors.items()}
+
+
+IN_A_STRING = """
+import threading
+import vthreads
+from vthreads.debug import _lock_circles
+
+_lock_circles.LOOK_EVERY = 0.02
+
+def hold_and_take(first, second, is_held, other_is_held):
+    with first:
+        is_held.set()
+        other_is_held.wait()
+        with second:
+            pass
+
+def main():
+    locks, held = [threading.Lock(), threading.Lock()], [threading.Event(), threading.Event()]
+    with vthreads.move_on_after(LIMIT), vthreads.ThreadGroup(on_failure="continue") as group:
+        members = [
+            group.spawn(hold_and_take, locks[at], locks[1 - at], held[at], held[1 - at]) for at in range(2)
+        ]
+        try:
+            print(type(members[0].exception()).__name__)
+        finally:
+            group.cancel()
+
+main()
+"""
+
+
+@pytest.mark.parametrize("options", [["-c"], ["-uc"], ["-m", "vthreads", "run", "-c"]], ids=" ".join)
+def test_a_circle_in_a_program_of_the_option_c_is_found(options):
+    program = IN_A_STRING.replace("LIMIT", "100")
+    done = subprocess.run([sys.executable, *options, program], capture_output=True, text=True, check=False, timeout=100)
+    assert "DeadlockError\n" == done.stdout, done.stderr
+
+
+def test_a_circle_in_a_string_that_a_program_executes_is_not_looked_up_in_the_program():
+    # A function of the same name at the same line of the program shows nothing of this one.
+    executed = IN_A_STRING.replace("LIMIT", "0.5")
+    program = executed.replace("main()\n", "", 1).replace("\nmain()\n", f"\nexec({executed!r})\n")
+    program = program.replace("        is_held.set()", "        is_held.set() or print()")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100)
+    assert "" == done.stdout, done.stderr
 
 
 def test_a_circle_is_found_among_threads_that_keep_the_carrier_busy():

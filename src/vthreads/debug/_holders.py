@@ -15,7 +15,7 @@ from typing import Any
 
 from .._sync.conditions import Condition
 from .._sync.mutex import Mutex, RwLock
-from ._sources import lines_of
+from ._sources import lines_of, lines_of_command
 
 __all__ = ["held_in", "released_by_blocks_in", "released_in"]
 
@@ -80,7 +80,7 @@ def released_in(frame: FrameType) -> Iterator[int]:
 
 def _function_of(frame: FrameType) -> _Function:
     code = frame.f_code
-    lines = lines_of(code.co_filename, frame.f_globals)
+    lines = lines_of(code.co_filename, frame.f_globals) or lines_of_command(code)
     known = _functions.get(code.co_filename)
     if known is None or known[0] is not lines:
         known = _functions[code.co_filename] = lines, _parse(lines)

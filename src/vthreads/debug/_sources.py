@@ -6,12 +6,18 @@ import io
 import linecache
 import os
 import stat
+import sys
 import tokenize
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from textwrap import dedent
+from types import CodeType
 from typing import Any
 
 from .._calls.files.opening import original_open
 
-__all__ = ["lines_of"]
+__all__ = ["lines_of", "lines_of_command"]
 
 
 def lines_of(filename: str, module_globals: dict[str, Any] | None = None) -> list[str]:
@@ -24,6 +30,41 @@ def lines_of(filename: str, module_globals: dict[str, Any] | None = None) -> lis
     if filename not in linecache.cache:
         _read(filename)
     return linecache.getlines(filename, module_globals)
+
+
+def lines_of_command(code: CodeType) -> list[str]:
+    """Return the lines of the program that the option `-c` gave, if `code` is a part of it; otherwise an empty list.
+
+    Not a checkpoint; thread-safe. Each call returns the same list.
+    """
+    return next((lines for lines, parts in _commands() if code in parts), [])
+
+
+@cache
+def _commands() -> list[tuple[list[str], set[CodeType]]]:
+    """Return the lines and the code objects of each argument that may be such a program.
+
+    The name of its file is "<string>", as of any string that a program executes. So a program is recognized by its code
+    objects: the argument is compiled again, and equal code objects have the same names, lines and instructions.
+    """
+    found = []
+    for option, argument in pairwise(sys.orig_argv):
+        # `-c` of Python, also after other letters as in `-uc`, or of `python -m vthreads run`.
+        if option.startswith("-") and option.endswith("c"):
+            text = dedent(argument)  # as Python 3.14 does
+            try:
+                code = compile(text, "<string>", "exec", dont_inherit=True)
+            except (SyntaxError, ValueError):
+                continue
+            found.append((text.splitlines(keepends=True), set(_parts_of(code))))
+    return found
+
+
+def _parts_of(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _parts_of(constant)
 
 
 def _read(filename: str) -> None:
