@@ -63,6 +63,16 @@ def hold_and_take_accounts(first, second, is_held, others_hold):
     hold_and_take(first, second, is_held, others_hold)
 
 
+def hold_and_take_items(first, second, is_held, others_hold):
+    number, name, locks = 1, "second", {"first": [None, first], "second": (None, second)}
+    with locks["first"][number]:
+        is_held.set()
+        for held in others_hold:
+            held.wait()
+        with locks[name][-1]:
+            pass
+
+
 def hold_and_take_values(first, second, is_held, others_hold):
     with first.lock():
         is_held.set()
@@ -121,8 +131,12 @@ def test_the_members_of_a_circle_get_a_deadlock_error(make, count):
 
 @pytest.mark.parametrize("name", ["Lock", "RLock", "threading.Lock", "threading.RLock"])
 @pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("hold_and_take", [hold_and_take_by_calls, hold_and_take_accounts], ids=["calls", "accounts"])
-def test_locks_that_are_acquired_by_calls_are_a_circle(name, count, hold_and_take):
+@pytest.mark.parametrize(
+    "hold_and_take",
+    [hold_and_take_by_calls, hold_and_take_accounts, hold_and_take_items],
+    ids=["calls", "accounts", "items"],
+)
+def test_locks_that_are_acquired_in_another_way_are_a_circle(name, count, hold_and_take):
     make = MAKERS[name]
     errors = vthreads.run(lambda: ring([make() for _ in range(count)], hold_and_take))
     assert [DeadlockError] * count == [type(errors[number]) for number in range(count)]

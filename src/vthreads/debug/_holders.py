@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import threading
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType, ModuleType
 from typing import Any
@@ -36,6 +37,12 @@ class _Function:
 Functions = dict[tuple[str, int], _Function]
 # By file name, with the lines from which they were parsed, since a file may change.
 _functions: dict[str, tuple[list[str], Functions]] = {}
+
+# Types whose items can be read without code of the program: a subclass may have another `__getitem__`, and another key
+# another `__eq__`.
+SEQUENCES = {list, tuple}
+DICTS = {dict, defaultdict, OrderedDict}
+KEYS = {int, str, bytes, bool, type(None)}
 
 SCOPES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
@@ -152,12 +159,19 @@ def _is_in(first: ast.expr | ast.stmt, last: ast.expr | ast.stmt, position: Posi
 
 
 def _value_of(expression: ast.expr, frame: FrameType) -> Any:
-    """Evaluate names and attributes in `expression` as in `frame`, without running code; None for anything else."""
+    """Evaluate `expression` as in `frame`, without running code; None for what this cannot evaluate.
+
+    It can evaluate names, constants, attributes and items.
+    """
     match expression:
         case ast.Name(id=name):
             return frame.f_locals.get(name, frame.f_globals.get(name))
+        case ast.Constant(value=value):
+            return value
         case ast.Attribute(value=inner, attr=name):
             return _attribute(_value_of(inner, frame), name)
+        case ast.Subscript(value=inner, slice=index):
+            return _item(_value_of(inner, frame), _value_of(index, frame))
         case ast.Call(func=ast.Attribute(value=inner)):
             value = _value_of(inner, frame)
             return value if isinstance(value, Mutex | RwLock) else None
@@ -170,6 +184,15 @@ def _attribute(value: Any, name: str) -> Any:
         attributes = getattr(holder, "__dict__", None)
         if attributes is not None and name in attributes:
             return attributes[name]
+    return None
+
+
+def _item(container: Any, index: Any) -> Any:
+    """Return an item of a list, tuple or dict; None if another class could run code for it."""
+    if type(container) in SEQUENCES and type(index) is int:
+        return container[index] if -len(container) <= index < len(container) else None
+    if type(container) in DICTS and type(index) in KEYS:
+        return dict.get(container, index)
     return None
 
 
