@@ -65,6 +65,9 @@ def describe_deadlock(parked: list[VirtualThread]) -> str:
 HOW_IT_WAITS = {part.__module__ for part in (Fiber, Scheduler, State, VirtualThread, WaitQueue)}
 # The check runs on the stack of the thread that parked last. By name, because that module imports this one.
 HOW_IT_WAITS.add(f"{PACKAGE}._core.carrier")
+# Its functions wrap calls of the standard library. On the reference engine they have frames outside those of the call,
+# which have neither its name nor its object.
+HOW_IT_WAITS.add(f"{PACKAGE}._calls.guards")
 # Modules of the standard library that wait through this package, and that show better what they wait for.
 STANDARD = {"threading", "queue", "concurrent.futures._base", "concurrent.futures.thread", "selectors", "socket", "ssl"}
 
