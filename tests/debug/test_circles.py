@@ -262,10 +262,10 @@ def test_a_circle_in_a_program_of_the_option_c_is_found(options):
 def test_a_circle_in_a_string_that_a_program_executes_is_not_looked_up_in_the_program():
     # A function of the same name at the same line of the program shows nothing of this one.
     executed = IN_A_STRING.replace("LIMIT", "0.5")
-    program = executed.replace("main()\n", "", 1).replace("\nmain()\n", f"\nexec({executed!r})\n")
-    program = program.replace("        is_held.set()", "        is_held.set() or print()")
+    program = executed.replace("\nmain()\n", f"\nexec({executed!r})\nprint('ended')\n")
+    program = program.replace("        is_held.set()", "        is_held.set() or print()", 1)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=100)
-    assert "" == done.stdout, done.stderr
+    assert "ended\n" == done.stdout, done.stderr
 
 
 def test_a_circle_is_found_among_threads_that_keep_the_carrier_busy():
