@@ -98,7 +98,7 @@ def check_function(fn: Any, call: str) -> None:
     for flag, (kind, wrapper) in RUN_BY_OTHERS.items():
         if flags & flag:
             raise TypeError(
-                f"{call}() got the {kind} function {fn!r}: calling it makes a {kind} and runs nothing; give {wrapper}"
+                f"{call}() got the {kind} function {fn!r}: calling it makes the {kind} and runs nothing; give {wrapper}"
             )
 
 
