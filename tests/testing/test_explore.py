@@ -207,9 +207,16 @@ def test_one_line_is_not_atomic_at_opcodes_but_at_lines_it_is():
     assert failure_of(add_on_one_line, points="opcodes")
 
 
-def test_shrinking_ends_at_the_least_number_of_switches():
-    # Issue 10: four were left, none of which could be left out by itself.
-    assert 2 == len(failure_of(races.RACES["dining philosophers"][0], seed=0).schedule.switches)
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [
+        ("dining philosophers", 0),
+        pytest.param("bounded buffer, `if` for `while`", 1, marks=pytest.mark.thorough),
+        pytest.param("urllib3 `PoolManager` (#204)", 3, marks=pytest.mark.thorough),
+    ],
+)
+def test_shrinking_ends_at_the_least_number_of_switches(name, seed):
+    assert 2 == len(failure_of(races.RACES[name][0], seed=seed).schedule.switches)
 
 
 def test_a_list_may_change_between_its_look_up_and_the_question_whether_it_is_empty():

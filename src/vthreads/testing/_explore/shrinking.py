@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import groupby, islice
+from itertools import groupby, islice, product
 
 from .interleaving import Chooser, Interleaving
 from .schedule import Schedule, Switch
@@ -27,8 +27,9 @@ Stretch = tuple[int, int]
 # Most preemptions of the smallest schedules to try, and how many of these to run.
 FEW_PREEMPTIONS = 2
 SMALL_SCHEDULES = 300
-# Most schedules with a moved switch to run.
+# Most schedules with moved switches to run, and by how many decisions all of them are moved.
 MOST_MOVES = 1_000
+NEAR = 8
 
 
 def shrink(schedule: Schedule, attempt: Attempt) -> Schedule:
@@ -39,7 +40,7 @@ def shrink(schedule: Schedule, attempt: Attempt) -> Schedule:
         schedule = _join_stretches(_leave_out(schedule, attempt), attempt)
     while len(schedule.switches) > 1:
         switches = len(schedule.switches)
-        smaller = _find_smaller(switches, attempt) or _move_one(schedule, attempt)
+        smaller = _find_smaller(switches, attempt) or _move_one(schedule, attempt) or _move_all(schedule, attempt)
         if smaller is None:
             break
         schedule = smaller
@@ -110,6 +111,26 @@ def _moved(switches: tuple[Switch, ...], decisions: int) -> Iterator[tuple[Switc
                 moved = dict((*rest[:place], *rest[place + 1 :]))
                 if decision not in moved:
                     yield tuple(sorted({**moved, decision: thread}.items()))
+
+
+def _move_all(schedule: Schedule, attempt: Attempt) -> Schedule | None:
+    """Leave out a switch and move all others by a few decisions: the one left out has taken up some."""
+    for switches in islice(_shifted(schedule.switches), MOST_MOVES):
+        failing = attempt(FixedSchedule(replace(schedule, switches=switches)))
+        if failing is not None and len(failing.switches) < len(schedule.switches):
+            return failing
+    return None
+
+
+def _shifted(switches: tuple[Switch, ...]) -> Iterator[tuple[Switch, ...]]:
+    """Yield the schedules without one of `switches`, in which each other one is moved; small moves first."""
+    for size in range(1, NEAR + 1):
+        for left_out in range(len(switches)):
+            rest = switches[:left_out] + switches[left_out + 1 :]
+            for shifts in product(range(-size, size + 1), repeat=len(rest)):
+                moved = {decision + shift: thread for (decision, thread), shift in zip(rest, shifts, strict=True)}
+                if max(map(abs, shifts)) == size and len(moved) == len(rest) and min(moved) >= 0:
+                    yield tuple(sorted(moved.items()))
 
 
 class _Recorder:
