@@ -87,7 +87,9 @@ def released_in(frame: FrameType) -> Iterator[int]:
 
 def _function_of(frame: FrameType) -> _Function:
     code = frame.f_code
-    lines = lines_of(code.co_filename, frame.f_globals) or lines_of_command(code)
+    # All executed strings have the same name, under which `linecache` of Python 3.13 has the program.
+    is_string = code.co_filename == "<string>"
+    lines = lines_of_command(code) if is_string else lines_of(code.co_filename, frame.f_globals)
     known = _functions.get(code.co_filename)
     if known is None or known[0] is not lines:
         known = _functions[code.co_filename] = lines, _parse(lines)
