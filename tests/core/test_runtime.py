@@ -1,6 +1,5 @@
 """Start and end of runtimes."""
 
-import queue
 import threading
 
 import pytest
@@ -126,31 +125,6 @@ def test_when_all_are_parked_for_ever_the_root_is_told_who_waits(virtual):
         return "alive"
 
     assert "alive" == virtual(root)
-
-
-@pytest.mark.timeout(0)  # as above
-def test_a_deadlock_names_the_call_of_the_standard_library_and_its_object():
-    waits = {
-        "Event.wait() of <threading.Event": lambda: threading.Event().wait(),
-        "Condition.wait() of <threading.Condition": lambda: wait_for_condition(threading.Condition()),
-        "Semaphore.acquire() of <threading.Semaphore": lambda: threading.Semaphore(0).acquire(),
-        "Queue.get() of <queue.Queue": lambda: queue.Queue().get(),
-    }
-
-    def wait_for_condition(condition):
-        with condition:
-            condition.wait()
-
-    def root():
-        with ThreadGroup() as group:
-            futures = [group.spawn(wait) for wait in waits.values()]
-            with pytest.raises(DeadlockError) as deadlock:
-                futures[0].result()
-            group.cancel()
-        return str(deadlock.value)
-
-    text = vthreads.run(root, clock=VirtualClock())
-    assert [] == [wait for wait in waits if f" waits in {wait}" not in text], text
 
 
 # --- current_thread
