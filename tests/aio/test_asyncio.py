@@ -258,3 +258,61 @@ print(asyncio.run(loop()) is not None)
         [sys.executable, "-W", "error", "-c", program], check=False, capture_output=True, text=True, timeout=60
     )
     assert ("3\nTrue\n", "") == (done.stdout, done.stderr)
+
+
+# --- loops that do not drive the virtual threads
+
+
+class Watchless(asyncio.SelectorEventLoop):
+    """A loop of which no descriptor can be watched, as the one of Windows."""
+
+    def add_reader(self, fd, callback, *args):
+        raise NotImplementedError
+
+
+async def wait_for_a_thread():
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    # It ends only if the loop does not block the carrier.
+    vthreads.spawn(lambda: (vthreads.sleep(0.001), loop.call_soon_threadsafe(done.set_result, "set")))
+    return await done
+
+
+def test_a_loop_that_cannot_watch_descriptors_parks_its_thread():
+    def root():
+        loop = Watchless()
+        try:
+            return loop.run_until_complete(wait_for_a_thread())
+        finally:
+            loop.close()
+
+    assert "set" == vthreads.run(root)
+
+
+class Watching(asyncio.SelectorEventLoop):
+    """A loop that records which descriptors it watches for others."""
+
+    def __init__(self):
+        super().__init__()
+        self.watched = []
+
+    def add_reader(self, fd, callback, *args):
+        super().add_reader(fd, callback, *args)
+        self.watched.append(fd)
+
+    def remove_reader(self, fd):
+        self.watched.remove(fd)
+        return super().remove_reader(fd)
+
+
+def test_a_loop_that_has_driven_the_virtual_threads_can_be_run_by_one_of_them():
+    def root():
+        loop = Watching()
+        try:
+            assert "set" == loop.run_until_complete(wait_for_a_thread())
+            assert [] == loop.watched
+            return vthreads.spawn(loop.run_until_complete, wait_for_a_thread()).result()
+        finally:
+            loop.close()
+
+    assert "set" == vthreads.run(root)

@@ -69,7 +69,6 @@ class Guest(GuestFields):
         self.ends = False
         # The calls that wait for the loop; their class defines `settle(value, error)`.
         self.waiting: dict[Any, None] = {}
-        scheduler.loop_calls = self.waiting
         # A task whose end asks for a turn; see `has_tasks`.
         self._watched: Any = None
         # Functions to call at once, in the turn that is under way; see `begin`.
@@ -83,7 +82,13 @@ class Guest(GuestFields):
         self._start_task, self._current_task = _functions_of_tasks(loop)
         self._fd: int = scheduler.poller.fileno()  # type: ignore[attr-defined]  # see `_can_be_guest`
         self._leave_original = _wait_in_original(loop)
-        loop.add_reader(self._fd, self._turn, True)
+        try:
+            loop.add_reader(self._fd, self._turn, True)
+        except NotImplementedError:
+            # Nothing gives turns, so a loop that waits in the originals would block the carrier.
+            self._leave_original()
+            raise
+        scheduler.loop_calls = self.waiting
         scheduler.when_ready = self._call_soon
         self._call_soon()
 
