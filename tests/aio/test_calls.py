@@ -334,6 +334,44 @@ def test_an_interrupt_is_raised_after_the_cleanup():
     vthreads.run(root)
 
 
+@pytest.mark.parametrize("error", [LookupError("late"), asyncio.CancelledError()])
+def test_a_failure_after_the_waiter_has_left_is_reported_to_the_loop(error):
+    begun, cleans_up, gates, reported = Event(), Event(), [], []
+
+    async def ends_late():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        begun.set()
+        try:
+            await loop.create_future()
+        finally:
+            gates.append(loop.create_future())
+            cleans_up.set()
+            await gates[0]
+            raise error
+
+    async def go_on():
+        gates[0].set_result(None)
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    def root():
+        with ThreadGroup(on_failure="continue") as group:
+            future = group.spawn(aio.run, ends_late())
+            begun.wait()
+            future.thread.interrupt(ZeroDivisionError)
+            cleans_up.wait()
+            # Ends the wait at once, and the coroutine goes on without a waiter.
+            future.thread.interrupt(KeyError)
+            with pytest.raises(KeyError):
+                future.result()
+            aio.run(go_on())
+
+    vthreads.run(root)
+    assert ([error] if isinstance(error, LookupError) else []) == [context["exception"] for context in reported]
+    assert all("failed after its waiter had left" in context["message"] for context in reported)
+
+
 @pytest.mark.real
 def test_ctrl_c_gives_up_a_call_whose_coroutine_ignores_its_cancellation(run_script):
     script = """

@@ -180,6 +180,69 @@ def test_a_thread_that_goes_on_after_the_grace_is_reported_once(run, monkeypatch
     assert "a cancelled task still waits for <VirtualThread" in report
 
 
+class TimedLoop(asyncio.SelectorEventLoop):
+    """A loop that records its timers of an hour."""
+
+    def __init__(self):
+        super().__init__()
+        self.timers = []
+
+    def call_later(self, delay, callback, *args, **options):
+        handle = super().call_later(delay, callback, *args, **options)
+        if delay == 3600:
+            self.timers.append(handle)
+        return handle
+
+
+def run_timed(main):
+    with asyncio.Runner(loop_factory=TimedLoop) as runner:
+        return vthreads.run(lambda: runner.run(main()))
+
+
+def has_a_grace_of_an_hour(begun, ended):
+    with CancelScope(cleanup_grace=3600):
+        begun.append(True)
+        try:
+            Event().wait()
+        finally:
+            vthreads.sleep(0.001)
+            ended.append(True)
+
+
+def test_a_task_that_is_cancelled_twice_has_one_timer_which_ends_with_the_thread():
+    async def main():
+        begun, ended = [], []
+        task = asyncio.create_task(aio.to_vthread(has_a_grace_of_an_hour, begun, ended))
+        await until(lambda: begun)
+        task.cancel("first")
+        await asyncio.sleep(0)
+        task.cancel("second")
+        await asyncio.sleep(0)
+        [timer] = asyncio.get_running_loop().timers
+        assert not timer.cancelled()
+        with pytest.raises(asyncio.CancelledError, match="first"):
+            await task
+        assert ended
+        assert timer.cancelled()
+
+    run_timed(main)
+
+
+def test_the_timer_of_a_coroutine_ends_when_that_is_closed():
+    async def main():
+        begun, ended = [], []
+        coroutine = aio.to_vthread(has_a_grace_of_an_hour, begun, ended)
+        coroutine.send(None)
+        coroutine.throw(asyncio.CancelledError())
+        [timer] = asyncio.get_running_loop().timers
+        assert not timer.cancelled()
+        coroutine.close()
+        assert timer.cancelled()
+        await until(lambda: ended)
+
+    run_timed(main)
+
+
 def test_a_timeout_of_asyncio_ends_a_virtual_thread(run):
     async def main():
         sleeper = Sleeper()
@@ -264,6 +327,50 @@ def test_cancelling_the_wrapper_cancels_the_thread(run):
         assert wrapped.cancelled()
 
     run(main)
+
+
+def test_a_cancelled_wrapper_ignores_the_outcome(run):
+    async def main():
+        failures = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+        future = concurrent.futures.Future()
+        # It runs, so the wrapper cannot cancel it.
+        future.set_running_or_notify_cancel()
+        wrapped = aio.wrap_future(future)
+        wrapped.cancel()
+        future.set_result(None)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert wrapped.cancelled()
+        assert [] == failures
+
+    run(main)
+
+
+@pytest.mark.parametrize("error", [StopIteration, asyncio.CancelledError])
+def test_what_a_future_of_asyncio_cannot_raise_is_a_runtime_error(run, error):
+    async def main():
+        future = concurrent.futures.Future()
+        future.set_exception(error())
+        async with asyncio.timeout(30):
+            with pytest.raises(RuntimeError, match=rf"ended with {error.__name__}\(\)"):
+                await aio.wrap_future(future)
+
+    run(main)
+
+
+@pytest.mark.parametrize("kind", ["uvloop", "asyncio"])
+def test_what_ends_after_its_loop_was_closed_is_no_failure(kind, caplog):
+    async def main():
+        return aio.wrap_future(future)
+
+    future = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+    wrapped = (uvloop if kind == "uvloop" else asyncio).run(main())
+    # `concurrent.futures` logs what a callback raises.
+    future.set_result(None)
+    assert [] == caplog.messages
+    assert not wrapped.done()
 
 
 def test_calls_nest(run):
