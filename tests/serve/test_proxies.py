@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from vthreads import serve
 from vthreads.serve._proxies import V2_SIGNATURE, TrustedProxies
+
+from .conftest import run_with
 
 NAMES = ("REMOTE_ADDR", "wsgi.url_scheme", "HTTP_HOST", "SERVER_PORT", "HTTP_X_FORWARDED_FOR", "HTTP_X_REQUEST_ID")
 
@@ -233,12 +236,50 @@ def test_a_wrong_request_id_is_replaced(wrong):
     assert "" == TrustedProxies(["10.0.0.0/8"]).client_of("10.0.0.1", 1, [(b"x-request-id", wrong)]).request_id
 
 
+# A proxy that appends its id after the one of the client would not be known by the first, nor by the second.
+def test_two_request_ids_are_replaced_by_a_new_one(with_app):
+    fields = b"X-Request-ID: of-the-client\r\nX-Request-ID: of-the-proxy\r\n"
+    environ = ask(with_app, fields, trusted_proxies=["127.0.0.1"])
+    assert environ["HTTP_X_REQUEST_ID"] not in ("", "of-the-client", "of-the-proxy")
+
+
+@pytest.mark.parametrize("trusted", [[], ["127.0.0.1"]])
+def test_no_field_sets_the_root_path(with_app, trusted):
+    fields = b"X-Forwarded-Prefix: /of-the-field\r\nScript-Name: /of-the-field\r\n"
+    environ = ask(with_app, fields, trusted_proxies=trusted, root_path="/shop")
+    assert "/shop" == environ["SCRIPT_NAME"]
+    assert "HTTP_X_FORWARDED_PREFIX" not in environ
+
+
+@pytest.mark.parametrize(
+    ("trusted", "client"), [([], ""), (["0.0.0.0/0", "::/0"], ""), (["127.0.0.1", "unix"], "6.6.6.6")]
+)
+def test_a_peer_at_a_unix_socket_is_trusted_only_by_its_name(tmp_path, trusted, client):
+    def program(_):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(path)
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
+            data = b""
+            while piece := sock.recv(65536):
+                data += piece
+            return json.loads(data.partition(b"\r\n\r\n")[2])
+
+    path = str(tmp_path / "socket")
+    options = {"bind": [f"unix:{path}"], "trusted_proxies": trusted}
+    environ = run_with(lambda ready: serve.wsgi(show, ready=ready, **options), program)
+    assert client == environ["REMOTE_ADDR"]
+
+
 def test_an_entry_that_is_no_network_is_explained():
     with pytest.raises(ValueError, match="write an address, a network or unix"):
         TrustedProxies(["proxy.example"])
 
 
 V2 = V2_SIGNATURE + struct.pack("!BBH4s4sHH", 0x21, 0x11, 12, bytes([3, 3, 3, 3]), bytes(4), 77, 80)
+ADDRESS_V6 = socket.inet_pton(socket.AF_INET6, "2001:db8::1")
+V2_V6 = V2_SIGNATURE + struct.pack("!BBH16s16sHH", 0x21, 0x21, 36, ADDRESS_V6, bytes(16), 77, 80)
+V2_LONGEST = V2_SIGNATURE + struct.pack("!BBH4s4sHH", 0x21, 0x11, 4096, bytes([3, 3, 3, 3]), bytes(4), 77, 80)
+V2_UNSPECIFIED = V2_SIGNATURE + struct.pack("!BBH", 0x21, 0, 3) + bytes(3)
 V2_LOCAL = V2_SIGNATURE + struct.pack("!BBH", 0x20, 0, 0)
 V2_TLV = V2_SIGNATURE + struct.pack("!BBH4s4sHH3s", 0x21, 0x11, 15, bytes([3, 3, 3, 3]), bytes(4), 77, 80, b"\4\0\0")
 
@@ -248,15 +289,23 @@ V2_TLV = V2_SIGNATURE + struct.pack("!BBH4s4sHH3s", 0x21, 0x11, 15, bytes([3, 3,
     [
         (b"PROXY TCP4 3.3.3.3 4.4.4.4 77 80\r\n", "3.3.3.3"),
         (b"PROXY TCP6 2001:db8::1 ::1 77 80\r\n", "2001:db8::1"),
-        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        (b"PROXY UNKNOWN\r\n", None),
+        # Section 2.1: the longest line has 107 bytes, its end included.
+        (b"PROXY UNKNOWN " + b"x" * 91 + b"\r\n", None),
         (V2, "3.3.3.3"),
+        (V2_V6, "2001:db8::1"),
         (V2_TLV, "3.3.3.3"),
-        (V2_LOCAL, "127.0.0.1"),
+        (V2_LONGEST + bytes(4096 - 12), "3.3.3.3"),
+        (V2_UNSPECIFIED, None),
+        (V2_LOCAL, None),
     ],
 )
 def test_the_proxy_protocol_names_the_client(with_app, header, host):
     options = {"proxy_protocol": True, "trusted_proxies": ["127.0.0.1"]}
-    assert host == ask(with_app, b"", before=header, **options)["REMOTE_ADDR"]
+    environ = ask(with_app, b"", before=header, **options)
+    assert (host or "127.0.0.1") == environ["REMOTE_ADDR"]
+    # Without a client, it is the port of the proxy's connection.
+    assert (environ["REMOTE_PORT"] == "77") == (host is not None)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +325,9 @@ def test_the_proxy_protocol_names_the_client(with_app, header, host):
         b"PROXY UDP4 3.3.3.3 4.4.4.4 77 80\r\n",
         b"proxy TCP4 3.3.3.3 4.4.4.4 77 80\r\n",
         b"PROXY TCP4 " + b"3" * 200,
+        b"PROXY UNKNOWN " + b"x" * 92 + b"\r\n",
+        V2_SIGNATURE + struct.pack("!BBH", 0x22, 0x11, 12) + bytes(12),
+        V2_SIGNATURE + struct.pack("!BBH", 0x21, 0x11, 4097) + bytes(4097),
         V2_SIGNATURE + struct.pack("!BBH", 0x31, 0x11, 12) + bytes(12),
         V2_SIGNATURE + struct.pack("!BBH", 0x21, 0x11, 4) + bytes(4),
     ],
