@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import re
 import signal
 import socket
@@ -12,6 +14,8 @@ import textwrap
 
 import pytest
 import trustme
+
+import vthreads
 
 from .test_command import APP, SECONDS, Load, fetch
 from .test_operation import PIN
@@ -137,6 +141,69 @@ def test_fields_of_an_unknown_proxy_are_dropped(tmp_path):
     with gunicorn(tmp_path, "--forwarded-allow-ips", "10.0.0.1", "--keep-alive", "0", app=SHOW) as (_, port):
         data = exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n")
     assert data.endswith(b"http 127.0.0.1  / True")
+
+
+@pytest.mark.parametrize(("value", "is_reported"), [("drop", False), ("refuse", True), ("dangerous", True)])
+def test_a_header_map_without_effect_is_reported(caplog, value, is_reported):
+    from gunicorn.config import Config
+
+    from vthreads.integrations.gunicorn import Worker
+
+    config = Config()
+    config.set("header_map", value)
+    Worker.check_config(config, logging.getLogger("of the test"))
+    expected = [f"header_map={value} has no effect: header fields with an underscore are dropped"]
+    assert (expected if is_reported else []) == caplog.messages
+
+
+# At the end of `graceful_timeout` the master kills: what is cancelled must have ended before.
+@pytest.mark.parametrize(("seconds", "drain"), [("30", 28.0), ("3", 1.5), ("0", 0.0)])
+def test_a_part_of_the_graceful_timeout_is_left_for_the_cleanup(monkeypatch, seconds, drain):
+    from gunicorn.config import Config
+
+    from vthreads.integrations.gunicorn import Worker
+    from vthreads.serve import _gunicorn
+
+    config, found = Config(), []
+    config.set("graceful_timeout", seconds)
+    monkeypatch.setattr(_gunicorn, "serve_application", lambda app, addresses, options, ready: found.append(options))
+    worker = Worker(0, os.getppid(), [], None, 30, config, logging.getLogger("of the test"))
+    try:
+        worker.wsgi = None
+        vthreads.run(worker.run)
+    finally:
+        worker.tmp.close()
+    assert [drain] == [options.drain for options in found]
+
+
+# The master closes its listeners before it stops all workers, but not before a reload.
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_stop_finds_out_whether_the_master_still_listens(listens):
+    from gunicorn.config import Config
+
+    from vthreads.integrations.gunicorn import Worker
+
+    class Stopped:
+        shares_listeners = None
+
+        def __init__(self, listener):
+            self._listeners = [listener]
+
+        def stop(self):
+            self.found = self.shares_listeners
+
+    command = [sys.executable, "-c", "input()"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        inherited = [listener.fileno()] if listens else []
+        with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=inherited) as master:
+            worker = Worker(0, master.pid, [], None, 30, Config(), logging.getLogger("of the test"))
+            try:
+                worker._server = server = Stopped(listener)
+                worker.handle_exit(signal.SIGTERM, None)
+            finally:
+                worker.tmp.close()
+                master.kill()
+    assert listens is server.found
 
 
 def test_the_proxy_protocol(tmp_path):
