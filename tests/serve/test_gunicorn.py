@@ -143,6 +143,24 @@ def test_fields_of_an_unknown_proxy_are_dropped(tmp_path):
     assert data.endswith(b"http 127.0.0.1  / True")
 
 
+def test_every_address_and_a_unix_socket_may_be_trusted(tmp_path):
+    path = str(tmp_path / "socket")
+    request = b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n"
+    with gunicorn(tmp_path, "--forwarded-allow-ips", "*", "--keep-alive", "0", app=SHOW) as (_, port):
+        assert exchange(port, request).endswith(b"http 10.1.2.3  / True")
+    # Without an address, the peer is on this machine, also if no address is trusted that it could have.
+    binds = "-b", "127.0.0.1:0", "-b", f"unix:{path}"
+    options = *binds, "--forwarded-allow-ips", "10.0.0.1", "--keep-alive", "0"
+    with gunicorn(tmp_path, *options, app=SHOW), socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(SECONDS)
+        sock.connect(path)
+        sock.sendall(request)
+        data = b""
+        while piece := sock.recv(65536):
+            data += piece
+        assert data.endswith(b"http 10.1.2.3  / True")
+
+
 @pytest.mark.parametrize(("value", "is_reported"), [("drop", False), ("refuse", True), ("dangerous", True)])
 def test_a_header_map_without_effect_is_reported(caplog, value, is_reported):
     from gunicorn.config import Config
@@ -154,6 +172,32 @@ def test_a_header_map_without_effect_is_reported(caplog, value, is_reported):
     Worker.check_config(config, logging.getLogger("of the test"))
     expected = [f"header_map={value} has no effect: header fields with an underscore are dropped"]
     assert (expected if is_reported else []) == caplog.messages
+
+
+def test_limits_of_a_subclass_and_the_number_of_connections(tmp_path):
+    (tmp_path / "worker_of_test.py").write_text(
+        textwrap.dedent("""
+            from vthreads.integrations.gunicorn import Worker
+            from vthreads.serve import Limits
+
+            class Mine(Worker):
+                limits = Limits(body_bytes=4, age_seconds=0)
+        """)
+    )
+    options = "-k", "worker_of_test.Mine", "--worker-connections", "1", "--keep-alive", "60"
+    with gunicorn(tmp_path, *options) as (_, port), socket.create_connection(("127.0.0.1", port)) as first:
+        first.settimeout(SECONDS)
+        first.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert first.recv(1000).startswith(b"HTTP/1.1 200 ")
+        with socket.create_connection(("127.0.0.1", port)) as second:
+            second.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+            # As long as the first connection is open, no time is enough.
+            second.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                second.recv(1000)
+            first.close()
+            second.settimeout(SECONDS)
+            assert second.recv(1000).startswith(b"HTTP/1.1 413 ")
 
 
 # At the end of `graceful_timeout` the master kills: what is cancelled must have ended before.
@@ -204,6 +248,14 @@ def test_a_stop_finds_out_whether_the_master_still_listens(listens):
                 worker.tmp.close()
                 master.kill()
     assert listens is server.found
+
+
+@pytest.mark.thorough
+def test_the_reloader_replaces_the_worker(tmp_path):
+    with gunicorn(tmp_path, "--reload", "--reload-engine", "poll") as (_, port):
+        assert b"hello" == fetch(port)
+        (tmp_path / "site_of_test.py").write_text(textwrap.dedent(APP).replace("hello", "again"))
+        wait_until(lambda: fetch(port) == b"again")
 
 
 def test_the_proxy_protocol(tmp_path):
