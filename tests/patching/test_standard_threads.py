@@ -804,6 +804,29 @@ def test_a_worker_of_a_pool_that_waits_for_ever_is_reported_once_and_unwound_at_
     assert "'workers_0' waits in" in err
 
 
+def test_an_interrupt_while_a_pool_joins_its_workers_at_exit_ends_them():
+    _, out, err = run_python(
+        """
+        import os, signal, time, vthreads
+        from concurrent.futures import ThreadPoolExecutor
+        vthreads.patch(threads=True)
+
+        def work():
+            try:
+                # The main thread ends at once, and then joins this worker.
+                time.sleep(0.1)
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(1_000)
+            finally:
+                print("unwound")
+
+        ThreadPoolExecutor(2).submit(work)
+        """
+    )
+    assert "unwound\n" == out
+    assert "KeyboardInterrupt" in err
+
+
 def test_the_child_of_a_fork_in_a_thread_is_that_thread_alone():
     status, out, err = run_python(
         """

@@ -174,13 +174,15 @@ class _Shutdown:
         _threading._threading_atexits.insert(0, self._join_threads)
         try:
             self._original()
-        except DeadlockError as error:
-            # A pool joins its workers, and one of them waits forever. The next join would report it again.
+        except BaseException as error:  # any but a deadlock is raised again
+            # The exit function of a pool has failed, which skips the others. Often it joined a worker: one that waits
+            # forever, or one that Ctrl-C has interrupted. Cancel all threads, or the join below would wait for them.
+            self._carrier.scheduler.threads.cancel("an exit function failed, and the interpreter ends")
+            if not isinstance(error, DeadlockError):
+                raise
             self._is_deadlocked = True
             show(error)
-            self._carrier.scheduler.threads.cancel("no thread can go on, and the interpreter ends")
         finally:
-            # The exit function of a pool may have failed, which skips the others: end their threads as well.
             if self._is_carrier_here():
                 self._join_threads()
         if self._is_deadlocked:

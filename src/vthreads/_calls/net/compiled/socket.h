@@ -16,7 +16,7 @@
 #define VT_HAS_SOCKETS 1
 typedef struct { struct sockaddr_storage is; socklen_t size; } vt_address;
 
-/* A method without arguments, or a member, of the C class of sockets. A request reads five of them, so the C function is
+/* A method without arguments of the C class of sockets. A request calls such methods five times, so their C functions are
    called directly: the way of a call from Python takes ten times as many instructions. */
 typedef struct { PyObject *descriptor; PyCFunction function; } vt_getter;
 
