@@ -170,8 +170,8 @@ class Members(MemberFields):
 
         A virtual thread waits for the call, so all rules of `spawn` hold: a full group makes the caller wait, the slot
         is held until the call has ended, and a failure of the call is a failure of the group. A failure of
-        `executor.submit` itself is one too. Contextvars are not passed to the call. Not a checkpoint unless the group
-        is full; thread-safe.
+        `executor.submit` itself is one too. The member calls it when it starts, so shut the executor down after the end
+        of the group. Contextvars are not passed to the call. Not a checkpoint unless the group is full; thread-safe.
 
         A cancellation calls `cancel()` of the future that `executor` has returned. A call that runs and cannot be
         cancelled is waited for within the cleanup grace: if it ends by then, its outcome is that of the member.
