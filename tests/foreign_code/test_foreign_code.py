@@ -5,12 +5,15 @@ The collector comes at an allocation (on Python 3.11 also of C code), so each ca
 
 from __future__ import annotations
 
+import fcntl
 import gc
+import multiprocessing
 import os
 import select
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -528,6 +531,57 @@ def test_a_wait_for_descriptors_children_threads_or_signals_inside_the_scheduler
         return refused, worked
 
     assert ([RuntimeError] * 11, [None] * 9) == vthreads.run(root)
+
+
+@pytest.mark.real
+def test_a_wait_for_file_locks_processes_or_transfers_inside_the_scheduler_is_refused(tmp_path):
+    def root():
+        path = tmp_path / "locked"
+        path.write_bytes(b"data")
+        reading, writing = os.pipe()
+        ours, theirs = socket.socketpair()
+        lock, rlock = multiprocessing.Lock(), multiprocessing.RLock()
+        with path.open("r+b") as file, path.open("r+b") as other, ours, theirs:
+            # Locks of `lockf` belong to the process, those of `flock` and the OFD ones to the open file.
+            whole_file = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            calls = [
+                lambda: fcntl.flock(other, fcntl.LOCK_EX),
+                lambda: fcntl.lockf(other, fcntl.LOCK_EX),
+                lambda: os.lockf(other.fileno(), os.F_LOCK, 0),
+                lambda: fcntl.fcntl(other, fcntl.F_OFD_SETLKW, whole_file),
+                lock.acquire,
+                lambda: os.splice(reading, theirs.fileno(), 1),
+            ]
+            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, whole_file)
+            lock.acquire()
+            vthreads.spawn(rlock.acquire).result()
+            with suppress(BlockingIOError):
+                while ours.send(bytes(1 << 16), socket.MSG_DONTWAIT):
+                    pass
+            waiting = [
+                *calls,
+                rlock.acquire,
+                lambda: os.sendfile(ours.fileno(), file.fileno(), 0, 4),
+                lambda: os.system("true"),
+                lambda: os.spawnlp(os.P_WAIT, "true", "true"),
+            ]
+            refused = [type(inside_the_scheduler(call)) for call in waiting]
+            assert inside_the_scheduler(lambda: refused.append(lock.acquire(False))) is None
+            fcntl.flock(file, fcntl.LOCK_UN)
+            fcntl.fcntl(file, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
+            lock.release()
+            os.write(writing, b"1")
+            # Each lock by itself: those of `lockf` and the OFD one exclude each other.
+            worked = []
+            for call in calls:
+                worked.append(inside_the_scheduler(call))
+                fcntl.lockf(other, fcntl.LOCK_UN)
+            for descriptor in (reading, writing):
+                os.close(descriptor)
+        return refused, worked
+
+    assert ([*[RuntimeError] * 10, False], [None] * 6) == vthreads.run(root)
 
 
 def test_what_need_not_wait_works_inside_the_scheduler(virtual):

@@ -19,7 +19,7 @@ from ..._core.current import running
 from ..._core.engine import READ, WRITE
 from ..._core.thread import VirtualThread
 from ..._os_threads.offload import offload
-from ..net.readiness import park_for_fd, wait_blocking
+from ..net.readiness import park_for_fd, refuse_inside_scheduler, wait_blocking
 from .kinds import Kind, fstat, kind_of
 from .reading import NOWAIT, read_vector
 from .writing import write_some
@@ -45,6 +45,8 @@ def sendfile(out_fd: int, in_fd: int, offset: int | None, count: int, *args: Any
     count = index(count)
     # Linux has no headers for this call, so the original refuses more arguments there.
     is_odd = count > sys.maxsize or bool(NOWAIT and (args or kwargs))
+    if thread is None:
+        refuse_inside_scheduler(out_fd, WRITE)
     if thread is None or is_odd or not os.get_blocking(out_fd):
         return original_sendfile(out_fd, in_fd, offset, count, *args, **kwargs)
     thread._check()
@@ -83,6 +85,9 @@ def splice(
 ) -> int:
     """`os.splice`. A checkpoint, unless its flags or the mode of both descriptors keep it from waiting."""
     thread = running()
+    if thread is None and not flags & os.SPLICE_F_NONBLOCK:
+        refuse_inside_scheduler(src, READ)
+        refuse_inside_scheduler(dst, WRITE)
     if (
         thread is None
         or count > sys.maxsize

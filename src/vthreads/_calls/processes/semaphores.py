@@ -14,11 +14,11 @@ from functools import partial
 from typing import Any
 
 from ..._core.arguments import checked_timeout
-from ..._core.current import current_ident, running
+from ..._core.current import current_ident, on_carrier, running
 from ..._core.deadlock import threads_on
 from ..._core.delivery import resumed_delivery
 from ..._core.thread import VirtualThread
-from ..._core.wait_queue import WaitQueue, waiter_here
+from ..._core.wait_queue import WaitQueue, refuse_to_wait_inside_scheduler, waiter_here
 from ..pauses import Pauses
 
 __all__ = ["SemLock", "successor_of"]
@@ -58,11 +58,15 @@ class SemLock(OriginalSemLock):  # type: ignore[misc]  # its type is known at ru
         Returns False if the time has expired.
         """
         thread = running()
-        if thread is None:
+        if thread is None and not on_carrier():
             return self._acquire_on_os_thread(block, timeout)
         timeout = checked_timeout(timeout)
         if not block or timeout is not None and timeout <= 0:
             return self._take()
+        if thread is None:
+            if not self._take():
+                refuse_to_wait_inside_scheduler()
+            return True
         if self.may_be_given_up:
             with resumed_delivery():
                 return self._wait(thread, timeout)

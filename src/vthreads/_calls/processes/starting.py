@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..._core.current import running
+from ..._core.wait_queue import refuse_to_wait_inside_scheduler
 from ..._timeouts import shield
 from .waiting import waitpid
 
@@ -34,6 +35,7 @@ def system(command: Any) -> int:
     """
     thread = running()
     if thread is None:
+        refuse_to_wait_inside_scheduler()
         return original_system(command)
     thread._check()
     command = os.fsencode(command)
@@ -52,6 +54,8 @@ def system(command: Any) -> int:
 def spawnvef(mode: int, file: Any, args: Any, env: Any, func: Callable[..., Any]) -> int:
     """`os._spawnvef`, which all of `os.spawn*` call. A checkpoint if `mode` is P_WAIT; thread-safe."""
     thread = running()
+    if thread is None and mode == os.P_WAIT:
+        refuse_to_wait_inside_scheduler()
     if thread is None or mode != os.P_WAIT:
         result: int = original_spawnvef(mode, file, args, env, func)
         return result
