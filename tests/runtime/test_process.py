@@ -105,6 +105,38 @@ def test_a_background_failure_is_shown_once_with_its_spawn_site_and_the_status_s
     assert 'File "<string>", line 5, in <module>' in err
 
 
+def test_a_finalizer_that_kept_a_replaced_call_works_until_the_end_of_the_interpreter():
+    """The interpreter clears the modules before it frees what `sys` refers to, such as a connection."""
+    status, pid, err = outcome(
+        """
+        import os
+        import subprocess
+        import sys
+
+        import vthreads
+
+        class Last:
+            def __init__(self, *call):
+                self.call = call
+
+            def __del__(self, writes=(os.write,), failures=Exception, text=repr):
+                function, *arguments = self.call
+                try:
+                    found = function(*arguments)
+                except failures as failure:
+                    found = failure
+                writes[0](2, text(found).encode() + b"\\n")
+
+        vthreads.patch()
+        child = subprocess.Popen(["true"])
+        child.returncode = 0
+        sys.last = [Last(os.close, os.dup(0)), Last(os.waitpid, child.pid, 0)]
+        print(child.pid)
+        """
+    )
+    assert (0, {"None", f"({int(pid)}, 0)"}) == (status, set(err.splitlines()))
+
+
 def test_an_os_thread_that_became_a_carrier_joins_its_background_when_it_ends():
     status, out, err = outcome(
         """

@@ -8,6 +8,7 @@ replaces the other one; else it fails because of what is closed, and the first e
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import partial, wraps
 from types import BuiltinFunctionType, MethodDescriptorType
@@ -53,22 +54,28 @@ def refusing_like(original: Any, function: Any) -> Any:
         if refuse_by(function, refuse, any_error) or original in WITHOUT_FRAME:
             _made[function] = function
         else:
-            _made[function] = _refusing_by(function, refuse, any_error)
+            _made[function] = _refusing_by(original, function, refuse, any_error)
     return _made[function]
 
 
-def _refusing_by(function: Any, refuse: Callable[..., None], any_error: bool) -> Any:
+def _refusing_by(original: Any, function: Any, refuse: Callable[..., None], any_error: bool) -> Any:
     """Return `function` with a frame around it in which `refuse` replaces an error of wrong arguments.
 
     Python raises the error of a wrong number or name before the function has a frame, so no code inside it can replace
     the error. A compiled function needs no frame: `refuse_by` has changed its entry.
     """
+    # Not global: at exit the interpreter clears the globals of modules before it frees the last objects.
+    errors, is_finalizing = ERRORS, sys.is_finalizing
 
     @wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
         try:
             return function(*args, **keywords)
-        except ERRORS as error:
+        except errors as error:
+            if is_finalizing():
+                # The globals of `function` may be cleared. A finalizer that keeps its own reference to `os.close` or
+                # `os.waitpid`, as those of a connection and a `Popen` do, must not fail because of that.
+                return original(*args, **keywords)
             # An error without a deeper frame was raised by the call itself, before `function` began.
             if error.__traceback__.tb_next is not None and not any_error:  # type: ignore[union-attr]  # just raised
                 raise
