@@ -251,6 +251,12 @@ def test_a_package_lists_all_that_it_offers(name):
     assert {*package.__all__} == {*getattr(package, "HOMES", ()), *classes_and_functions, *others}
 
 
+def test_a_public_module_is_an_attribute_of_the_package():
+    """Pages and messages name `vthreads.serve.tcp` and others, which a program may write after `import vthreads`."""
+    for name in ("aio.run", "debug.serve", "errors.Full", "integrations.__name__", "serve.tcp", "testing.VirtualClock"):
+        subprocess.run([sys.executable, "-c", f"import vthreads; vthreads.{name}"], check=True)
+
+
 def test_every_module_lists_its_names():
     for module in pkgutil.walk_packages(vthreads.__path__, "vthreads."):
         # Importing it runs the command line; and this one is for a platform that is not ours.

@@ -44,6 +44,10 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from . import aio as aio
+    from . import integrations as integrations
+    from . import serve as serve
+    from . import testing as testing
     from ._combinators import first_completed, gather, race
     from ._completion import as_completed, wait
     from ._mapping import map
@@ -148,12 +152,17 @@ HOMES = {
     "wait": "_completion",
 }
 
+# The public modules that nothing has imported so far become attributes in the same way.
+MODULES = ("aio", "integrations", "serve", "testing")
+
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("vthreads")
+    if name in MODULES:
+        return import_module(f".{name}", __name__)
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{HOMES[name]}", __name__), name)

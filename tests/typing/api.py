@@ -179,6 +179,7 @@ async def numbers() -> AsyncIterator[int]:
 
 def bridges(manager: AbstractAsyncContextManager[str]) -> None:
     assert_type(aio.run(measured("four")), int)
+    assert_type(vthreads.aio.run(measured("four")), int)
     assert_type(aio.await_(measured("four")), int)
     aio.run(measured)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     for number in aio.iterate(numbers()):
