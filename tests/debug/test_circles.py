@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -82,6 +83,40 @@ def hold_and_take_values(first, second, is_held, others_hold):
             pass
 
 
+def result(lock):
+    return lock
+
+
+def hold_and_take_results(first, second, is_held, others_hold):
+    """The lock of a block is the result of a call, so no name refers to it."""
+    with result(first):
+        is_held.set()
+        for held in others_hold:
+            held.wait()
+        with result(second):
+            pass
+
+
+@contextlib.contextmanager
+def holding(lock):
+    with lock:
+        yield
+
+
+def hold_and_take_in_generators(first, second, is_held, others_hold):
+    """No frame of the thread is in a block of the lock: while its body runs, the generator is on no stack."""
+    hold_and_take(holding(first), holding(second), is_held, others_hold)
+
+
+def hold_and_take_on_a_stack(first, second, is_held, others_hold):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(first)
+        is_held.set()
+        for held in others_hold:
+            held.wait()
+        stack.enter_context(second)
+
+
 def ring(locks, hold_and_take=hold_and_take):
     """Threads that each hold one lock and wait for the next one's; the errors that came out, by the thread's number."""
     held = [vthreads.Event() for _ in locks]
@@ -133,8 +168,15 @@ def test_the_members_of_a_circle_get_a_deadlock_error(make, count):
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize(
     "hold_and_take",
-    [hold_and_take_by_calls, hold_and_take_accounts, hold_and_take_items],
-    ids=["calls", "accounts", "items"],
+    [
+        hold_and_take_by_calls,
+        hold_and_take_accounts,
+        hold_and_take_items,
+        hold_and_take_results,
+        hold_and_take_in_generators,
+        hold_and_take_on_a_stack,
+    ],
+    ids=["calls", "accounts", "items", "results", "generators", "stack"],
 )
 def test_locks_that_are_acquired_in_another_way_are_a_circle(name, count, hold_and_take):
     make = MAKERS[name]
@@ -231,11 +273,14 @@ from vthreads.debug import _lock_circles
 _lock_circles.LOOK_EVERY = 0.02
 
 def hold_and_take(first, second, is_held, other_is_held):
-    with first:
+    first.acquire()
+    try:
         is_held.set()
         other_is_held.wait()
-        with second:
-            pass
+        second.acquire()
+        second.release()
+    finally:
+        first.release()
 
 def main():
     locks, held = [threading.Lock(), threading.Lock()], [threading.Event(), threading.Event()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -406,6 +407,50 @@ def test_the_holder_of_a_lock_is_found_by_its_block(virtual, module, name, keep)
     kind, owner = virtual(root, patch=True)
     assert ("lock", "holder") == (kind, owner["name"])
     assert owner["at"]["function"] in ("take_and_keep", "Owner.keep")
+
+
+@contextlib.contextmanager
+def holding(lock):
+    with lock:
+        yield
+
+
+def keep_in_a_generator(lock):
+    with holding(lock):
+        sleep(60)
+
+
+@pytest.mark.parametrize("module", [vthreads, threading], ids=lambda module: module.__name__)
+def test_the_holder_of_a_lock_is_known_if_its_block_is_that_of_a_generator(virtual, module):
+    def root():
+        lock = module.Lock()
+        return owner_while(partial(keep_in_a_generator, lock), partial(take, lock))
+
+    kind, owner = virtual(root, patch=True)
+    assert ("lock", "holder", None) == (kind, owner["name"], owner["at"])
+
+
+@pytest.mark.real
+def test_an_os_thread_that_holds_a_lock_in_a_generator_is_named():
+    held, is_over = threading.Event(), threading.Event()
+    lock = vthreads.Lock()
+
+    def keep():
+        with holding(lock):
+            held.set()
+            is_over.wait()
+
+    def root():
+        held.wait()
+        wait = wait_of(lambda group: group.spawn(partial(take, lock)))
+        is_over.set()
+        return wait
+
+    os_thread = threading.Thread(target=keep, name="plain")
+    os_thread.start()
+    wait = vthreads.run(root, patch=False)
+    os_thread.join()
+    assert "plain" == wait["owner"]["name"]
 
 
 def test_a_lock_that_was_acquired_by_hand_tells_its_holder_only_if_it_knows_it(virtual):

@@ -103,7 +103,7 @@ class Lock:
     or signal handler sees a half-made change. The inner lock stays taken while threads wait: `release` hands it over.
     """
 
-    __slots__ = ("__weakref__", "_holder", "_is_listed", "_taken", "_waiting")
+    __slots__ = ("__weakref__", "_holder", "_in_block", "_is_listed", "_taken", "_waiting")
 
     # Whether `acquire` is a checkpoint even if the lock is free.
     _always_checks = True
@@ -116,6 +116,8 @@ class Lock:
         # The thread that acquired the lock: the `id` of a virtual thread, or the ident of an OS thread; 0 while free.
         # Only the search for circles of locks reads it. A number is set in less time than a reference.
         self._holder = 0
+        # Whether a `with` statement has acquired it: then the holder itself will release it. Read only by that search.
+        self._in_block = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'locked' if self.locked() else 'unlocked'} waiting={len(self._waiting)}>"
@@ -197,7 +199,7 @@ class Lock:
         """
         if not self._taken.locked():
             raise RuntimeError("release unlocked lock")
-        self._holder = 0
+        self._holder, self._in_block = 0, False
         while not self._waiting.unpark_one():
             self._taken.release()
             # A thread that queued between `unpark_one` and this release found the lock taken. Acquire it again and
@@ -210,7 +212,9 @@ class Lock:
         return self._taken.locked()
 
     def __enter__(self) -> bool:
-        return self.acquire()
+        taken = self.acquire()
+        self._in_block = taken
+        return taken
 
     # The locks of the standard library accept the call without arguments.
     def __exit__(
@@ -227,7 +231,7 @@ class Lock:
 
     def _at_fork_reinit(self) -> None:
         """Reset to free, in the child of a fork: the thread that held it may not exist here."""
-        self._taken, self._holder = allocate_lock(), 0
+        self._taken, self._holder, self._in_block = allocate_lock(), 0, False
         self._waiting.forget_all()
 
 

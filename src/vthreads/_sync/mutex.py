@@ -80,6 +80,7 @@ class _Holding(Generic[T]):
         self._entered = True
         if not self._held:
             self._mutex._acquire(self._timeout)
+        self._mutex._lock._in_block = True
         self._given = self._give()
         return self._given  # type: ignore[no-any-return]  # `give` returned it
 

@@ -5,8 +5,8 @@ check it every `LOOK_EVERY` seconds, even if other OS threads could unpark somet
 is followed: to the thread that holds the lock, the lock for which that thread waits, and so on. The members of a
 circle, virtual threads and plain OS threads, get a `DeadlockError`. A known wait is checked once.
 
-A `Lock` records the thread that acquired it, but any thread may release it. So a circle counts only if the program
-shows that the holder itself will release the lock: see `_holders`.
+A `Lock` records the thread that acquired it, but any thread may release it. So a circle counts only if the holder
+itself will release the lock: a `with` statement has acquired it, or the source shows that (see `_holders`).
 """
 
 from __future__ import annotations
@@ -238,11 +238,15 @@ def _is_deadlock(circle: list[_Member]) -> bool:
 
 
 def _will_release(holder: _Member, lock: Lock, alone: bool) -> bool:
-    """Return whether the program shows that the holder of `lock` itself will release it."""
+    """Return whether the holder of `lock` itself will release it, as far as is known."""
     from ._holders import released_by_blocks_in, released_in
 
-    # A program that uses a lock as a signal acquires it twice in one thread, and another thread releases it. So for a
-    # circle of one thread, only a `with` block shows that the holder itself releases the lock.
+    if lock._in_block and not alone:
+        # Also if the block is that of a generator, as in a `contextmanager`, which is on no stack while it waits.
+        return True
+    # A program that uses a lock as a signal acquires it twice in one thread, and another thread releases it; another
+    # thread may also close a generator that holds it. So for a circle of one thread, only a `with` block on its own
+    # stack shows that the holder itself releases the lock.
     shows = [released_by_blocks_in] if alone else [released_by_blocks_in, released_in]
     return any(id(lock) in show(frame) for frame in _frames(holder.waiting) for show in shows)
 

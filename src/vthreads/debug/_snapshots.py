@@ -24,6 +24,7 @@ from .._core.os_thread_kinds import frames_of_os_threads, own_os_threads
 from .._core.spawn_site import SpawnSite
 from .._core.thread import VirtualThread
 from .._os_threads.calls import calls_under_way, name_of
+from .._sync.locks import Lock
 from ._alike import SimilarThreads
 from ._garbage_collector import promote_young_objects
 from ._holders import held_in
@@ -136,11 +137,17 @@ def circle_of(scheduler: Scheduler) -> list[Data]:
 
 
 class _LockWait(NamedTuple):
-    """A thread that waits for a lock, and the start of the wait: if that is the same later, it waited all the time."""
+    """A thread that waits for a lock.
+
+    Attributes:
+        parked_at: the start of the wait: if that is the same later, it waited all the time.
+        holder: `Lock._holder` if a `with` statement has acquired the lock, else 0.
+    """
 
     thread: VirtualThread
     parked_at: float
     wait: Data
+    holder: int
 
     def goes_on(self) -> bool:
         return self.thread.state is State.PARKED and self.thread._parked_at == self.parked_at
@@ -278,27 +285,35 @@ class _Tree:
         if isinstance(waited_for, LOCKS):
             owner = getattr(waited_for.statistics(), "owner", None)
             wait["owner"] = None if owner is None else {"ident": owner, "name": name_of_os_thread(owner), "at": None}
-            found = _LockWait(thread, thread._parked_at, wait)
+            holder = waited_for._holder if isinstance(waited_for, Lock) and waited_for._in_block else 0
+            found = _LockWait(thread, thread._parked_at, wait, holder)
             self._lock_waits.setdefault(id(waited_for), []).append(found)
         return wait
 
     # --- holders of locks
 
     def _find_holders(self) -> Iterator[None]:
-        """Name the owners: those that the lock records by ident, and those that a `with` statement reveals."""
+        """Name the owners: those that the lock records, and those whose source shows that they are in its block."""
         owners: dict[int, list[Data]] = {}
-        for wait in self._waits_for_locks():
-            if wait.wait["owner"] is not None:
-                owners.setdefault(wait.wait["owner"]["ident"], []).append(wait.wait["owner"])
+        held_in_blocks: dict[int, list[Data]] = {}
+        for one in self._waits_for_locks():
+            if one.wait["owner"] is not None:
+                owners.setdefault(one.wait["owner"]["ident"], []).append(one.wait["owner"])
+            elif one.holder:
+                held_in_blocks.setdefault(one.holder, []).append(one.wait)
             yield
         for thread in self._threads:
             for owner in owners.get(thread.ident, ()):
                 owner["name"] = thread.name
                 yield
+            for wait in held_in_blocks.get(id(thread), ()):
+                wait["owner"] = {"ident": thread.ident, "name": thread.name, "at": None}
             self._note_held(frame_of(thread, thread._scheduler), thread.ident, thread.name)
             yield
         for ident, innermost in frames_of_os_threads().items():
             if ident not in carriers:
+                for wait in held_in_blocks.get(ident, ()):
+                    wait["owner"] = {"ident": ident, "name": name_of_os_thread(ident), "at": None}
                 self._note_held(innermost, ident, name_of_os_thread(ident))
 
     def _waits_for_locks(self) -> Iterator[_LockWait]:
@@ -308,7 +323,7 @@ class _Tree:
     def _note_held(self, frame: FrameType | None, ident: int, name: str) -> None:
         while frame is not None:
             for lock in held_in(frame):
-                for _, _, wait in self._lock_waits.get(lock, ()):
+                for _, _, wait, _ in self._lock_waits.get(lock, ()):
                     if wait["owner"] is None or (wait["owner"]["ident"] == ident and wait["owner"]["at"] is None):
                         wait["owner"] = {"ident": ident, "name": name, "at": place_of(frame)}
             frame = frame.f_back

@@ -60,7 +60,7 @@ cdef class Lock:
     """
 
     cdef bint _taken, _checks, _is_plain
-    cdef public bint _is_listed
+    cdef public bint _is_listed, _in_block
     cdef readonly size_t _holder
     # Made for the first waiter.
     cdef WaitQueue _queue
@@ -164,6 +164,7 @@ cdef class Lock:
         if not self._taken:
             raise RuntimeError("release unlocked lock")
         self._holder = 0
+        self._in_block = False
         while self._queue is None or not self._queue.unpark_one():
             self._taken = False
             # A thread that queued between the check and this release found the lock taken. Acquire and hand over.
@@ -181,7 +182,9 @@ cdef class Lock:
         return self._taken
 
     def __enter__(self):
-        return self._acquire() if self._is_plain else self.acquire()
+        taken = self._acquire() if self._is_plain else self.acquire()
+        self._in_block = taken
+        return taken
 
     def __exit__(self, kind=None, error=None, traceback=None):
         if self._is_plain:
@@ -195,7 +198,7 @@ cdef class Lock:
 
     def _at_fork_reinit(self):
         """Reset to free, in the child of a fork: the thread that held it may not exist here."""
-        self._taken = False
+        self._taken = self._in_block = False
         self._holder = 0
         if self._queue is not None:
             self._queue.forget_all()
