@@ -192,6 +192,19 @@ def by_choice():
     (None or read)(HOLDER.readable, 1)
 
 
+def by_name_in_hot_code():
+    """Python replaces the instructions of a call that is often made; on 3.11 another one than CALL makes it then."""
+    os.write(HOLDER.writable, bytes(100))
+    for _ in range(101):
+        read(HOLDER.readable, 1)
+
+
+def by_module_in_hot_code():
+    os.write(HOLDER.writable, bytes(100))
+    for _ in range(101):
+        os.read(HOLDER.readable, 1)
+
+
 def in_the_midst():
     return [1, os.read(HOLDER.readable, 1), len("x")]
 
@@ -209,6 +222,8 @@ def in_the_midst():
         (by_method_of_an_outcome, "….acquire"),
         (by_choice, "…"),
         (in_the_midst, "posix.read"),
+        (by_name_in_hot_code, "posix.read"),
+        (by_module_in_hot_code, "posix.read"),
     ],
 )
 def test_a_c_function_is_named(function, name):
@@ -278,10 +293,8 @@ def test_a_blocking_call_is_reported_while_it_blocks(reports):
             vthreads._core.originals.select([reports.readable], [], [])
 
     vthreads.run(root)
-    stalls = reports.stalls
-    assert "select.select" == stalls[0].function
-    assert 0.1 <= stalls[0].seconds
-    assert "is in select.select(), which is C code" in str(stalls[0])
+    # Where it was at the first look depends on the load of the machine.
+    assert 0.1 <= reports.stalls[0].seconds
 
 
 @pytest.mark.real
@@ -350,15 +363,47 @@ def test_a_loop_around_a_c_function_is_a_computation(watch, monkeypatch):
     assert [None] == [stall.function for stall in watch.stalls]
 
 
-@pytest.mark.real
-def test_what_has_no_name_may_be_c_code(reports):
-    def root():
-        with debug.watch_stalls(0.1, reports):
-            vars(vthreads._core.originals)["select"]([reports.readable], [], [])
+def select_by_name(readable):
+    vthreads._core.originals.select([readable], [], [])
 
-    vthreads.run(root)
-    assert "…" == reports.stalls[0].function
-    assert "is in …(), which may be C code" in str(reports.stalls[0])
+
+def select_by_subscript(readable):
+    vars(vthreads._core.originals)["select"]([readable], [], [])
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("call", "function", "text"),
+    [
+        (select_by_name, "select.select", "is in select.select(), which is C code"),
+        (select_by_subscript, "…", "is in …(), which may be C code"),
+    ],
+    ids=["named", "nameless"],
+)
+def test_the_report_names_the_c_function(watch, call, function, text):
+    carrier_ident = threading.get_ident()
+    readable, writable = os.pipe()
+
+    def is_in_the_function():
+        frame = sys._current_frames()[carrier_ident]
+        return frame.f_code is call.__code__ and c_function_of(frame) is not None
+
+    def look_on():
+        while not is_in_the_function():
+            pin(0.001)
+        watch.look_after(0)
+        watch.look_after(1)
+        os.write(writable, b"x")
+
+    os_thread = threading.Thread(target=look_on)
+    os_thread.start()
+    vthreads.run(lambda: call(readable), patch=False)
+    os_thread.join()
+    os.close(readable)
+    os.close(writable)
+    [stall] = watch.stalls
+    assert function == stall.function
+    assert text in str(stall)
 
 
 @pytest.mark.real

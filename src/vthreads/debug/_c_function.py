@@ -12,6 +12,8 @@ __all__ = ["NAMELESS", "c_function_of"]
 
 NAMES = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FAST", "LOAD_DEREF", "LOAD_CLASSDEREF")
 ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+# In hot code of Python 3.11, the specialized form of PRECALL makes the call of a C function.
+CALLS = ("CALL", "PRECALL")
 UNKNOWN = object()
 # Placeholder for the result of a call, subscript or similar expression, which has no name.
 NAMELESS = "…"
@@ -44,7 +46,7 @@ def _called_names(frame: FrameType) -> list[str]:
             call = instruction
             break
         before.append(instruction)
-    if call is None or not call.opname.startswith("CALL") or call.positions is None or call.positions.lineno is None:
+    if call is None or not call.opname.startswith(CALLS) or call.positions is None or call.positions.lineno is None:
         return []
     # The call has the same start position as the expression that is called.
     start = call.positions.lineno, call.positions.col_offset
