@@ -2,6 +2,7 @@
 
 import fcntl
 import functools
+import inspect
 import json
 import os
 import pathlib
@@ -698,6 +699,7 @@ OF_DESCRIPTORS = {
     (fcntl, "flock"): [FD, fcntl.LOCK_UN],
     (fcntl, "ioctl"): [FD, 0, 0],
     (fcntl, "lockf"): [FD, fcntl.LOCK_UN, 0, 0, 0],
+    (socket, "close"): [FD],
 }
 
 # Others, of which only a wrong number or name of arguments is given.
@@ -832,6 +834,24 @@ def test_wrong_arguments_of_a_function_of_descriptors_are_refused_in_the_words_o
     vthreads.run(root)
     assert [] == [case for case in compared if case[1] != case[2]]
     assert len(compared) > 2
+
+
+def first_parameter(function):
+    try:
+        return next(iter(inspect.signature(function).parameters), None)
+    except ValueError:
+        # A compiled function without a signature.
+        return None
+
+
+def test_each_replaced_function_of_descriptors_is_compared_with_the_original():
+    found = {
+        (row.holder, row.name)
+        for row in table.functions()
+        if first_parameter(row.new) in ("fd", "fd_low", "out_fd", "src") and row.holder is not signal
+    }
+    assert {(os, "read"), (os, "sendfile")} <= found
+    assert set() == found - OF_DESCRIPTORS.keys() - set(OTHERS), "add it to OF_DESCRIPTORS, see docs/internals.md"
 
 
 @pytest.mark.real

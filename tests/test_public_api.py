@@ -163,6 +163,9 @@ METHODS = [
     for name, method in vars(base).items()
     if inspect.isfunction(method) and not name.startswith("_") and name in FOR_USERS.get(cls.__name__, [name])
 ]
+# Modules with a case for each class that threads wait for; `sync/test_waiting.py` has a test for that. A case of the
+# base class is enough.
+TESTS_OF_WAITS = ["matrix/test_own_waits.py", "properties/test_primitives.py", "test_arguments.py"]
 # Blocks say it of entering and leaving; what only hands on to a method that says it need not repeat it.
 SAYS_WHETHER_IT_WAITS = ("checkpoint", "`spawn`", "`move_on_after`", "`fail_after`", "`lock`", "See `", "As `", "as `")
 
@@ -205,6 +208,14 @@ def test_a_class_shows_only_what_is_for_users(name):
     shown = attributes_for_users(getattr(vthreads, name))
     assert sorted(set(ATTRIBUTES[name]) - FIELDS) == sorted(shown - FIELDS)
     assert shown <= set(ATTRIBUTES[name])
+
+
+@pytest.mark.parametrize("module", TESTS_OF_WAITS)
+def test_every_primitive_has_a_case_in(module):
+    named = set(re.findall(r"\w+", (Path(__file__).parent / module).read_text("utf-8")))
+    for cls in CLASSES:
+        if hasattr(cls, "statistics"):
+            assert named & {base.__name__ for base in cls.__mro__ if base.__module__.startswith("vthreads")}, cls
 
 
 def test_the_package_shows_only_its_public_names_and_modules():

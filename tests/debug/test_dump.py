@@ -209,6 +209,12 @@ def test_the_page_names_keys_of_the_schema():
     )
 
 
+def test_every_primitive_has_a_kind():
+    known = tuple(cls for _, classes in KINDS for cls in classes)
+    primitives = [cls for cls in map(vars(vthreads).get, vthreads.__all__) if hasattr(cls, "statistics")]
+    assert [] == [cls for cls in primitives if not issubclass(cls, known)], "add it to KINDS in debug/_waits.py"
+
+
 def test_the_schema_and_its_page_list_every_kind_of_wait():
     kinds = {"timer", "descriptor", "permit", "park", *(kind for kind, _ in KINDS)}
     [row] = re.findall(r"^\| `kind` \| (`\"timer.*) \|$", SCHEMA.with_name("dump.md").read_text(), re.M)

@@ -4,6 +4,7 @@ import os
 import select
 import socket
 import threading
+import typing
 import weakref
 
 import pytest
@@ -304,6 +305,13 @@ def test_threads_that_start_one_from_the_other_begin_with_the_same_recursion_dep
 
     futures = []
     assert {500} == virtual(root)
+
+
+def test_run_names_each_poller():
+    annotation = typing.get_type_hints(vthreads.run)["poller"]
+    names = {name for part in typing.get_args(annotation) for name in typing.get_args(part)}
+    assert POLLERS.keys() <= names, "add it to the annotation of `poller` of `run`"
+    assert [] == [name for name in POLLERS if f'"{name}"' not in vthreads.run.__doc__]
 
 
 @pytest.mark.parametrize("poller", POLLERS)

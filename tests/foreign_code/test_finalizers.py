@@ -22,7 +22,7 @@ from vthreads._core.current import running
 from vthreads._core.engine import engine_name
 from vthreads._sync.channels import Channel, receive_any
 from vthreads._sync.local import local
-from vthreads._sync.mutex import RwLock
+from vthreads._sync.mutex import Mutex, RwLock
 from vthreads._sync.queues import PriorityQueue, Queue, SimpleQueue
 from vthreads._sync.statistics import RwLockStatistics
 from vthreads.testing import VirtualClock
@@ -148,6 +148,19 @@ def release_while_a_semaphore_is_acquired():
 def set_while_an_event_is_waited_for():
     event = Event()
     return Case(event.wait, event.set, lambda answer: answer, True)
+
+
+@case
+def a_mutex_released_while_it_is_locked():
+    mutex = Mutex([])
+    held = mutex.lock()
+    held.__enter__()
+    return Case(
+        lambda: enter_and_leave(mutex.lock()),
+        lambda: held.__exit__(None, None, None),
+        lambda _: mutex.statistics().locked,
+        False,
+    )
 
 
 def release_while_it_is_acquired(kind):

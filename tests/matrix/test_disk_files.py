@@ -66,7 +66,8 @@ def sent(fd):
         os.sendfile(one.fileno(), fd, None, 3)
 
 
-for name, call in {**READING, "pread": lambda fd: os.pread(fd, 1, 0), "sendfile": sent}.items():
+AT_A_POSITION = {"pread": lambda fd: os.pread(fd, 1, 0), "preadv": lambda fd: os.preadv(fd, [bytearray(1)], 0)}
+for name, call in {**READING, **AT_A_POSITION, "sendfile": sent}.items():
     OPERATIONS[f"os.{name} of a file on a disk"] = reading_a_disk(call)
 
 

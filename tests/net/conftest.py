@@ -8,10 +8,11 @@ import threading
 import pytest
 
 import vthreads
+from vthreads._core.engine.pollers import POLLERS
 from vthreads.testing import VirtualClock
 
 
-@pytest.fixture(params=["epoll", "poll", "select"])
+@pytest.fixture(params=POLLERS)
 def virtual(request):
     """Call a function as root with the standard library patched, on each poller."""
 

@@ -15,6 +15,7 @@ import trustme
 
 import vthreads
 from vthreads import serve, sleep
+from vthreads._core.engine.pollers import POLLERS
 from vthreads.serve import Limits
 from vthreads.serve._addresses import parse_address
 from vthreads.serve._http.inputs import Input
@@ -594,7 +595,7 @@ def test_an_idle_connection_has_no_thread_and_is_served_again(with_app):
     assert (1, 0, b"hello", 1) == with_app(hello, program)
 
 
-@pytest.mark.parametrize("poller", ["epoll", "poll", "select"])
+@pytest.mark.parametrize("poller", POLLERS)
 def test_an_idle_connection_is_closed_after_its_time(poller):
     def program(site):
         with site.client() as silent, site.client() as client:

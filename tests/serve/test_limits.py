@@ -9,6 +9,7 @@ import pytest
 
 import vthreads
 from vthreads import move_on_after, serve, sleep
+from vthreads._core.engine.pollers import POLLERS
 from vthreads.errors import Cancelled
 from vthreads.serve import Limits
 
@@ -222,7 +223,7 @@ def test_a_reset_cancels_the_handler_at_once(with_app, where):
     assert [("cancelled", 5.0)] == with_app(app, program)
 
 
-@pytest.mark.parametrize("poller", ["epoll", "poll", "select"])
+@pytest.mark.parametrize("poller", POLLERS)
 @pytest.mark.parametrize("body", [b"", b"the next request"], ids=["", "after more data"])
 def test_a_client_that_has_closed_cancels_the_handler_after_a_second(poller, body):
     app = Slow("before the head")
