@@ -192,7 +192,8 @@ BUILT := $(VENV)/.built
 
 $(INSTALLED)-%: $(MADE) pyproject.toml setup.py $(COMPILED)
 	@echo 'Installing vthreads[$*] into $(VENV) ...'
-	@if test -e $(BUILT) && test -z "$$(find pyproject.toml setup.py $(COMPILED) -newer $(BUILT))"; then \
+	@if test "$$VTHREADS_PURE" = 1 || \
+		{ test -e $(BUILT) && test -z "$$(find pyproject.toml setup.py $(COMPILED) -newer $(BUILT))"; }; then \
 		VTHREADS_PURE=1 $(INSTALL) '.[$*]'; \
 	else \
 		echo 'It compiles the engine, which takes a few minutes.' && $(INSTALL) '.[$*]' && touch $(BUILT); \

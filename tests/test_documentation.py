@@ -453,8 +453,8 @@ def defined_anywhere():
             names |= {path.stem, path.parent.name} | defined(path)
     for name in list(names):
         names.add(name.rpartition(".")[2])
-    tests = [ROOT / "tests" / name for name in ("test_public_api.py", "matrix/test_sockets.py", "debug/test_dump.py")]
-    return names.union(sys.stdlib_module_names, *map(defined, tests))
+    tests = ("debug/test_dump.py", "matrix/test_sockets.py", "test_arguments.py", "test_public_api.py")
+    return names.union(sys.stdlib_module_names, *(defined(ROOT / "tests" / name) for name in tests))
 
 
 def names_in(text):
