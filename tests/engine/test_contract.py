@@ -4,20 +4,27 @@ import gc
 import signal
 import threading
 import time
+import tracemalloc
 import weakref
+from importlib import import_module
 from math import inf
 
 import pytest
 from greenlet import getcurrent, greenlet
+from hypothesis import given
+from hypothesis import strategies as st
 
 import vthreads
 from vthreads import ThreadGroup, sleep
-from vthreads._core.engine import ABORTED, TIMED_OUT, State
+from vthreads._core.engine import ABORTED, TIMED_OUT, State, engine_name
 from vthreads._core.engine.pollers import POLLERS
-from vthreads._core.engine.timers import Timers
 from vthreads._core.wait_queue import WaitQueue
 
 pytestmark = pytest.mark.unpatched
+
+
+HOME_OF_TIMERS = {"reference": "timers", "accelerated": "accelerated"}[engine_name]
+Timers = import_module(f"vthreads._core.engine.{HOME_OF_TIMERS}").Timers
 
 
 class Owner:
@@ -457,10 +464,77 @@ def test_a_cancelled_timer_does_not_expire():
 def test_cancelled_timers_do_not_fill_the_heap():
     timers = Timers()
     timers.add(0, Owner([], None))
-    for _ in range(10_000):
-        timers.cancel(timers.add(1_000, Owner([], None)))
-    assert len(timers._heap) < 200
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            timers.cancel(timers.add(1_000, Owner([], None)))
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Ten thousand entries take more than 200,000 bytes.
+    assert left < 50_000
     assert 1 == len(timers)
+
+
+def test_expired_timers_leave_no_memory_behind():
+    timers = Timers()
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            timers.add(1, Owner([], None))
+        timers.expire(1)
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert left < 50_000
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.integers(0, 20)),
+            st.tuples(st.just("cancel"), st.integers(0, 300)),
+            st.tuples(st.just("expire"), st.integers(0, 20)),
+        ),
+        max_size=300,
+    )
+)
+def test_timers_behave_like_a_sorted_list(operations):
+    log, expected, timers, added, alive = [], [], Timers(), [], []
+    for operation, number in operations:
+        if operation == "add":
+            added.append(timers.add(number, Owner(log, len(added))))
+            alive.append((number, len(added) - 1))
+        elif operation == "cancel" and added:
+            name = number % len(added)
+            timers.cancel(added[name])
+            alive = [one for one in alive if one[1] != name]
+        elif operation == "expire":
+            due = sorted(one for one in alive if one[0] <= number)
+            expected += [name for _, name in due]
+            alive = [one for one in alive if one[0] > number]
+            assert bool(due) == timers.expire(number)
+        assert expected == log
+        assert len(alive) == len(timers)
+        assert min((when for when, _ in alive), default=inf) == timers.due()
+        assert sorted(alive) == sorted((when, owner.name) for when, owner in timers)
+
+
+def test_a_finalizer_of_the_owner_of_a_cancelled_timer_may_cancel_others():
+    timers, log = Timers(), []
+
+    class Cancelling(Owner):
+        def __del__(self):
+            for other in others:
+                timers.cancel(other)
+
+    others = [timers.add(1, Owner(log, "other")) for _ in range(1_000)]
+    timers.add(2, Owner(log, "last"))
+    timers.cancel(timers.add(1, Cancelling(log, "first")))
+    assert 1 == len(timers)
+    assert timers.expire(3)
+    assert ["last"] == log
+    assert 0 == len(timers)
 
 
 def test_a_timer_may_cancel_and_add_others_while_it_expires():
