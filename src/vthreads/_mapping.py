@@ -18,6 +18,7 @@ from ._core.cancel import CancelNode, CancelScope
 from ._core.contexts import inherited_context
 from ._core.current import check_here, on_carrier, running, started_here
 from ._core.delivery import deferred_delivery
+from ._core.dropped import warn_dropped
 from ._core.engine import Scheduler
 from ._core.exceptions import drop_frame, is_a, show, summary_of
 from ._core.future import Future
@@ -127,7 +128,8 @@ def map(
     iterable. Any exception of a step, including `Cancelled`, closes the iterator.
 
     The iterator's `close()` cancels the running calls and waits until they have ended; it is not a checkpoint. The
-    garbage collector closes an iterator that is dropped, without waiting.
+    garbage collector closes an iterator that is dropped, without waiting. One that is dropped before its first step has
+    called nothing, and is reported by a `ResourceWarning`.
 
     Args:
         fn: called with one item of each iterable.
@@ -186,6 +188,9 @@ class Mapped(Iterator[T]):
         if not self._closed:
             # A finalizer may run inside any code, so post the cancellation instead of performing it here.
             self._items.home.post(self._items.give_up, "the iterator was dropped")
+            if self._items.is_untouched():
+                remedy = "use it in a loop, or call list() with it"
+                warn_dropped(self, "it called nothing", when="before its first step", remedy=remedy)
 
 
 def _raise_first(errors: list[BaseException]) -> None:
@@ -280,6 +285,10 @@ class _Items(Members):
                 return None
             self._refuse_if_given_up()
             self._wait_for_more()
+
+    def is_untouched(self) -> bool:
+        """Whether the first step could still begin the work."""
+        return not self._begun and self._why_over() is None
 
     def _refuse_if_given_up(self) -> None:
         why = self._scope._cancel_reason or self._why_over()

@@ -81,6 +81,47 @@ def test_what_was_refused_is_not_reported_as_well(refused):
         gc.collect()
 
 
+def test_a_map_without_a_step_is_reported_because_it_called_nothing():
+    """`pool.map` of an executor and of gevent calls the function for each item even if no code uses the results."""
+    called = []
+
+    def root():
+        with pytest.warns(ResourceWarning) as reported:
+            vthreads.map(called.append, [1, 2])
+        return reported.list
+
+    (warning,) = vthreads.run(root, clock=VirtualClock())
+    assert "was dropped before its first step, so it called nothing; use it in a loop" in str(warning.message)
+    assert (__file__, []) == (warning.filename, called)
+
+
+def close(results):
+    results.close()
+
+
+@pytest.mark.parametrize("end", [list, close, next], ids=["consumed", "closed", "begun"])
+def test_a_map_that_was_used_is_not_reported(end):
+    def root():
+        end(vthreads.map(str, range(3)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        vthreads.run(root, clock=VirtualClock())
+
+
+def test_a_map_that_a_cancellation_kept_from_its_first_step_is_not_reported():
+    def root():
+        with vthreads.CancelScope() as scope:
+            results = vthreads.map(str, range(3))
+            scope.cancel()
+            vthreads.checkpoint()
+            list(results)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        vthreads.run(root, clock=VirtualClock())
+
+
 def test_the_scopes_of_a_map_and_of_a_runtime_are_not_reported():
     def root():
         vthreads.spawn(vthreads.sleep, 1)

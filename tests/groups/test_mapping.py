@@ -76,8 +76,9 @@ def test_map_does_nothing_before_the_first_step():
     source, workload = Source(), Workload()
 
     def root():
-        map(workload, source)
+        results = map(workload, source)
         vthreads.sleep(10)
+        results.close()
 
     run(root)
     assert (0, 0) == (source.taken, workload.most)

@@ -1,4 +1,4 @@
-"""Warnings about blocks that were created and dropped without `with`, such as a deadline that limits nothing.
+"""Warnings about objects that were created and dropped without use, such as a deadline that limits nothing.
 
 The objects call it in their `__del__`, like files that were not closed.
 """
@@ -10,17 +10,22 @@ import warnings
 __all__ = ["warn_dropped"]
 
 
-def warn_dropped(block: object, consequence: str) -> None:
-    """Report that `block` was dropped; called in its `__del__`.
+def warn_dropped(
+    dropped: object,
+    consequence: str,
+    *,
+    when: str = "without being entered",
+    remedy: str = "use it in a with statement",
+) -> None:
+    """Report that `dropped` was not used; called in its `__del__`.
 
     Args:
-        block: the object that was not entered. With tracemalloc, the warning shows where it was created.
+        dropped: the object. With tracemalloc, the warning shows where it was created.
         consequence: the effect, as a clause.
+        when: what had not been done with it.
+        remedy: what to do.
     """
-    # Attribute the warning to the frame that dropped the block, above `__del__` and this function.
+    # Attribute the warning to the frame that dropped the object, above `__del__` and this function.
     warnings.warn(
-        f"{block!r} was dropped without being entered, so {consequence}; use it in a with statement",
-        ResourceWarning,
-        stacklevel=3,
-        source=block,
+        f"{dropped!r} was dropped {when}, so {consequence}; {remedy}", ResourceWarning, stacklevel=3, source=dropped
     )
