@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import sys
 from asyncio import CancelledError as TaskCancelled
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMapping
@@ -162,8 +163,9 @@ class _Anyio:
         """`anyio.to_thread.run_sync`, without a limit."""
         client = _client.get()
         if client is not None and not client.is_answered and _is_call_of_endpoint(function):
-            # Not for the calls that the endpoint makes.
-            _is_endpoint.set(False)
+            if _is_endpoint.get():
+                # Not for the calls that the endpoint makes.
+                _is_endpoint.set(False)
             return await client.call(function, args)
         if getattr(function, "__name__", "") == "_next":
             # One step of a response that is sent: its task is cancelled when the client leaves.
@@ -177,9 +179,8 @@ def _is_call_of_endpoint(function: Any) -> bool:
         return True
     if type(function) is not functools.partial or function.keywords or len(function.args) != 1:
         return False
-    from starlette.requests import Request
-
-    return isinstance(function.args[0], Request)
+    # Starlette has made the call, so the module is there. An import statement would take a microsecond.
+    return isinstance(function.args[0], sys.modules["starlette.requests"].Request)
 
 
 # --- the client of a request
