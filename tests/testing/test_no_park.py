@@ -3,6 +3,7 @@
 import queue
 import re
 import socket
+import sys
 import threading
 import time
 from types import FunctionType
@@ -49,6 +50,16 @@ def test_what_would_park_is_named(call, told):
     assert "no_park" in message
 
 
+@pytest.fixture
+def until_it_waits():
+    """An OS thread keeps the GIL until it waits: the thread that it starts cannot run before."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("until_it_waits")
 def test_the_start_of_an_os_thread_parks_and_it_runs_all_the_same():
     def root():
         has_run = threading.Event()
