@@ -18,6 +18,7 @@ import pytest
 import trustme
 
 from vthreads._cli.serve import main
+from vthreads._core.engine import engine_name
 from vthreads.serve import Limits
 
 pytestmark = pytest.mark.real
@@ -117,7 +118,7 @@ def test_it_announces_urls(tmp_path, workers):
         line = process.stderr.readline()
         process.kill()
     addresses = rf"https://\[::1\]:\d+, unix:{tmp_path}/socket, https://127\.0\.0\.1:\d+"
-    assert re.fullmatch(rf"serving on {addresses}, process \d+\n", line)
+    assert re.fullmatch(rf"serving on {addresses}, process \d+, {engine_name} engine\n", line)
 
 
 class Load:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..._core.engine import engine_name
 from ..._core.originals import get_ident, read_fd
 from ..._core.os_thread_kinds import own_os_threads
 from ..._core.own_os_thread import start_own_os_thread
@@ -131,10 +132,10 @@ class Parent:
 
 
 def announced(addresses: list[Any], settings: Namespace) -> str:
-    """Return the line that reports that the command serves at `addresses`."""
+    """Return the line that reports that the command serves at `addresses`, and on which engine."""
     scheme = "https" if settings.certfile else "http"
     shown = [_shown(address, scheme) for address in addresses]
-    return f"serving on {', '.join(shown)}, process {os.getpid()}"
+    return f"serving on {', '.join(shown)}, process {os.getpid()}, {engine_name} engine"
 
 
 def _shown(address: Any, scheme: str) -> str:
