@@ -188,6 +188,31 @@ def test_the_tests_on_the_page_pass(page, tmp_path):
     assert " passed" in done.stdout
 
 
+# A link to a file, with or without a heading.
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([\w-]+))?\)")
+
+
+def anchors(page, level="#+"):
+    """The anchors of the headings of a page."""
+    found = re.findall(f"^{level} (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("page", [*OTHER_PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_each_link_outside_the_site_leads_to_a_file_and_a_heading(page):
+    links = [(page.parent / file if file else page, heading) for file, heading in LINK.findall(page.read_text())]
+    assert [] == [target for target, _ in links if not target.exists()]
+    assert [] == [(target, heading) for target, heading in links if heading and heading not in anchors(target)]
+
+
+def test_the_readme_links_each_page_that_is_read_as_a_whole():
+    whole = {
+        page for folder in ("tutorial", "coming-from", "how-to", "explanation") for page in DOCS.glob(f"{folder}/*.md")
+    }
+    linked = {ROOT / file for file, _ in LINK.findall((ROOT / "README.md").read_text())}
+    assert set() == whole - linked, "link it from the list in README.md"
+
+
 # Distributions whose name, or whose extra of another one, is not that of the module.
 INSTALLED_AS = {"psycopg_pool": "pool", "websockets": "serve", "asgiref": "django"}
 
@@ -313,9 +338,8 @@ def test_each_rule_of_cancellation_has_an_example():
 
 
 def test_each_section_of_cancellation_is_in_the_index():
-    text = CANCELLATION.read_text()
-    sections = {re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in re.findall("^## (.+)$", text, re.M)}
-    assert sections == set(re.findall(r"\]\(#([\w-]+)\)", text.partition("\n## ")[0]))
+    index = CANCELLATION.read_text().partition("\n## ")[0]
+    assert anchors(CANCELLATION, "##") == set(re.findall(r"\]\(#([\w-]+)\)", index))
 
 
 def test_the_table_of_delivery_on_the_page_is_that_of_the_code():
