@@ -453,3 +453,30 @@ def test_a_thread_that_ends_may_have_moved_a_deadline_of_others(script):
     run(main())
     """
     assert "done\n" == script(text)
+
+
+def test_a_thread_that_is_cancelled_before_its_first_run_is_not_the_cancellation_of_the_task(script):
+    text = """
+    from concurrent.futures import CancelledError
+    from vthreads import aio
+
+    def cancel(*event):
+        # In `to_vthread`, as soon as its thread is a member, which is before the thread runs.
+        if len(group):
+            sys.setprofile(None)
+            group.cancel()
+
+    async def main():
+        global group
+        vthreads.spawn(int)
+        group = ThreadGroup.current
+        sys.setprofile(cancel)
+        try:
+            print(await aio.to_vthread(print, "it runs"))
+        except CancelledError as error:
+            print(str(error).partition("> ")[2])
+
+    run(main())
+    """
+    # The profiler sees no calls in compiled code.
+    assert "was cancelled, but not by its task\n" == script(text, VTHREADS_ENGINE="reference")

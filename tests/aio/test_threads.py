@@ -3,7 +3,11 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
+import selectors
 import threading
+import traceback
+import weakref
 from concurrent.futures import CancelledError
 
 import pytest
@@ -12,6 +16,7 @@ import uvloop
 import vthreads
 from vthreads import Cancelled, CancelScope, Event, ThreadGroup, aio
 from vthreads._core import originals
+from vthreads.testing import VirtualClock
 
 variable = contextvars.ContextVar("variable", default="unset")
 
@@ -90,6 +95,51 @@ def test_the_value_and_the_exception_reach_the_task(run):
     run(main)
 
 
+def test_a_function_whose_call_has_no_effect_is_refused(run):
+    async def main():
+        for wrong in (main, 3):
+            with pytest.raises(TypeError, match=r"to_vthread\(\) got"):
+                await aio.to_vthread(wrong)
+
+    run(main)
+
+
+def test_an_exception_has_its_own_context_and_no_frame_of_the_thread(run):
+    async def main():
+        try:
+            raise KeyError
+        except KeyError:
+            with pytest.raises(LookupError) as caught:
+                await aio.to_vthread(fail)
+        assert caught.value.__context__ is None
+        names = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+        assert ("main", "fail") == (names[0], names[-1])
+        assert "run" not in names
+
+    run(main)
+
+
+def test_an_exception_is_freed_with_its_last_reference(run):
+    class Failure(Exception):
+        pass
+
+    def fails():
+        raise Failure
+
+    async def main():
+        try:
+            await aio.to_vthread(fails)
+        except Failure as failure:
+            reference = weakref.ref(failure)
+        assert reference() is None
+
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
+
+
 def test_the_context_is_copied(run):
     def changes():
         seen = variable.get()
@@ -154,6 +204,23 @@ def test_a_thread_that_swallows_its_cancellation_returns_its_value(run):
 
     begun = []
     assert "value" == run(main)
+
+
+def test_a_cancellation_between_the_end_of_the_thread_and_that_of_the_task_changes_nothing(run):
+    async def main():
+        loop = asyncio.get_running_loop()
+        failures, event = [], Event()
+        loop.set_exception_handler(lambda _, context: failures.append(context))
+        task = asyncio.create_task(aio.to_vthread(event.wait))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        event.set()
+        # The thread ends in the next turn of the loop, before this call, and the task would go on in the turn after it.
+        loop.call_soon(task.cancel)
+        assert await task
+        assert [] == failures
+
+    run(main)
 
 
 def test_a_thread_that_goes_on_after_the_grace_is_reported_once(run, monkeypatch):
@@ -412,6 +479,101 @@ def test_a_group_of_threads_beside_a_loop(run):
         assert list(range(50)) == await aio.to_vthread(crowd)
 
     run(main)
+
+
+def test_a_loop_that_a_thread_runs_is_woken_by_the_ends_of_others(run):
+    async def inner():
+        event = Event()
+        vthreads.spawn(lambda: (vthreads.sleep(0.01), event.set()))
+        # The loop of this coroutine is idle, and another one may drive the threads.
+        await aio.wrap_future(vthreads.spawn(event.wait))
+        await aio.to_vthread(vthreads.sleep, 0.01)
+        return "woken"
+
+    async def main():
+        async with asyncio.timeout(30):
+            assert "woken" == await aio.to_vthread(lambda: asyncio.run(inner()))
+
+    run(main)
+
+
+# --- loops that do not drive the virtual threads
+
+
+async def is_refused():
+    future = vthreads.spawn(Event().wait)
+    with pytest.raises(RuntimeError, match="blocks its OS thread"):
+        await aio.to_vthread(int)
+    with pytest.raises(RuntimeError, match="blocks its OS thread"):
+        aio.wrap_future(future)
+    future.cancel()
+    return await aio.wrap_future(vthreads.spawn(int))
+
+
+@pytest.mark.parametrize("options", [{"clock": VirtualClock()}, {"poller": "poll"}])
+def test_a_loop_of_uvloop_that_would_block_its_threads_is_refused(options):
+    assert 0 == vthreads.run(lambda: uvloop.run(is_refused()), **options)
+
+
+def test_a_loop_of_uvloop_inside_another_loop_is_refused(run):
+    async def main():
+        return await aio.to_vthread(lambda: uvloop.run(is_refused()))
+
+    assert 0 == run(main)
+
+
+def test_a_thread_of_another_os_thread_can_be_awaited_in_any_loop():
+    async def main(future):
+        return await aio.wrap_future(future)
+
+    def root():
+        event = Event()
+        future = vthreads.spawn(event.wait)
+        vthreads.spawn(lambda: (vthreads.sleep(0.01), event.set()))
+        return vthreads.offload(lambda: uvloop.run(main(future)))
+
+    assert vthreads.run(root)
+
+
+@pytest.mark.parametrize("kind", ["SelectSelector", "PollSelector", "EpollSelector"])
+@pytest.mark.parametrize("options", [{"clock": VirtualClock()}, {"poller": "poll"}])
+def test_a_loop_of_asyncio_beside_its_threads_needs_not_drive_them(kind, options):
+    async def main():
+        await aio.to_vthread(vthreads.sleep, 0.01)
+        await aio.wrap_future(vthreads.spawn(vthreads.sleep, 0.01))
+        return "woken"
+
+    def root():
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(getattr(selectors, kind)())) as runner:
+            return runner.run(main())
+
+    assert "woken" == vthreads.run(root, **options)
+
+
+@pytest.mark.parametrize("kind", ["SelectSelector", "PollSelector", "EpollSelector"])
+def test_a_loop_without_the_patch_is_refused_unless_it_drives_the_threads(run_script, kind):
+    text = f"""
+    import asyncio, selectors
+    import vthreads
+    from vthreads import aio
+
+    async def main():
+        try:
+            return await aio.to_vthread(vthreads.sleep, 0.01)
+        except RuntimeError as error:
+            return str(error).partition(" blocks ")[2]
+
+    def run():
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.{kind}())) as runner:
+            return runner.run(main())
+
+    print(vthreads.run(run, patch=False))
+    vthreads.unpatch()
+    print(run())
+    """
+    refused, driven = run_script(text).splitlines()
+    assert refused.startswith("its OS thread")
+    assert "None" == driven
 
 
 # --- a coroutine that is closed

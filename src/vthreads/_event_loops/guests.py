@@ -23,7 +23,7 @@ from .._core.thread import VirtualThread
 from .._os_threads.held_up import leave_calls_behind
 from .running_loops import note_running_loop, running_loop_of
 
-__all__ = ["Guest", "guest_of", "guests", "host", "loop_hosts", "loop_of_root"]
+__all__ = ["Guest", "guest_of", "guests", "host", "is_served", "loop_hosts", "loop_of_root"]
 
 
 @compiled
@@ -324,6 +324,22 @@ def host(loop: Any, thread: VirtualThread) -> Guest | None:
         # This kind of loop cannot watch a descriptor.
         return None
     return guest
+
+
+def is_served(scheduler: Scheduler, loop: Any) -> bool:
+    """Return whether virtual threads of `scheduler`, which is here, run while `loop`, which runs here, waits."""
+    guest = guest_of(scheduler)
+    return guest is not None and guest.loop is loop or _parks(loop)
+
+
+def _parks(loop: Any) -> bool:
+    """Return whether `loop` waits in a patched function, which parks only the virtual thread that runs it."""
+    from selectors import SelectSelector
+
+    selector = getattr(loop, "_selector", None)
+    if isinstance(selector, SelectSelector):
+        return sys.modules["select"].select is not original_select
+    return isinstance(getattr(selector, "_selector", None), Epoll | Kqueue | Poll)
 
 
 def loop_hosts(loop: Any, thread: VirtualThread) -> bool:

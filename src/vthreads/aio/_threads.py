@@ -12,10 +12,11 @@ from typing import Any, ParamSpec, TypeVar
 from .._core.arguments import check_function
 from .._core.background import BackgroundGroup
 from .._core.current import running, started_here
+from .._core.engine import Scheduler
 from .._core.exceptions import drop_frame, insert_context, raise_as_it_is, report, without_cancelled
 from .._core.replaced import latest
 from .._core.thread import VirtualThread
-from .._event_loops.guests import guest_of
+from .._event_loops.guests import guest_of, is_served
 
 __all__ = ["to_vthread", "wrap_future"]
 
@@ -37,16 +38,29 @@ async def to_vthread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
     Raises:
         TypeError: calling `fn` would have no effect: it is not callable, or a coroutine or generator function.
         BaseException: the exception of `fn`, which is reported nowhere else.
+        RuntimeError: the loop blocks this OS thread while it waits, so the thread would never go on. uvloop does so if
+            it does not drive the runtime: on a virtual clock, with another poller, or inside another loop.
         concurrent.futures.CancelledError: the thread was cancelled, but not by this task.
     """
     check_function(fn, "to_vthread")
-    background: BackgroundGroup = started_here()._scheduler.background
-    outcome = _Outcome(asyncio.get_running_loop(), fn, args, kwargs)
+    scheduler = started_here()._scheduler
+    background: BackgroundGroup = scheduler.background
+    loop = asyncio.get_running_loop()
+    _refuse_if_not_served(scheduler, loop)
+    outcome = _Outcome(loop, fn, args, kwargs)
     future = background.spawn(outcome.run)
     # If the thread has ended already, the callback is called here.
     future.add_done_callback(outcome.thread_ended)
     cancelled = None if outcome.is_over else await outcome.wait(future.thread)
     return outcome.conclude(future.thread, cancelled)  # type: ignore[no-any-return]  # the result of `fn`
+
+
+def _refuse_if_not_served(scheduler: Scheduler, loop: asyncio.AbstractEventLoop) -> None:
+    if not is_served(scheduler, loop):
+        raise RuntimeError(
+            f"{loop!r} blocks its OS thread while it waits, so the virtual threads there would not go on; "
+            "use asyncio.SelectorEventLoop after vthreads.patch()"
+        )
 
 
 class _Outcome:
@@ -173,8 +187,14 @@ def wrap_future(future: Future[T]) -> asyncio.Future[T]:
     As `asyncio.wrap_future`, but if `future` is cancelled by others, awaiting raises
     `concurrent.futures.CancelledError`, which is not taken for a cancellation of the awaiting task. A cancellation of
     the wrapper cancels `future` and does not wait. To be called on the loop: not thread-safe. Not a checkpoint.
+
+    Raises:
+        RuntimeError: `future` is of a virtual thread that the loop would block; see `to_vthread`.
     """
     loop = asyncio.get_running_loop()
+    thread = getattr(future, "thread", None)
+    if isinstance(thread, VirtualThread) and not future.done() and thread._is_here():
+        _refuse_if_not_served(thread._scheduler, loop)
     wrapper: asyncio.Future[T] = loop.create_future()
 
     def settle() -> None:
