@@ -102,6 +102,19 @@ def test_the_page_lists_what_is_replaced_and_nothing_else():
     assert set() == {name for name in listed - replaced if exists(name)}, "on the page, but not replaced"
 
 
+# Calls without a row of their own: nothing ends a copy early, one is of another system, and for one a socket has rows.
+WITHOUT_ROW = {"os.copy_file_range", "select.kqueue", "ssl.SSLSocket"}
+
+
+def test_each_call_that_parks_has_a_row_in_the_matrix():
+    text = BLOCKING_CALLS.read_text().partition("## What parks")[2].partition("\n\nThree rules")[0]
+    parking = {name for row in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`(\w+\.[\w.]+)`", row)}
+    assert {"os.write", "threading.Thread.join", *WITHOUT_ROW} <= parking
+    named = {name for page in (ROOT / "tests" / "matrix").glob("*.py") for name in re.findall(r"\w+", page.read_text())}
+    without = {name for name in parking - WITHOUT_ROW if name.rpartition(".")[2] not in named}
+    assert set() == without, "add a row to OPERATIONS in a module of tests/matrix"
+
+
 def blocks(page):
     """The Python of a page as one program that keeps its line numbers."""
     text, lines = page.read_text(), []

@@ -70,6 +70,44 @@ def peek_into_a_file():
 
 
 @OPERATIONS.add
+def read_of_a_pair():
+    reader, writer = os.pipe()
+    with io.BufferedRWPair(io.FileIO(reader), io.FileIO(writer, "w")) as pair:
+        yield lambda: pair.read(4)
+        os.write(writer, b"kept")
+        assert b"kept" == pair.read(4)
+
+
+class OverAPipe(io.RawIOBase):
+    """A raw file that only says that it can seek and write, as `BufferedRandom` demands."""
+
+    def __init__(self, reader):
+        self._reader = reader
+
+    def readable(self):
+        return True
+
+    writable = seekable = readable
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        return 0
+
+    def readinto(self, buffer):
+        return os.readv(self._reader, [buffer])
+
+
+@OPERATIONS.add
+def read_of_a_file_to_read_and_write():
+    reader, writer = os.pipe()
+    with io.BufferedRandom(OverAPipe(reader)) as file:
+        yield lambda: file.read(4)
+        os.write(writer, b"kept")
+        assert b"kept" == file.read(4)
+    os.close(reader)
+    os.close(writer)
+
+
+@OPERATIONS.add
 def line_of_text():
     reader, writer = os.pipe()
     with open(reader) as file:
