@@ -3,7 +3,10 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import gc
 import threading
+import traceback
+import weakref
 from contextlib import asynccontextmanager
 
 import pytest
@@ -103,10 +106,57 @@ def test_an_exception_of_the_generator_is_raised_by_the_step():
     def root():
         steps = aio.iterate(fails())
         assert 1 == next(steps)
-        with pytest.raises(LookupError, match="no more"):
+        with pytest.raises(LookupError, match="no more") as caught:
             next(steps)
+        assert "_run_steps" not in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
         with pytest.raises(StopIteration):
             next(steps)
+
+    vthreads.run(root)
+
+
+def test_a_cancelled_thread_begins_nothing():
+    items, manager = Items(), Manager()
+
+    def root():
+        with CancelScope() as scope:
+            scope.cancel()
+            with pytest.raises(Cancelled):
+                next(aio.iterate(items))
+            aio.enter(manager).__enter__()
+        assert scope.cancelled_caught
+
+    vthreads.run(root)
+    assert [] == items.seen == manager.seen
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_step_that_is_cancelled_before_its_loop_knows_of_it_does_not_begin(number):
+    begun, go_on, steps = threading.Event(), threading.Event(), []
+
+    async def items():
+        while True:
+            steps.append(True)
+            yield len(steps)
+
+    async def blocks():
+        begun.set()
+        go_on.wait()
+
+    def root():
+        items_of_thread = aio.iterate(items())
+        if number == 2:
+            next(items_of_thread)
+        with ThreadGroup() as group:
+            group.spawn(aio.run, blocks())
+            begun.wait()
+            step = group.spawn(next, items_of_thread)
+            # It has asked the loop for its step.
+            wait_all_parked()
+            step.cancel()
+            wait_all_parked()
+            go_on.set()
+        assert number - 1 == len(steps)
 
     vthreads.run(root)
 
@@ -169,6 +219,124 @@ def test_a_cancellation_is_over_with_its_step():
     scopes = []
     vthreads.run(root)
     assert [0] == counts
+
+
+def test_a_cancellation_of_the_task_by_others_is_counted_as_long_as_the_task_lives():
+    async def items():
+        task = asyncio.current_task()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        yield task.cancelling()
+        yield task.cancelling()
+
+    def root():
+        assert [1, 1] == list(aio.iterate(items()))
+
+    vthreads.run(root)
+
+
+def test_a_cancellation_of_the_task_after_the_call_of_a_step_comes_in_the_step_once():
+    tasks, begun, asked = [], threading.Event(), threading.Event()
+
+    async def items():
+        tasks.append(asyncio.current_task())
+        yield
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        yield tasks[0].cancelling()
+
+    async def cancels():
+        begun.set()
+        asked.wait()
+        # The loop calls this after it has passed the step to the task, and before the task goes on.
+        asyncio.get_running_loop().call_soon(tasks[0].cancel)
+
+    def root():
+        steps = aio.iterate(items())
+        next(steps)
+        with ThreadGroup() as group:
+            group.spawn(aio.run, cancels())
+            begun.wait()
+            step = group.spawn(next, steps)
+            wait_all_parked()
+            asked.set()
+        return step.result()
+
+    assert 1 == vthreads.run(root)
+
+
+class Countdown:
+    """An asynchronous iterator that is not a generator."""
+
+    def __init__(self, count):
+        self.count = count
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if not self.count:
+            raise StopAsyncIteration
+        self.count -= 1
+        return self.count
+
+
+class ClosableCountdown(Countdown):
+    closed = 0
+
+    async def aclose(self):
+        self.closed += 1
+
+
+def test_an_iterator_is_closed_unless_it_is_exhausted_or_cannot_be():
+    def root():
+        exhausted, left = ClosableCountdown(2), ClosableCountdown(2)
+        assert [1, 0] == list(aio.iterate(exhausted))
+        steps = aio.iterate(left)
+        assert 1 == next(steps)
+        steps.close()
+        assert (0, 1) == (exhausted.closed, left.closed)
+        steps = aio.iterate(Countdown(3))
+        assert 2 == next(steps)
+        steps.close()
+
+    vthreads.run(root)
+
+
+def test_a_generator_that_is_dropped_outside_the_runtime_is_closed():
+    items, steps = Items(), []
+
+    def root():
+        steps.append(aio.iterate(items))
+        next(steps[0])
+        vthreads.offload(steps.clear)
+        while not items.closed:
+            aio.run(asyncio.sleep(0))
+
+    vthreads.run(root)
+    assert 1 == len(items.tasks)
+
+
+def test_an_iteration_and_a_block_are_freed_with_their_last_reference():
+    def root():
+        items, manager = Items(), Manager()
+        references = weakref.ref(items), weakref.ref(manager)
+        list(aio.iterate(items))
+        with aio.enter(manager):
+            pass
+        # The task of the last step ends after the step.
+        aio.run(asyncio.sleep(0))
+        items.tasks.clear()
+        manager.tasks.clear()
+        del items, manager
+        assert (None, None) == tuple(reference() for reference in references)
+
+    gc.disable()
+    try:
+        vthreads.run(root)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("swallows", [False, True])
@@ -386,6 +554,20 @@ def test_both_ends_of_a_block_run_in_one_task():
     vthreads.run(root)
 
 
+def test_a_block_that_has_ended_does_not_begin_again():
+    block = None
+
+    def root():
+        nonlocal block
+        block = aio.enter(Manager())
+        with block:
+            pass
+        with pytest.raises(RuntimeError, match=r"call aio\.enter again"):
+            block.__enter__()
+
+    vthreads.run(root)
+
+
 @pytest.mark.parametrize("swallows", [False, True])
 def test_the_manager_learns_of_an_exception_and_may_swallow_it(swallows):
     manager = Manager(swallows)
@@ -470,6 +652,108 @@ def test_a_block_whose_task_others_cancel_raises_the_foreign_error():
     vthreads.run(root)
 
 
+def test_a_manager_may_swallow_the_cancellation_of_its_task():
+    manager = Manager(swallows=True)
+
+    async def cancel():
+        manager.tasks[0].cancel()
+
+    def root():
+        with aio.enter(manager):
+            aio.run(cancel())
+            Event().wait()
+        assert [asyncio.CancelledError] == manager.told
+
+    vthreads.run(root)
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+def test_the_cancellation_of_a_block_is_split_off_a_group_of_exceptions(swallows):
+    manager = Manager(swallows)
+
+    async def cancel():
+        manager.tasks[0].cancel()
+
+    def block():
+        with aio.enter(manager):
+            aio.run(cancel())
+            try:
+                Event().wait()
+            except Cancelled as cancelled:
+                raise BaseExceptionGroup("both", [cancelled, LookupError()]) from None
+
+    def root():
+        if swallows:
+            block()
+        else:
+            with pytest.raises(ExceptionGroup) as caught:
+                block()
+            assert [LookupError] == [type(error) for error in caught.value.exceptions]
+        assert [ExceptionGroup] == manager.told
+
+    vthreads.run(root)
+
+
+def test_a_block_that_is_not_left_in_order_is_an_error_after_the_manager_is_left():
+    manager = Manager()
+
+    def root():
+        scope = CancelScope()
+        with pytest.raises(vthreads.ScopeMisuse), aio.enter(manager):
+            scope.__enter__()
+        assert [vthreads.ScopeMisuse] == manager.told
+
+    vthreads.run(root)
+
+
+class Raising(Manager):
+    """Its `__aexit__` raises what the test wants."""
+
+    def __init__(self, raises):
+        super().__init__()
+        self._raises = raises
+
+    async def __aexit__(self, kind, error, traceback):
+        self._raises(error)
+        await asyncio.sleep(0)
+
+
+def raise_(error):
+    raise error
+
+
+def test_a_manager_may_raise_the_cancellation_that_it_is_told():
+    def root():
+        with CancelScope() as scope, aio.enter(Raising(raise_)):
+            scope.cancel()
+            vthreads.checkpoint()
+        assert scope.cancelled_caught
+
+    vthreads.run(root)
+
+
+def raise_another(error):
+    raise asyncio.CancelledError
+
+
+def cancel_task(error):
+    asyncio.current_task().cancel()
+
+
+@pytest.mark.parametrize("raises", [raise_another, cancel_task])
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_cancellation_in_the_last_step_of_a_block_is_the_foreign_error(is_cancelled, raises):
+    def root():
+        with CancelScope() as scope:
+            with pytest.raises(concurrent.futures.CancelledError), aio.enter(Raising(raises)):
+                if is_cancelled:
+                    scope.cancel()
+                    vthreads.checkpoint()
+        assert not scope.cancelled_caught
+
+    vthreads.run(root)
+
+
 def test_a_block_that_is_cancelled_at_its_end_waits_until_the_manager_is_left():
     left = []
 
@@ -545,6 +829,51 @@ def test_a_manager_that_an_interrupt_did_not_keep_from_entering_is_left():
     assert [vthreads.Interrupted] == raised
     assert [vthreads.Interrupted] == manager.told
     assert 1 == len(set(manager.tasks))
+
+
+def test_a_generator_whose_step_goes_on_without_a_waiter_is_closed_after_the_step():
+    begun, called_off, closing = Event(), Event(), Event()
+    cancels, closed, may_go_on = [], [], []
+
+    async def items():
+        begun.set()
+        try:
+            while not may_go_on:
+                try:
+                    await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    cancels.append(True)
+                    called_off.set()
+            yield
+        finally:
+            closed.append(True)
+
+    def iterates():
+        try:
+            list(aio.iterate(items()))
+        except vthreads.Interrupted:
+            closing.set()
+            raise
+
+    def root():
+        with ThreadGroup(on_failure="continue") as group:
+            future = group.spawn(iterates)
+            begun.wait()
+            future.thread.interrupt(KeyError)
+            called_off.wait()
+            # Gives the wait for the step up. The generator waits until it is closed, and an interrupt of that wait does
+            # not cancel the step again.
+            for interrupt in (ValueError, vthreads.Interrupted):
+                future.thread.interrupt(interrupt)
+                wait_all_parked()
+                # The loop has read what the thread has asked for.
+                aio.run(asyncio.sleep(0))
+            may_go_on.append(True)
+            with pytest.raises(vthreads.Interrupted):
+                future.result()
+
+    vthreads.run(root)
+    assert [True] == cancels == closed
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -19,7 +19,7 @@ from .._core.cancel import CancelScope
 from .._core.contexts import inherited_context
 from .._core.current import running, started_here
 from .._core.engine import State
-from .._core.exceptions import drop_frame, is_a
+from .._core.exceptions import drop_frame, is_a, raise_as_it_is
 from ..errors import Cancelled
 from ._calls import TaskCall, loop_for, refuse_in_coroutine
 
@@ -354,8 +354,8 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        absorbed, error = self._leave_scope(error, traceback)
-        passed = TaskCancelled(*error.args) if is_a(error, Cancelled) else error
+        absorbed, rest = self._leave_scope(error, traceback)
+        passed = TaskCancelled(*rest.args) if is_a(rest, Cancelled) else rest
 
         async def leave() -> Any:
             return await self._manager.__aexit__(None if passed is None else type(passed), passed, traceback)
@@ -363,18 +363,23 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
         try:
             swallowed = bool(self._steps.run_last(leave, "enter"))
         except CancelledError as foreign:
-            if passed is error or foreign.__cause__ is not passed:
+            if passed is rest or foreign.__cause__ is not passed:
                 raise
             # `__aexit__` has raised what it received, as a `with` block passes an exception on.
             swallowed = False
         if absorbed and not swallowed:
             raise CancelledError(f"the task of {self._manager!r} was cancelled by other code")
+        if rest is not None and rest is not error and not swallowed:
+            raise_as_it_is(rest)
         return swallowed
 
     def _leave_scope(
         self, error: BaseException | None, traceback: TracebackType | None
     ) -> tuple[bool, BaseException | None]:
-        """Leave the scope of the block; return whether `error` is its cancellation, and the error that is left."""
+        """Leave the scope of the block; return whether `error` is its cancellation, and the error that is left.
+
+        That is another one if `error` is a group with the cancellation in it, or if the scope cannot be left.
+        """
         assert self._scope is not None
         try:
             kind = None if error is None else type(error)
