@@ -480,3 +480,40 @@ def test_a_thread_that_is_cancelled_before_its_first_run_is_not_the_cancellation
     """
     # The profiler sees no calls in compiled code.
     assert "was cancelled, but not by its task\n" == script(text, VTHREADS_ENGINE="reference")
+
+
+@pytest.mark.parametrize("forks", ["a thread", "a coroutine"])
+def test_the_child_of_a_fork_makes_its_own_loop_and_runtime(script, forks):
+    text = f"""
+    import warnings
+    from vthreads import aio
+
+    # Python 3.12 and later warn of a fork beside other OS threads.
+    warnings.simplefilter("ignore", DeprecationWarning)
+
+    async def both_ways():
+        return await aio.to_vthread(lambda: (time.sleep(0.01), aio.run(asyncio.sleep(0.01, "both")))[1])
+
+    def forks():
+        pid = os.fork()
+        if pid:
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = 1
+        try:
+            spawned = vthreads.spawn(lambda: (time.sleep(0.01), "spawned")[1])
+            print(spawned.result(), aio.run(asyncio.sleep(0.01, "shared")))
+            print(run(both_ways()), asyncio.run(both_ways()), flush=True)
+            status = 0
+        finally:
+            os._exit(status)
+
+    async def main():
+        other = vthreads.spawn(time.sleep, 0.02)
+        await both_ways()
+        assert 0 == (await aio.to_vthread(forks) if {forks!r} == "a thread" else forks())
+        await aio.wrap_future(other)
+        print(await both_ways())
+
+    run(main())
+    """
+    assert "spawned shared\nboth both\nboth\n" == script(text)
