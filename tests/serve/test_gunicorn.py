@@ -228,13 +228,13 @@ def test_a_stop_finds_out_whether_the_master_still_listens(listens):
     from vthreads.integrations.gunicorn import Worker
 
     class Stopped:
-        shares_listeners = None
+        _shares_listeners = None
 
         def __init__(self, listener):
             self._listeners = [listener]
 
         def stop(self):
-            self.found = self.shares_listeners
+            self.found = self._shares_listeners
 
     command = [sys.executable, "-c", "input()"]
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -132,7 +132,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def _begin(self, server: Server, sight: _Sight) -> None:
         self._server = server
-        server.at_stop = self._background.stop
+        server._at_stop = self._background.stop
         # The server has duplicates. After it has closed those, connections would wait at the inherited descriptors.
         for sock in self.sockets:
             sock.close()
@@ -174,7 +174,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         """Handle SIGTERM: finish what is under way."""
         super().handle_exit(sig, frame)
         if self._server is not None:
-            self._server.shares_listeners = self._master_listens()
+            self._server._shares_listeners = self._master_listens()
             self._server.stop()
 
     def _master_listens(self) -> bool:

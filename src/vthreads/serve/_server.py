@@ -66,13 +66,7 @@ class Server:
     """A running server. Created by `serve.tcp` and `serve.wsgi`, which pass it to `ready`.
 
     Attributes:
-        shares_listeners: as given; it counts at the stop.
         is_stopping: whether `stop` was called.
-        now: returns the time of the scheduler, also where no thread runs.
-        at_stop: called once with the seconds after which the handlers are cancelled, when the stop begins. May be
-            called by a signal handler, and from another OS thread.
-        last_resort: called with the seconds in which the server ends unless a handler ignores its cancellation: at the
-            stop, and again when the handlers are cancelled. May be called by a signal handler.
     """
 
     def __init__(
@@ -99,13 +93,14 @@ class Server:
             shares_listeners: other processes may go on to accept at the listeners.
         """
         self._scheduler = started_here()._scheduler
-        self.now: Callable[[], float] = self._scheduler.clock.now
+        # For connections: works also where no thread runs.
+        self._now: Callable[[], float] = self._scheduler.clock.now
         self._listeners = listeners
         self._connect = connect
         self._drain_seconds = drain
         self._drain_delay = drain_delay
         self._backlog = backlog
-        self.shares_listeners = shares_listeners
+        self._shares_listeners = shares_listeners
         self._max_connections = max_connections
         self._connections: dict[Connection, None] = {}
         self._group = ThreadGroup("connections", on_failure="report", cleanup_grace=LAST_GRACE)
@@ -116,8 +111,12 @@ class Server:
         # Connections, with the body of the thread that each gets.
         self._to_spawn: SimpleQueue[tuple[Connection, Callable[[], object]]] = SimpleQueue()
         self._reported_at = -inf
-        self.at_stop: Callable[[float], object] = _do_nothing
-        self.last_resort: Callable[[float], object] = _do_nothing
+        # Called once with the seconds after which the handlers are cancelled, when the stop begins. May be called by a
+        # signal handler, and from another OS thread.
+        self._at_stop: Callable[[float], object] = _do_nothing
+        # Called with the seconds in which the server ends unless a handler ignores its cancellation: at the stop, and
+        # again when the handlers are cancelled. May be called by a signal handler.
+        self._last_resort: Callable[[float], object] = _do_nothing
 
     def __repr__(self) -> str:
         state = "stopping" if self.is_stopping else "running"
@@ -134,8 +133,8 @@ class Server:
         self._group._stopping = True
         if not self._stop.is_set():
             seconds = self._drain_delay + self._drain_seconds
-            self.at_stop(seconds)
-            self.last_resort(seconds + LAST_GRACE)
+            self._at_stop(seconds)
+            self._last_resort(seconds + LAST_GRACE)
         self.is_stopping = True
         self._stop.set()
 
@@ -160,7 +159,7 @@ class Server:
             self._stop.wait()
             self._finish(acceptors)
         finally:
-            self.last_resort(LAST_GRACE)
+            self._last_resort(LAST_GRACE)
             # Also after a failure: otherwise the group would wait until the last client has gone.
             self._group.cancel("the server has ended")
 
@@ -172,7 +171,7 @@ class Server:
         sleep(self._drain_delay)
         until = now() + self._drain_seconds
         with CancelScope(until):
-            if not self.shares_listeners:
+            if not self._shares_listeners:
                 for listener in self._listeners:
                     drop_new_connections(listener)
             sleep(HANDSHAKE_ENDS)

@@ -137,7 +137,7 @@ class Process:
                 self._operation.cancel("the server has ended")
 
     def _begin(self, server: Server) -> None:
-        server.at_stop, server.last_resort = self._background.stop, self._force_end
+        server._at_stop, server._last_resort = self._background.stop, self._force_end
         heart = self._heart_of(server)
         heart.refresh()
         self._operation.spawn(heart.run)

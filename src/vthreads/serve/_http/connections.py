@@ -99,7 +99,7 @@ class HttpConnection:
         self._direct = self.client = Client(self._peer[0] or "", self._peer[1], "", "", "", "", [])
         self.request_id = ""
         self._head: Head | None = None
-        self._now = server.now
+        self._now = server._now
         self._is_recorded = True
         self._began = 0.0
         self._written_before = 0
