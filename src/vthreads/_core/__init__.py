@@ -8,7 +8,7 @@ A module imports only from the lines below its own, and `make layers` checks it:
     > members > completions : submitted > semaphore > future > deadlock
     > placement > current > thread > delivery > cancel > starter, wait_queue
     > participants > engine > blocks
-    > clock, order, spawn_site, arguments, dropped, exceptions, idents, contexts, delivery_table, statistics
+    > clock, order, spawn_site, arguments, copies, dropped, exceptions, idents, contexts, delivery_table, statistics
     > inner_imports, unfinished_imports > own_os_thread, os_thread_kinds > os_thread_states
     > originals, replaced, repeated, on_demand
 

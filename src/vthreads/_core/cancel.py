@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import Cancelled, ScopeMisuse
 from .arguments import checked_seconds
+from .copies import refuse_copy
 from .dropped import warn_dropped
 from .engine import running
 from .exceptions import raise_as_it_is, without_cancelled
@@ -204,6 +205,8 @@ class CancelScope(CancelNode):
     Entering makes a plain OS thread a carrier. Entering and leaving are no checkpoints. `cancel` may be called from any
     OS thread.
     """
+
+    __reduce__ = refuse_copy
 
     __slots__ = (
         *CancelNode._NODE_SLOTS,

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from .arguments import checked_timeout
+from .copies import refuse_copy
 from .current import check_here
 from .engine import TIMED_OUT, Section, compiled
 from .exceptions import set_traceback, show, traceback_of
@@ -63,6 +64,8 @@ class Future(FutureFields, concurrent.futures.Future[T]):
 
     A group joins its threads and reports failures by itself, so the program need not keep futures.
     """
+
+    __reduce__ = refuse_copy
 
     __slots__ = ()
 

@@ -22,6 +22,7 @@ from .arguments import check_function, checked_seconds
 from .cancel import CancelNode, CancelScope
 from .completions import Completions, EndedFutures
 from .contexts import inherited_context
+from .copies import refuse_copy
 from .current import running
 from .delivery import deferred_delivery
 from .engine import Scheduler, Section, compiled
@@ -106,6 +107,8 @@ class Members(MemberFields):
         scope: the parent scope of the members, which cancels them.
         on_failure: as for `ThreadGroup`.
     """
+
+    __reduce__ = refuse_copy
 
     # A subclass with a limit of running members may queue members; without one, none is queued.
     _queued: Collection[VirtualThread] = ()

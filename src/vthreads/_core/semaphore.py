@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .arguments import checked_count, checked_timeout
+from .copies import refuse_copy
 from .current import check_here
 from .engine import TIMED_OUT, Section, compiled
 from .on_demand import ModuleOnDemand
@@ -36,6 +37,8 @@ class Semaphore:
         TypeError: `value` is not a whole number.
         ValueError: `value` is negative.
     """
+
+    __reduce__ = refuse_copy
 
     def __init__(self, value: int = 1) -> None:
         self._value = self._initial = checked_count(value, "value", 0)

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from ..errors import Cancelled, Interrupted
 from .arguments import checked_timeout
 from .cancel import CancelNode, CancelScope
+from .copies import refuse_copy
 from .delivery import Recipient
 from .engine import ABORTED, Fiber, Scheduler, State, compiled, running
 from .exceptions import add_note, drop_frame, is_a, without_cancelled
@@ -77,6 +78,8 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         context: the `contextvars.Context` that it runs in; an empty one once it has ended.
         state: "new", "ready", "running", "parked" or "ended", as a `State`.
     """
+
+    __reduce__ = refuse_copy
 
     __slots__ = ()
 

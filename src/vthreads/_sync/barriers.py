@@ -7,6 +7,7 @@ from threading import BrokenBarrierError
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import checked_count, checked_timeout
+from .._core.copies import refuse_copy
 from .._core.current import check_here
 from .._core.engine import Section
 from .._core.on_demand import ModuleOnDemand
@@ -48,6 +49,8 @@ class Barrier:
         TypeError: `parties` is not a whole number.
         ValueError: `parties` is less than 1.
     """
+
+    __reduce__ = refuse_copy
 
     def __init__(self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None) -> None:
         self._parties = checked_count(parties, "parties", 1)

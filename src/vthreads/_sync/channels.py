@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.arguments import checked_count, checked_timeout
+from .._core.copies import refuse_copy
 from .._core.current import check_here
 from .._core.engine import TIMED_OUT, Section, State
 from .._core.on_demand import ModuleOnDemand
@@ -62,6 +63,8 @@ class Channel(Generic[T]):
         TypeError: `capacity` is not a whole number.
         ValueError: `capacity` is negative.
     """
+
+    __reduce__ = refuse_copy
 
     def __init__(self, capacity: int = 0) -> None:
         self._capacity = checked_count(capacity, "capacity", 0)

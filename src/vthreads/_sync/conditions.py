@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .._core.arguments import checked_timeout
+from .._core.copies import refuse_copy
 from .._core.current import check_here
 from .._core.delivery import deferred_delivery
 from .._core.engine import TIMED_OUT
@@ -28,6 +29,8 @@ class Condition:
     Args:
         lock: any lock with `acquire` and `release`; None creates an `RLock`.
     """
+
+    __reduce__ = refuse_copy
 
     def __init__(self, lock: Any = None) -> None:
         self._lock = RLock() if lock is None else lock

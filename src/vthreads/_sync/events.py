@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .._core.arguments import checked_timeout
+from .._core.copies import refuse_copy
 from .._core.current import check_here
 from .._core.engine import TIMED_OUT
 from .._core.on_demand import ModuleOnDemand
@@ -20,6 +21,8 @@ __all__ = ["Event"]
 
 class Event:
     """Like `threading.Event`: a flag that threads wait for."""
+
+    __reduce__ = refuse_copy
 
     __slots__ = ("__weakref__", "_flag", "_waiting")
 

@@ -11,6 +11,7 @@ import gc
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+from .._core.copies import refuse_copy
 from .._core.current import running
 from .._core.originals import OSThreadLocal
 
@@ -145,6 +146,7 @@ class local(_PerThread):  # noqa: N801  the name that `threading` uses
     checkpoint; thread-safe.
     """
 
+    __reduce__ = refuse_copy
     __slots__ = ("__data", "__weakref__")
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> Any:
@@ -169,6 +171,9 @@ class StandardLocal(local):
     """Replacement for `threading.local`."""
 
     __slots__ = ()
+
+    # A subclass in a program may have `__getstate__`, with which objects of the original can be pickled.
+    __reduce__ = object.__reduce__  # type: ignore[assignment]  # it returns
 
 
 # Programs import the class as `_thread._local` and show that name in messages.

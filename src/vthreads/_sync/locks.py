@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from .._core.arguments import checked_timeout
+from .._core.copies import refuse_copy
 from .._core.current import carriers, check_here, current_ident, running
 from .._core.delivery import deferred_delivery
 from .._core.engine import TIMED_OUT, compiled, contended, supply
@@ -102,6 +103,8 @@ class Lock:
     Its state is a single lock of the operating system. So each change is one atomic step, and no OS thread, finalizer
     or signal handler sees a half-made change. The inner lock stays taken while threads wait: `release` hands it over.
     """
+
+    __reduce__ = refuse_copy
 
     __slots__ = ("__weakref__", "_holder", "_in_block", "_is_listed", "_taken", "_waiting")
 
@@ -270,6 +273,8 @@ class RLock:
     Lock, owner and count change in one atomic step, a dict's `setdefault`. So a finalizer or signal handler that
     acquires the lock while its own thread is inside `acquire` or `release` finds it either free or owned by the thread.
     """
+
+    __reduce__ = refuse_copy
 
     __slots__ = ("__weakref__", "_current", "_is_listed", "_waiting", "_wanted")
 

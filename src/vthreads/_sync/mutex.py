@@ -10,6 +10,7 @@ from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.arguments import checked_timeout
+from .._core.copies import refuse_copy
 from .._core.current import check_here
 from .._core.dropped import warn_dropped
 from .._core.engine import TIMED_OUT, Section
@@ -101,6 +102,8 @@ class Mutex(Generic[T]):
         value: the value to enclose; keep no other reference to it.
         checked: the block gets a proxy for the value, which raises RuntimeError when it is used after the block.
     """
+
+    __reduce__ = refuse_copy
 
     def __init__(self, value: T, *, checked: bool = False) -> None:
         self._value = value
@@ -281,6 +284,8 @@ class RwLock(Generic[T]):
     Args:
         value: the value to enclose; keep no other reference to it, and change it in `write` only.
     """
+
+    __reduce__ = refuse_copy
 
     def __init__(self, value: T) -> None:
         self._value = value

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .._core.arguments import checked_timeout
+from .._core.copies import refuse_copy
 from .._core.current import check_here, give_way
 from .._core.engine import TIMED_OUT, Section, State, compiled, supply
 from .._core.on_demand import ModuleOnDemand
@@ -100,6 +101,8 @@ def _checked_size(maxsize: Any) -> Any:
 @compiled
 class _Exchange(Generic[T]):
     """Common part of all queues: items, getters, putters. Subclasses define how items are stored."""
+
+    __reduce__ = refuse_copy
 
     def __init__(self, maxsize: int = 0) -> None:
         self.maxsize = maxsize

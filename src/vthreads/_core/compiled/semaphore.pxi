@@ -1,5 +1,7 @@
 # The semaphore.
 
+from vthreads._core.copies import refuse_copy
+
 # Supplied by the readable code.
 cdef object semaphore_statistics = None
 
@@ -19,6 +21,9 @@ cdef class Semaphore:
 
     def __init__(self, value=1):
         self._value = self._initial = checked_count(value, "value", 0)
+
+    def __reduce__(self):
+        refuse_copy(self)
 
     def __repr__(self):
         return f"<{type(self).__name__} value={self._value} waiting={len(self._waiting)}>"

@@ -1,4 +1,4 @@
-# cython: language_level=3, binding=False, boundscheck=False, wraparound=False, initializedcheck=False
+# cython: language_level=3, binding=False, auto_pickle=False, boundscheck=False, wraparound=False, initializedcheck=False
 """The compiled engine: the same contract as `reference.py`, which explains each part.
 
 One shared library, built from many parts: `X/compiled/y.pxi` repeats hot code of the module `X/y.py`, and the parts of

@@ -90,6 +90,9 @@ cdef class Lock:
     def __init__(self):
         pass
 
+    def __reduce__(self):
+        refuse_copy(self)
+
     def __repr__(self):
         return f"<{type(self).__name__} {'locked' if self.locked() else 'unlocked'} waiting={_length(self._queue)}>"
 
@@ -275,6 +278,9 @@ cdef class RLock:
 
     def __init__(self):
         pass
+
+    def __reduce__(self):
+        refuse_copy(self)
 
     def __repr__(self):
         state = f"locked owner={self._owner} count={self._count}" if self._count else "unlocked"

@@ -85,6 +85,9 @@ cdef class _Exchange:
         self.maxsize = maxsize
         self._items = self._new_items()
 
+    def __reduce__(self):
+        refuse_copy(self)
+
     @property
     def maxsize(self):
         return self._maxsize
