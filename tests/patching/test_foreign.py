@@ -85,7 +85,7 @@ except RuntimeError as error:
 
 
 PATCHING = {
-    "gevent": {"monkey": "def patch_all():\n    print('patched')\ndef patch_item():\n    print('one')"},
+    "gevent": {"__init__": "", "monkey": "def patch_all():\n    print('patched')\ndef patch_item():\n    print('one')"},
     "eventlet": {
         "__init__": "from .patcher import monkey_patch",
         "patcher": "def monkey_patch():\n    print('patched')",
