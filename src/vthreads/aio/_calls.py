@@ -18,13 +18,13 @@ from types import CoroutineType
 from typing import Any, Protocol, TypeVar
 
 from .._core.contexts import inherited_context
-from .._core.current import running, started_here
+from .._core.current import started_here
 from .._core.engine import Section, compiled, supply
 from .._core.exceptions import drop_frame, insert_context, is_a
 from .._core.repeated import repeated_in
 from .._core.thread import VirtualThread
 from .._core.wait_queue import waiter_here
-from .._event_loops.guests import guest_of, guests
+from .._event_loops.guests import guests
 from .._os_threads.held_up import OutsideCall, wait_held_up
 from .._timeouts import waiting_thread
 from ..errors import Cancelled
@@ -127,13 +127,8 @@ def refuse_in_coroutine(name: str) -> None:
     Raises:
         RuntimeError: the caller is a coroutine, or a callback of an event loop.
     """
-    loop = asyncio._get_running_loop()
-    if loop is None:
-        return
-    thread = running()
-    guest = None if thread is None else guest_of(thread._scheduler)
-    # Without the patch, asyncio shows the loop to its guests too.
-    if guest is None or guest.loop is not loop or guest.thread is thread:
+    # The virtual threads beside a loop see none, also without the patch.
+    if asyncio._get_running_loop() is not None:
         raise RuntimeError(f"aio.{name}() was called by a coroutine, whose loop it would block; use await there")
 
 
