@@ -3,11 +3,15 @@
 import asyncio
 import concurrent.futures
 import contextvars
+import decimal
+import gc
 import math
 import os
+import signal
 import sys
 import threading
 import traceback
+import weakref
 
 import pytest
 
@@ -66,6 +70,7 @@ def test_a_coroutine_returns_its_value_and_raises_its_exception():
         frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
         assert "root" == frames[0]
         assert "fails" == frames[-1]
+        assert "_await" not in frames
         return aio.run(succeeds(3))
 
     assert 3 == vthreads.run(root)
@@ -128,6 +133,30 @@ def test_exits_reach_the_caller_and_do_not_end_the_loop_of_the_others(error):
     vthreads.run(root)
 
 
+def test_an_exception_is_freed_with_its_last_reference():
+    class Failure(Exception):
+        pass
+
+    async def fails():
+        await asyncio.sleep(0)
+        raise Failure
+
+    def root():
+        try:
+            aio.run(fails())
+        except Failure as failure:
+            reference = weakref.ref(failure)
+        # After this the OS thread of the loop has left the task, too.
+        aio.run(pause())
+        assert reference() is None
+
+    gc.disable()
+    try:
+        vthreads.run(root)
+    finally:
+        gc.enable()
+
+
 # --- context
 
 
@@ -144,6 +173,36 @@ def test_the_context_is_copied():
         assert "set outside" == variable.get()
 
     vthreads.run(root)
+
+
+@pytest.mark.parametrize("call", ["run", "iterate", "enter"])
+def test_the_context_of_decimal_is_copied(call):
+    async def sets():
+        decimal.getcontext().prec = 5
+        yield
+
+    async def sets_once():
+        await anext(sets())
+
+    class Sets:
+        async def __aenter__(self):
+            await sets_once()
+
+        async def __aexit__(self, *error):
+            pass
+
+    calls = {
+        "run": lambda: aio.run(sets_once()),
+        "iterate": lambda: list(aio.iterate(sets())),
+        "enter": lambda: aio.enter(Sets()).__enter__(),
+    }
+
+    def root():
+        decimal.getcontext().prec = 10
+        calls[call]()
+        return decimal.getcontext().prec
+
+    assert 10 == vthreads.run(root)
 
 
 # --- cancellation
@@ -215,6 +274,32 @@ def test_the_cleanup_after_a_cancelled_call_has_its_full_grace():
     clock, sleeper, ended = Clock(), Sleeper(), []
     vthreads.run(root, clock=clock)
     assert [True] == ended
+
+
+def test_a_call_in_a_cleanup_does_not_renew_its_grace():
+    sleeper = Sleeper()
+
+    def works():
+        try:
+            Event().wait()
+        finally:
+            try:
+                aio.run(sleeper.wait())
+            finally:
+                try:
+                    vthreads.sleep(1)
+                finally:
+                    ended.append(vthreads.now())
+
+    def root():
+        with ThreadGroup(cleanup_grace=2) as group:
+            group.spawn(works)
+            group.cancel()
+
+    ended = []
+    vthreads.run(root, clock=VirtualClock(outside_patience=0))
+    assert [True] == sleeper.ended
+    assert [2] == ended
 
 
 def test_a_deadline_cancels_the_coroutine():
@@ -372,6 +457,35 @@ def test_a_failure_after_the_waiter_has_left_is_reported_to_the_loop(error):
     assert all("failed after its waiter had left" in context["message"] for context in reported)
 
 
+def test_a_coroutine_whose_waiter_has_left_is_cancelled_at_the_end_without_a_report():
+    begun, cleans_up, reported = Event(), Event(), []
+
+    async def goes_on():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: reported.append(context))
+        begun.set()
+        for event in (cleans_up, begun):
+            with pytest.raises(asyncio.CancelledError):
+                await loop.create_future()
+            event.set()
+
+    def root():
+        with ThreadGroup(on_failure="continue") as group:
+            future = group.spawn(aio.run, goes_on())
+            begun.wait()
+            begun.clear()
+            future.thread.interrupt(ZeroDivisionError)
+            cleans_up.wait()
+            future.thread.interrupt(KeyError)
+            with pytest.raises(KeyError):
+                future.result()
+        assert not begun.is_set()
+
+    vthreads.run(root)
+    assert begun.is_set()
+    assert [] == reported
+
+
 @pytest.mark.real
 def test_ctrl_c_gives_up_a_call_whose_coroutine_ignores_its_cancellation(run_script):
     script = """
@@ -405,7 +519,8 @@ def test_ctrl_c_gives_up_a_call_whose_coroutine_ignores_its_cancellation(run_scr
     assert "interrupted\nended\n" == run_script(script)
 
 
-def test_a_coroutine_that_goes_on_after_the_grace_is_reported_once():
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+def test_a_coroutine_that_goes_on_after_the_grace_is_reported_once(how):
     reported = threading.Event()
 
     class Err:
@@ -425,11 +540,13 @@ def test_a_coroutine_that_goes_on_after_the_grace_is_reported_once():
     def root():
         sys.stderr = Err()
         try:
-            with CancelScope(cleanup_grace=0.01) as scope, ThreadGroup() as group:
+            with ThreadGroup(cleanup_grace=0.01, on_failure="continue") as group:
                 sleeper = Sleeper(goes_on)
-                group.spawn(aio.run, sleeper.wait())
+                future = group.spawn(aio.run, sleeper.wait())
                 sleeper.begun.wait()
-                scope.cancel()
+                getattr(future.thread, how)()
+                with pytest.raises((vthreads.Interrupted, concurrent.futures.CancelledError)):
+                    future.result()
         finally:
             sys.stderr = sys.__stderr__
         assert [True] == sleeper.ended
@@ -471,6 +588,74 @@ def test_all_calls_of_a_runtime_share_one_loop_and_it_ends_with_the_last_runtime
     loop = vthreads.run(root)
     assert loop.is_closed()
     assert loop is not vthreads.run(root)
+
+
+def test_a_runtime_that_ends_leaves_the_loop_to_the_others():
+    sleeper = Sleeper()
+
+    def root():
+        with ThreadGroup() as group:
+            waits = group.spawn(aio.run, sleeper.wait())
+            sleeper.begun.wait()
+            loop = aio.run(loop_in_use())
+            assert loop is vthreads.offload(vthreads.run, aio.run, loop_in_use())
+            assert loop is aio.run(loop_in_use())
+            assert not waits.done()
+            waits.cancel()
+
+    vthreads.run(root)
+
+
+def test_a_coroutine_has_the_signal_mask_the_trace_functions_and_a_name():
+    seen = []
+
+    async def looks():
+        seen.append(threading.current_thread().name)
+        seen.append(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        seen.append((sys.gettrace(), sys.getprofile()))
+
+    def trace(frame, event, argument):
+        return None
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
+    traced = threading.gettrace(), threading.getprofile()
+    threading.settrace(trace)
+    threading.setprofile(trace)
+    try:
+        vthreads.run(aio.run, looks())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        threading.settrace(traced[0])
+        threading.setprofile(traced[1])
+    assert ["vthreads-asyncio", {*before, signal.SIGUSR2}, (trace, trace)] == seen
+
+
+@pytest.mark.real
+def test_the_end_of_the_runtime_waits_for_a_task_that_goes_on_and_reports_it_once(monkeypatch):
+    lines, left, reported = [], [], threading.Event()
+
+    class Err:
+        def write(self, text):
+            lines.append(text)
+            reported.set()
+
+    async def goes_on():
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            while not reported.is_set():
+                await asyncio.sleep(0.01)
+            left.append("ended")
+
+    async def leaves():
+        left.append(asyncio.create_task(goes_on()))
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("sys.stderr", Err())
+    vthreads.run(aio.run, leaves())
+    assert "ended" == left[1]
+    [line] = lines
+    assert "waits for cancelled tasks; Ctrl-C abandons them: <Task" in line
 
 
 def test_tasks_that_are_left_are_cancelled_and_awaited_at_the_end():
@@ -548,6 +733,26 @@ def test_a_wait_for_a_coroutine_is_no_deadlock_and_a_wait_for_nothing_still_is(r
     vthreads.run(root)
     """
     assert "a deadlock\n" == run_script(script)
+
+
+@pytest.mark.real
+def test_a_call_that_a_busy_loop_has_not_read_is_no_deadlock(run_script):
+    script = """
+    import asyncio, time
+    import vthreads
+    from vthreads import aio
+
+    async def leaves_a_callback():
+        # It blocks the loop, which has no task then.
+        asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+
+    def root():
+        aio.run(leaves_a_callback())
+        return aio.run(asyncio.sleep(0, "no deadlock"))
+
+    print(vthreads.run(root))
+    """
+    assert "no deadlock\n" == run_script(script)
 
 
 def test_a_fork_makes_the_loop_anew():

@@ -319,6 +319,20 @@ def test_calls_that_wait_for_a_loop_fail_when_it_stops(script):
     assert "failed\ncleaned up\n" == script(text)
 
 
+def test_a_call_after_the_end_of_the_loop_uses_another_one(script):
+    text = """
+    from vthreads import aio
+
+    async def main():
+        await aio.to_vthread(time.sleep, 0.001)
+
+    for _ in range(2):
+        run(main())
+        print(aio.run(asyncio.sleep(0, "another")))
+    """
+    assert "another\n" * 2 == script(text)
+
+
 def test_threads_that_outlive_the_loop_go_on(script):
     text = """
     begin = Event()

@@ -48,6 +48,35 @@ def test_the_function_and_its_threads_have_no_running_loop(poller):
     vthreads.run(root, poller=poller)
 
 
+def test_a_coroutine_of_a_loop_inside_is_told_to_use_await(poller):
+    async def calls():
+        coroutine = running_loop()
+        try:
+            with pytest.raises(RuntimeError, match="use await there"):
+                aio.run(coroutine)
+        finally:
+            coroutine.close()
+
+    vthreads.run(lambda: asyncio.run(calls()), poller=poller)
+
+
+def test_a_virtual_thread_calls_coroutines_without_the_patch(poller, run_script):
+    script = """
+    import asyncio, sys
+    import vthreads
+    from vthreads import aio
+
+    async def items():
+        yield "item"
+
+    def root():
+        print(aio.run(asyncio.sleep(0, "run")), *aio.iterate(items()))
+
+    vthreads.run(root, poller=sys.argv[1], patch=False)
+    """
+    assert "run item\n" == run_script(script, poller)
+
+
 def test_sockets_timers_and_queues_work(poller):
     def serves(sock):
         while data := sock.recv(10):
@@ -216,6 +245,33 @@ def test_a_deadlock_is_found_when_a_task_that_was_left_has_ended(poller, run_scr
     vthreads.run(root, poller=sys.argv[1] or None)
     """
     assert "a deadlock\n" == run_script(script, poller)
+
+
+@pytest.mark.real
+@beside_the_shared_loop
+def test_a_wait_for_a_task_that_was_left_is_no_deadlock(poller, run_script):
+    script = """
+    import asyncio, sys
+    import vthreads
+    from vthreads import Event, aio
+
+    left = []
+
+    async def sets():
+        await asyncio.sleep(0.05)
+        event.set()
+
+    async def leaves():
+        left.append(asyncio.create_task(sets()))
+
+    def root():
+        aio.run(leaves())
+        print(event.wait())
+
+    event = Event()
+    vthreads.run(root, poller=sys.argv[1] or None)
+    """
+    assert "True\n" == run_script(script, poller)
 
 
 @pytest.mark.real
