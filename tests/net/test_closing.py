@@ -255,6 +255,64 @@ def test_a_select_of_a_socket_that_is_shut_down_ends(virtual, pair):
     assert ([one], [], []) == virtual(root)
 
 
+@pytest.fixture
+def other_pair():
+    one, two = socket.socketpair()
+    with one, two:
+        yield one, two
+
+
+@pytest.mark.parametrize("place", range(3), ids=["to read", "to write", "exceptional"])
+def test_a_select_finds_a_socket_ready_that_was_closed_beside_others(virtual, pair, other_pair, place):
+    """Linux does so when it looks again, for example because another one became ready."""
+    one, _ = pair
+    other, _ = other_pair
+
+    def root():
+        with vthreads.move_on_after(1):
+            one.sendall(bytes(10_000_000))
+        lists = [[], [], []]
+        lists[place].append(one)
+        waiting = vthreads.spawn(select.select, [*lists[0], other], *lists[1:])
+        wait_all_parked()
+        one.close()
+        assert tuple(lists) == waiting.result()
+
+    virtual(root)
+
+
+def test_a_select_goes_on_if_the_number_of_a_closed_socket_means_another_file(virtual, pair, other_pair):
+    one, _ = pair
+    other, peer = other_pair
+
+    def root():
+        third, fourth = socket.socketpair()
+        waiting = vthreads.spawn(select.select, [one, other], [], [])
+        wait_all_parked()
+        with third, fourth:
+            os.dup2(third.fileno(), one.fileno())
+            wait_all_parked()
+            assert not waiting.done()
+            peer.send(b"data")
+            assert ([other], [], []) == waiting.result()
+
+    virtual(root)
+
+
+def test_a_select_of_sockets_that_are_all_closed_is_an_error(virtual, pair, other_pair, error_of):
+    one, _ = pair
+    other, _ = other_pair
+
+    def root():
+        waiting = vthreads.spawn(error_of, select.select, [one, other], [], [])
+        wait_all_parked()
+        one.close()
+        other.close()
+        return waiting.result()
+
+    assert errno.EBADF == virtual(root).errno
+
+
 def test_data_that_came_before_the_shutdown_are_read(virtual, pair):
     one, two = pair
 

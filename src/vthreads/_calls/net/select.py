@@ -7,6 +7,7 @@ is not a checkpoint, but yields after a long run: an event loop that is never id
 
 from __future__ import annotations
 
+import os
 import select as _select
 import sys
 from collections.abc import Iterable, Mapping
@@ -115,6 +116,14 @@ def _directions(masks: dict[int, int]) -> list[tuple[int, int]]:
     return wanted + [(fd, WRITE) for fd, mask in masks.items() if mask & POLLOUT]
 
 
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def _fd_of(file: Any) -> int:
     return file if isinstance(file, int) else file.fileno()
 
@@ -138,11 +147,33 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
         return ready
     fds, masks, sockets = _numbers_of(files)
     wait = _Wait(thread, masks, time_left, sockets)
-    while wait():
-        ready = original_select(*fds, 0)
+    while True:
+        try:
+            if not wait():
+                return [], [], []
+            ready = original_select(*fds, 0)
+        except OSError as error:
+            if error.errno != EBADF:
+                raise
+            thread._check()
+            ready = _ready_beside_closed(fds)
+            if ready is None:
+                raise
         if any(ready):
             return tuple(map(_files_of, files, fds, ready))
-    return [], [], []
+
+
+def _ready_beside_closed(fds: list[list[int]]) -> tuple[list[int], ...] | None:
+    """Return what is ready although one descriptor was closed during the wait; None if all were.
+
+    As for Linux when it looks again during its wait, those that are closed are ready. With nothing else to wait for it
+    would not look again.
+    """
+    is_open = {fd: _is_open(fd) for some in fds for fd in some}
+    if not any(is_open.values()):
+        return None
+    ready: tuple[list[int], ...] = original_select(*([fd for fd in some if is_open[fd]] for some in fds), 0)
+    return tuple(found + [fd for fd in some if not is_open[fd]] for found, some in zip(ready, fds, strict=True))
 
 
 def _numbers_of(files: list[Any]) -> tuple[list[list[int]], dict[int, int], dict[int, Any]]:
