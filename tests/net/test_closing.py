@@ -299,18 +299,51 @@ def test_a_select_goes_on_if_the_number_of_a_closed_socket_means_another_file(vi
     virtual(root)
 
 
-def test_a_select_of_sockets_that_are_all_closed_is_an_error(virtual, pair, other_pair, error_of):
+def test_a_select_of_sockets_that_are_all_closed_ends(virtual, pair, other_pair):
     one, _ = pair
     other, _ = other_pair
 
     def root():
-        waiting = vthreads.spawn(error_of, select.select, [one, other], [], [])
+        waiting = vthreads.spawn(select.select, [one, other], [], [])
         wait_all_parked()
         one.close()
         other.close()
         return waiting.result()
 
-    assert errno.EBADF == virtual(root).errno
+    assert ([one, other], [], []) == virtual(root)
+
+
+@pytest.mark.parametrize("timeout", [None, 10])
+@pytest.mark.parametrize("close", [socket.socket.close, lambda sock: os.close(sock.fileno())], ids=["socket", "number"])
+def test_a_select_of_a_socket_that_is_closed_ends(virtual, pair, close, timeout):
+    one, _ = pair
+
+    def root():
+        waiting = vthreads.spawn(select.select, [one], [], [], timeout)
+        wait_all_parked()
+        close(one)
+        result = waiting.result()
+        one.detach()
+        return result, vthreads.now()
+
+    assert (([one], [], []), 0) == virtual(root)
+
+
+def test_a_select_goes_on_with_the_new_file_of_the_number_of_its_socket(virtual, pair):
+    one, _ = pair
+
+    def root():
+        third, fourth = socket.socketpair()
+        waiting = vthreads.spawn(select.select, [one], [], [])
+        wait_all_parked()
+        with third, fourth:
+            os.dup2(third.fileno(), one.fileno())
+            wait_all_parked()
+            assert not waiting.done()
+            fourth.send(b"data")
+            assert ([one], [], []) == waiting.result()
+
+    virtual(root)
 
 
 def test_data_that_came_before_the_shutdown_are_read(virtual, pair):

@@ -44,18 +44,6 @@ def test_a_cancelled_select_leaves_the_socket_to_the_next_call():
     vthreads.run(root)
 
 
-def test_closing_the_socket_ends_a_select_of_it():
-    def root():
-        a, b = socket.socketpair()
-        with b, ThreadGroup() as group:
-            waiting = group.spawn(pytest.raises, OSError, readable, a)
-            wait_all_parked()
-            a.close()
-            waiting.result()
-
-    vthreads.run(root)
-
-
 def test_a_new_socket_with_the_same_number_is_waited_for():
     def root():
         for _ in range(3):

@@ -156,22 +156,14 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
             if error.errno != EBADF:
                 raise
             thread._check()
-            ready = _ready_beside_closed(fds)
-            if ready is None:
-                raise
+            ready = _ready_or_closed(fds)
         if any(ready):
             return tuple(map(_files_of, files, fds, ready))
 
 
-def _ready_beside_closed(fds: list[list[int]]) -> tuple[list[int], ...] | None:
-    """Return what is ready although one descriptor was closed during the wait; None if all were.
-
-    As for Linux when it looks again during its wait, those that are closed are ready. With nothing else to wait for it
-    would not look again.
-    """
+def _ready_or_closed(fds: list[list[int]]) -> tuple[list[int], ...]:
+    """Return what is ready, and what was closed during the wait: for Linux, too, that is ready when it looks again."""
     is_open = {fd: _is_open(fd) for some in fds for fd in some}
-    if not any(is_open.values()):
-        return None
     ready: tuple[list[int], ...] = original_select(*([fd for fd in some if is_open[fd]] for some in fds), 0)
     return tuple(found + [fd for fd in some if not is_open[fd]] for found, some in zip(ready, fds, strict=True))
 

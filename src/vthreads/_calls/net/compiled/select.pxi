@@ -63,6 +63,12 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
         fiber._waits_in, fiber._waits_on = "select", sock
         answer = fiber._stay(None, deadline)
         descriptors.withdraw(entry, READ, fiber)
+        if answer is CLOSED:
+            fiber._check_landed()
+            if _fileno(sock) != fd or vt_may_read(fd) < 0:
+                return [sock], [], []
+            # The number means another file by now.
+            continue
         if answer is not True and answer is not TIMED_OUT:
             _raise_for(fiber, answer)
         fiber._check_landed()
@@ -71,7 +77,7 @@ def select_files(rlist, wlist, xlist, timeout=None, /):
             return ([sock] if vt_may_read(_fileno(sock)) > 0 else []), [], []
         # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
         if _fileno(sock) != fd:
-            raise OSError(EBADF, os.strerror(EBADF))
+            return [sock], [], []
         # No other fiber could read since the poll that reported the edge, so another check is needed only if the edge
         # may be one of urgent data alone: they do not make a socket readable for select(2).
         if entry._reported_at == fiber._scheduler.switches and not entry._had_urgent:
