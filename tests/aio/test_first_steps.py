@@ -131,6 +131,34 @@ def test_a_first_step_that_blocks_blocks_the_loop_and_no_other_thread(kind):
     assert ["blocked", "other"] == order
 
 
+def test_a_callback_that_blocks_the_loop_delays_first_steps(kind):
+    def blocks():
+        begun.set()
+        go_on.wait()
+        order.append("callback")
+
+    async def starts():
+        asyncio.get_running_loop().call_soon(blocks)
+
+    async def other():
+        order.append("first step")
+        return where()[2]
+
+    def root():
+        aio.await_(starts())
+        begun.wait()
+        with ThreadGroup() as group:
+            is_of_the_loop = group.spawn(aio.await_, other())
+            for _ in range(200):
+                vthreads.checkpoint()
+            go_on.set()
+        return is_of_the_loop.result()
+
+    begun, go_on, order = Event(), Event(), []
+    assert vthreads.run(root, poller=kind)
+    assert ["callback", "first step"] == order
+
+
 def test_a_task_that_cancels_itself_in_its_first_step_ends_at_its_first_wait(kind):
     async def cancels_itself():
         asyncio.current_task().cancel()

@@ -333,6 +333,25 @@ def test_a_call_after_the_end_of_the_loop_uses_another_one(script):
     assert "another\n" * 2 == script(text)
 
 
+@pytest.mark.real
+def test_a_deadlock_after_the_end_of_the_loop_is_found(script):
+    text = """
+    from vthreads import DeadlockError, aio
+
+    async def main():
+        await aio.to_vthread(time.sleep, 0.001)
+
+    for _ in range(2):
+        run(main())
+        try:
+            vthreads.spawn(Event().wait).result()
+        except DeadlockError:
+            print("a deadlock")
+    os._exit(sys.stdout.flush() or 0)
+    """
+    assert "a deadlock\n" * 2 == script(text)
+
+
 def test_threads_that_outlive_the_loop_go_on(script):
     text = """
     begin = Event()
@@ -351,6 +370,8 @@ def test_threads_that_outlive_the_loop_go_on(script):
 
 def test_asyncio_debug_mode_accepts_turns(script):
     text = """
+    from vthreads import aio
+
     async def main():
         # The start of the runtime is slow enough for a warning.
         asyncio.get_running_loop().slow_callback_duration = 100
@@ -359,10 +380,12 @@ def test_asyncio_debug_mode_accepts_turns(script):
         vthreads.spawn(event.set)
         await asyncio.wrap_future(future)
         print(await asyncio.wrap_future(vthreads.spawn(int)))
+        print(await aio.to_vthread(lambda: (time.sleep(0.001), aio.run(asyncio.sleep(0.001, 1)))[1]))
+        print(await aio.to_vthread(lambda: (time.sleep(0.001), aio.run(asyncio.sleep(0, 2)))[1]))
 
     run(main(), debug=True)
     """
-    assert "0\n" == script(text)
+    assert "0\n1\n2\n" == script(text)
 
 
 def test_a_loop_on_a_carrier_is_left_when_it_ends(script):
