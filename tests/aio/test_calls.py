@@ -672,9 +672,14 @@ def test_tasks_that_are_left_are_cancelled_and_awaited_at_the_end():
 
 
 def test_a_stopped_loop_is_an_error_of_those_that_wait_and_is_made_anew():
+    ended = threading.Event()
+
     async def stops():
         asyncio.get_running_loop().stop()
-        await asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.set()
 
     def root():
         before = aio.run(loop_in_use())
@@ -683,6 +688,8 @@ def test_a_stopped_loop_is_an_error_of_those_that_wait_and_is_made_anew():
         assert before is not aio.run(loop_in_use())
 
     vthreads.run(root)
+    # On the OS thread of the stopped loop.
+    assert ended.wait(30)
 
 
 def test_a_call_that_the_stopped_loop_has_not_read_never_begins(kind):

@@ -128,14 +128,20 @@ def test_tasks_that_are_left_are_cancelled_and_awaited(poller):
 
 
 def test_a_coroutine_that_stops_the_loop_ends_the_calls_that_wait(poller):
+    ended = []
+
     async def stops():
         asyncio.get_running_loop().stop()
-        await asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            ended.append(True)
 
     def root():
         with pytest.raises(RuntimeError, match="stopped"):
             aio.run(stops())
         assert 3 == aio.run(asyncio.sleep(0, 3))
+        assert [True] == ended
 
     vthreads.run(root, poller=poller)
 

@@ -9,6 +9,7 @@ import traceback
 import weakref
 from contextlib import asynccontextmanager
 
+import anyio
 import pytest
 
 import vthreads
@@ -614,6 +615,36 @@ def test_a_timeout_of_asyncio_cancels_the_block():
                 raise
         assert [True] == seen
         vthreads.checkpoint()
+
+    vthreads.run(root)
+
+
+def test_scopes_and_task_groups_of_anyio_span_steps():
+    begun = []
+
+    async def works():
+        begun.append(True)
+
+    @asynccontextmanager
+    async def bounded():
+        with anyio.move_on_after(0.01) as scope:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(works)
+                yield scope
+
+    async def items():
+        with anyio.fail_after(1000):
+            async with anyio.create_task_group() as tasks:
+                for item in range(3):
+                    tasks.start_soon(works)
+                    yield item
+
+    def root():
+        with aio.enter(bounded()) as scope:
+            Event().wait()
+        assert scope.cancelled_caught
+        assert [0, 1, 2] == list(aio.iterate(items()))
+        assert 4 == len(begun)
 
     vthreads.run(root)
 

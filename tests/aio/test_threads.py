@@ -4,12 +4,14 @@ import asyncio
 import concurrent.futures
 import contextvars
 import gc
+import math
 import selectors
 import threading
 import traceback
 import weakref
 from concurrent.futures import CancelledError
 
+import anyio
 import pytest
 import uvloop
 
@@ -80,7 +82,10 @@ async def until(condition):
         await asyncio.sleep(0)
 
 
-def test_the_value_and_the_exception_reach_the_task(run):
+def test_the_value_and_the_exception_reach_the_task_and_nobody_else(run, monkeypatch):
+    reported = []
+    monkeypatch.setattr(threading, "excepthook", reported.append)
+
     async def main():
         with pytest.raises(LookupError, match="in the cleanup"):
             await aio.to_vthread(fail)
@@ -93,6 +98,7 @@ def test_the_value_and_the_exception_reach_the_task(run):
         assert threading.get_native_id() == await aio.to_vthread(parks)
 
     run(main)
+    assert [] == reported
 
 
 def test_a_function_whose_call_has_no_effect_is_refused(run):
@@ -319,6 +325,26 @@ def test_a_timeout_of_asyncio_ends_a_virtual_thread(run):
         assert sleeper.ended
 
     run(main)
+
+
+def test_a_scope_of_anyio_ends_a_virtual_thread(run):
+    async def main():
+        sleeper = Sleeper(int)
+        with anyio.move_on_after(0.01) as scope:
+            await aio.to_vthread(sleeper.wait)
+        assert scope.cancelled_caught
+        assert sleeper.ended
+        assert 0 == asyncio.current_task().cancelling()
+
+    run(main)
+
+
+def test_a_thread_does_not_know_of_a_timeout_of_asyncio(run):
+    async def main():
+        async with asyncio.timeout(1000):
+            return await aio.to_vthread(vthreads.remaining)
+
+    assert math.inf == run(main)
 
 
 def test_a_task_that_is_cancelled_before_it_starts_runs_nothing(run):

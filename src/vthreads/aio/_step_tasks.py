@@ -35,11 +35,11 @@ class _StepTask:
 
     Args:
         context: the context of the task.
-        cancelled: called on the loop when other code cancels the task between two steps; returns the step with which
-            the task ends, or None if it waits for the next step.
+        cancelled: called on the loop when other code cancels the task between two steps, with the arguments of the
+            `asyncio.CancelledError`; returns the step with which the task ends, or None if it waits for the next step.
     """
 
-    def __init__(self, context: Context, cancelled: Callable[[], Step | None]) -> None:
+    def __init__(self, context: Context, cancelled: Callable[..., Step | None]) -> None:
         self.shared = loop_for(started_here())
         self.current: _StepCall | None = None
         self.task: asyncio.Task[None] | None = None
@@ -156,16 +156,17 @@ class _StepTask:
         while self._next is not None:
             try:
                 return await asyncio.shield(self._next)
-            except TaskCancelled:
+            except TaskCancelled as error:
+                # Scopes of anyio recognize their own cancellation by the message.
                 if self.current is None:
-                    last = self._cancelled()
+                    last = self._cancelled(*error.args)
                     if last is not None:
                         self._next = None
                         return self._unawaited(last)
                 elif self.task is not None:
                     # A step was passed to the task before: the cancellation comes at its first wait.
                     self.task.uncancel()
-                    self.task.cancel()
+                    self.task.cancel(*error.args)
         return None
 
 
@@ -269,7 +270,7 @@ class _Iteration(Generic[T]):
 
     # --- in the task
 
-    def _cancelled(self) -> Step:
+    def _cancelled(self, *message: Any) -> Step:
         self._is_cancelled = True
         return self._close
 
@@ -307,15 +308,17 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
             )
         self._manager = manager
         self._scope: CancelScope | None = None
-        self._is_cancelled = self._is_entered = False
+        self._is_entered = False
+        # The arguments of the cancellation, when other code has cancelled the task.
+        self._cancelled: tuple[Any, ...] | None = None
         self._thread = started_here()
         self._steps = _StepTask(inherited_context(), self._cancel_block)
 
-    def _cancel_block(self) -> Step | None:
+    def _cancel_block(self, *message: Any) -> Step | None:
         """Cancel the block. If its thread does not leave it any more, return the step that leaves the manager."""
-        self._is_cancelled = True
+        self._cancelled = message
         if self._steps.shared.is_over or self._thread.state is State.ENDED:
-            return lambda: self._manager.__aexit__(TaskCancelled, TaskCancelled(), None)
+            return lambda: self._manager.__aexit__(TaskCancelled, TaskCancelled(*message), None)
         if self._scope is not None:
             self._scope.cancel(f"the task of a {type(self._manager).__qualname__} was cancelled")
         return None
@@ -333,8 +336,8 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
             self._leave_after(error)
             raise
         self._scope = CancelScope()
-        if self._is_cancelled:
-            self._cancel_block()
+        if self._cancelled is not None:
+            self._cancel_block(*self._cancelled)
         self._scope.__enter__()
         return value
 
@@ -355,7 +358,9 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
         absorbed, rest = self._leave_scope(error, traceback)
-        passed = TaskCancelled(*rest.args) if is_a(rest, Cancelled) else rest
+        passed = rest
+        if rest is not None and is_a(rest, Cancelled):
+            passed = TaskCancelled(*(self._cancelled if absorbed and self._cancelled is not None else rest.args))
 
         async def leave() -> Any:
             return await self._manager.__aexit__(None if passed is None else type(passed), passed, traceback)
