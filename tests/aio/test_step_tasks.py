@@ -50,6 +50,7 @@ class Manager:
     def __init__(self, swallows=False):
         self.tasks = []
         self.told = []
+        self.messages = []
         self.seen = []
         self._swallows = swallows
 
@@ -65,6 +66,7 @@ class Manager:
         await asyncio.sleep(0)
         self.tasks.append(asyncio.current_task())
         self.told.append(kind)
+        self.messages.append(getattr(error, "args", None))
         return self._swallows
 
 
@@ -243,7 +245,7 @@ def test_a_cancellation_of_the_task_after_the_call_of_a_step_comes_in_the_step_o
     async def items():
         tasks.append(asyncio.current_task())
         yield
-        with pytest.raises(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError, match="a message"):
             await asyncio.sleep(0)
         yield tasks[0].cancelling()
 
@@ -251,7 +253,7 @@ def test_a_cancellation_of_the_task_after_the_call_of_a_step_comes_in_the_step_o
         begun.set()
         asked.wait()
         # The loop calls this after it has passed the step to the task, and before the task goes on.
-        asyncio.get_running_loop().call_soon(tasks[0].cancel)
+        asyncio.get_running_loop().call_soon(tasks[0].cancel, "a message")
 
     def root():
         steps = aio.iterate(items())
@@ -591,10 +593,11 @@ def test_the_manager_is_told_of_a_cancellation_as_asyncio_does():
 
     def root():
         with CancelScope() as scope, aio.enter(manager):
-            scope.cancel()
+            scope.cancel("a reason")
             vthreads.checkpoint()
         assert scope.cancelled_caught
         assert [asyncio.CancelledError] == manager.told
+        assert [("a reason",)] == manager.messages
 
     vthreads.run(root)
 
@@ -671,16 +674,34 @@ def test_a_block_whose_task_others_cancel_raises_the_foreign_error():
     manager = Manager()
 
     async def cancel():
-        manager.tasks[0].cancel()
+        manager.tasks[0].cancel("a message")
 
     def root():
         with pytest.raises(concurrent.futures.CancelledError), aio.enter(manager):
             aio.run(cancel())
             Event().wait()
         assert [asyncio.CancelledError] == manager.told
+        assert [("a message",)] == manager.messages
         vthreads.checkpoint()
 
     vthreads.run(root)
+
+
+def test_a_manager_that_its_thread_has_not_left_is_left_when_others_cancel_the_task():
+    manager = Manager()
+
+    async def cancel():
+        manager.tasks[0].cancel("a message")
+        while not manager.told:
+            await asyncio.sleep(0)
+
+    def root():
+        vthreads.spawn(lambda: aio.enter(manager).__enter__()).result()
+        aio.run(cancel())
+
+    vthreads.run(root)
+    assert [asyncio.CancelledError] == manager.told
+    assert [("a message",)] == manager.messages
 
 
 def test_a_manager_may_swallow_the_cancellation_of_its_task():
