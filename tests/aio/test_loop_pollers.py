@@ -158,6 +158,27 @@ def test_exits_out_of_coroutines_reach_the_caller(poller):
     vthreads.run(root, poller=poller)
 
 
+@pytest.mark.parametrize("with_poller", [False, True])
+def test_an_exit_out_of_a_task_that_was_left_does_not_end_the_loop(poller, with_poller):
+    tasks = []
+
+    async def leaves():
+        raise SystemExit(3)
+
+    async def leaves_a_task():
+        tasks.append(asyncio.create_task(leaves()))
+        return asyncio.get_running_loop()
+
+    def root():
+        loop = aio.run(leaves_a_task())
+        while not tasks[0].done():
+            aio.run(asyncio.sleep(0))
+        assert 3 == tasks[0].exception().code
+        assert loop is aio.run(running_loop())
+
+    vthreads.run(root, poller=poller if with_poller else None)
+
+
 @pytest.mark.parametrize("options", [{"clock": VirtualClock()}, {"order": SeededOrder(0)}])
 def test_a_clock_or_an_order_is_refused(poller, options):
     with pytest.raises(ValueError, match="its own time and order"):
