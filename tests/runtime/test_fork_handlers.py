@@ -230,3 +230,33 @@ vthreads.run(root)
 
 def test_the_handler_of_a_signal_that_is_postponed_at_a_fork_runs_in_the_parent_alone(run_script):
     assert "7 True\n" == run_script(POSTPONED)
+
+
+def test_a_handler_in_the_child_of_a_virtual_thread_may_set_signals(run_script):
+    """The thread that forked is the main thread of the child. `asyncio` of Python 3.12 and later does so."""
+    printed = run_script(
+        """
+        import os, signal
+
+        def handler():
+            before = signal.signal(signal.SIGUSR1, lambda *_: print("signal", flush=True))
+            print(signal.set_wakeup_fd(-1), before.name, flush=True)
+
+        os.register_at_fork(after_in_child=handler)
+        import vthreads
+
+        def forks():
+            pid = os.fork()
+            if pid == 0:
+                os.kill(os.getpid(), signal.SIGUSR1)
+                vthreads.sleep(0.01)
+                os._exit(0)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        def root():
+            print(vthreads.spawn(forks).result())
+
+        vthreads.run(root)
+        """
+    )
+    assert "-1 SIG_DFL\nsignal\n0\n" == printed

@@ -156,7 +156,11 @@ def _refuse_others(name: str) -> None:
     that did so at the same time would each restore the handler of the other.
     """
     thread = running()
-    if thread is not None and thread._thread_ident != threading.main_thread().ident:
+    if thread is None or thread._scheduler.when_forking is not None:
+        # In the child of a fork, the thread that forked is about to be the main thread. `asyncio` unsets the wakeup fd
+        # there, in a handler that may come before that of this package.
+        return
+    if thread._thread_ident != threading.main_thread().ident:
         raise ValueError(f"{name} only works in main thread of the main interpreter")
 
 
