@@ -211,7 +211,9 @@ def test_one_line_is_not_atomic_at_opcodes_but_at_lines_it_is():
     ("name", "seed"),
     [
         ("dining philosophers", 0),
+        ("dining philosophers", 3),
         pytest.param("bounded buffer, `if` for `while`", 1, marks=pytest.mark.thorough),
+        pytest.param("bounded buffer, `if` for `while`", 5, marks=pytest.mark.thorough),
         pytest.param("urllib3 `PoolManager` (#204)", 3, marks=pytest.mark.thorough),
     ],
 )

@@ -4,7 +4,7 @@ First by delta debugging (Zeller and Hildebrandt: Simplifying and Isolating Fail
 large parts, then smaller ones, down to single switches, as long as the run fails in the same way. Leaving out a switch
 changes the numbers of later decisions, so the result may still be too large. So next, two stretches of a thread are
 joined to one of their total length. Last, some of the smallest possible schedules are run, and schedules with one
-switch less in which another switch is moved.
+switch less in which others are moved, or lead to other threads.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ def shrink(schedule: Schedule, attempt: Attempt) -> Schedule:
         schedule = _join_stretches(_leave_out(schedule, attempt), attempt)
     while len(schedule.switches) > 1:
         switches = len(schedule.switches)
-        smaller = _find_smaller(switches, attempt) or _move_one(schedule, attempt) or _move_all(schedule, attempt)
+        smaller = (
+            _find_smaller(switches, attempt)
+            or _move_one(schedule, attempt)
+            or _move_all(schedule, attempt)
+            or _redirect_all(schedule, attempt)
+        )
         if smaller is None:
             break
         schedule = smaller
@@ -120,6 +125,25 @@ def _move_all(schedule: Schedule, attempt: Attempt) -> Schedule | None:
         if failing is not None and len(failing.switches) < len(schedule.switches):
             return failing
     return None
+
+
+def _redirect_all(schedule: Schedule, attempt: Attempt) -> Schedule | None:
+    """Leave out a switch, move all others by a few decisions, and let them switch to other threads."""
+    threads = range(max(thread for _, thread in schedule.switches) + 1)
+    for switches in islice(_redirected(schedule.switches, threads), MOST_MOVES):
+        failing = attempt(FixedSchedule(replace(schedule, switches=switches)))
+        if failing is not None and len(failing.switches) < len(schedule.switches):
+            return failing
+    return None
+
+
+def _redirected(switches: tuple[Switch, ...], threads: range) -> Iterator[tuple[Switch, ...]]:
+    """Yield the schedules of `_shifted` with all combinations of threads for their switches."""
+    for moved in _shifted(switches):
+        for others in product(threads, repeat=len(moved)):
+            redirected = tuple((decision, thread) for (decision, _), thread in zip(moved, others, strict=True))
+            if redirected != moved:
+                yield redirected
 
 
 def _shifted(switches: tuple[Switch, ...]) -> Iterator[tuple[Switch, ...]]:
