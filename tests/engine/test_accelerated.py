@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import weakref
 from contextlib import suppress
 from importlib.machinery import EXTENSION_SUFFIXES
 from math import inf
@@ -356,3 +357,55 @@ def test_random_programs_have_the_same_outcome_on_both_engines(program, seed, en
 
     expected = Performance(reference, program, order(), ends_deadlocked).run()
     assert expected == Performance(accelerated, program, order(), ends_deadlocked).run()
+
+
+class Box:
+    """Something in a reference cycle with a future: its result, its failure, or an argument of its call."""
+
+    def __init__(self):
+        self.future = None
+
+
+def returns(box, _):
+    vthreads.sleep(0.01)
+    return box
+
+
+def fails(box, _):
+    vthreads.sleep(0.01)
+    raise ValueError(box)
+
+
+def waits(box, event):
+    event.wait()
+
+
+@needs_it
+@pytest.mark.parametrize("function", [returns, fails, waits])
+@pytest.mark.parametrize("cancels", [False, True], ids=["", "cancelled"])
+@pytest.mark.parametrize("queues", [False, True], ids=["", "queued"])
+def test_the_collector_visits_threads_when_they_have_ended_and_frees_their_cycles(function, cancels, queues):
+    def spawn_in(group, event):
+        """Return the future of a member; if it is queued, this member has the only slot."""
+        box = Box()
+        box.future = future = group.spawn(function, box, event)
+        alive.extend([gc.is_tracked(future.thread), gc.is_tracked(future)])
+        if cancels:
+            future.cancel()
+        event.set()
+        return future, weakref.ref(box)
+
+    def root():
+        event = vthreads.Event()
+        with suppress(ExceptionGroup):
+            with vthreads.ThreadGroup(max_concurrency=1 if queues else None, on_failure="continue") as group:
+                spawner = group.spawn(spawn_in, group, event)
+        future, box = spawner.result()
+        ended = [gc.is_tracked(future.thread), gc.is_tracked(future)]
+        del future, spawner, group
+        gc.collect()
+        return ended, box()
+
+    alive = []
+    assert ([True, True], None) == vthreads.run(root, patch=False)
+    assert [False, False] == alive

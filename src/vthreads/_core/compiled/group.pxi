@@ -6,6 +6,4 @@ def spawn(self, fn, /, *args, **kwargs):
     cdef ThreadFields thread = _admit_here(self, fn, args, kwargs)
     if thread is None:
         return self._spawn(fn, args, kwargs, True)
-    future = thread._future
-    thread._scheduler.start(thread)
-    return future
+    return _started_here(thread)

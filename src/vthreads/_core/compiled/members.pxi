@@ -96,6 +96,16 @@ cdef ThreadFields _new_member(owner, Scheduler scheduler, context, function, arg
     return thread
 
 
+cdef int _hide(ThreadFields thread) except -1:
+    """Hide `thread` and its future from the garbage collector, which would visit each thread again and again.
+
+    Until a thread ends, its owner refers to it, so neither is garbage. `_drop_references` undoes it.
+    """
+    PyObject_GC_UnTrack(<PyObject *>thread)
+    PyObject_GC_UnTrack(<PyObject *>thread._future)
+    return 0
+
+
 # Repeats `inherited_context`, but returns None for an empty context.
 cdef object _inherited_context():
     context = vt_copy_context()
@@ -121,6 +131,7 @@ def add_member(self, caller, call, sites, context=None):
     function, arguments, keywords = call
     thread = _new_member(self, <Scheduler?>self._scheduler_for(caller), context, function, arguments, keywords, sites)
     owner._members[thread] = None
+    _hide(thread)
     return thread
 
 
@@ -165,8 +176,15 @@ def spawn_member(self, fn, /, *args, **kwargs):
     cdef ThreadFields thread = _admit_here(self, fn, args, kwargs)
     if thread is None:
         return self._spawn(fn, args, kwargs, True)
+    return _started_here(thread)
+
+
+cdef object _started_here(ThreadFields thread):
+    """Start a thread that was admitted, and return its future when it has parked or ended."""
     future = thread._future
     thread._scheduler.start(thread)
+    if thread.state is not ENDED:
+        _hide(thread)
     return future
 
 

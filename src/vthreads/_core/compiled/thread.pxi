@@ -109,10 +109,20 @@ cdef class ThreadFields(Fiber):
 
     # Repeats `VirtualThread._break_cycles`.
     cdef int _drop_references(self) except -1:
+        if self._future is not None:
+            _track(self._future)
+        _track(self)
         self._future = self._affected_by = self._cancel_source = None
         if self._parent is not None:
             self._innermost = self._parent
         return 0
+
+
+cdef int _track(thing) except -1:
+    """Let the garbage collector visit `thing` again; see `_hide`."""
+    if not PyObject_GC_IsTracked(<PyObject *>thing):
+        PyObject_GC_Track(<PyObject *>thing)
+    return 0
 
 
 @cython.binding(True)

@@ -26,6 +26,9 @@ cdef extern from "Python.h":
     void PyType_Modified(type changed)
     int PyGC_Disable()
     int PyGC_Enable()
+    void PyObject_GC_Track(PyObject *thing)
+    void PyObject_GC_UnTrack(PyObject *thing)
+    int PyObject_GC_IsTracked(PyObject *thing)
     int PyWeakref_CheckRef(object reference)
 
 cdef extern from "pythread.h":
