@@ -328,7 +328,7 @@ def host(loop: Any, thread: VirtualThread) -> Guest | None:
 
 def is_served(scheduler: Scheduler, loop: Any) -> bool:
     """Return whether virtual threads of `scheduler`, which is here, run while `loop`, which runs here, waits."""
-    guest = guest_of(scheduler)
+    guest = guests.get(scheduler)
     return guest is not None and guest.loop is loop or _parks(loop)
 
 
