@@ -128,6 +128,10 @@ KINDS = {
                 "test_what_lies_behind_a_place_where_reads_stop_is_received",
                 "test_only_of_plain_tcp_a_short_read_is_taken_for_all_there_was",
             ),
+            "net/test_closing": (
+                "test_a_select_finds_a_socket_ready_that_was_closed_beside_others",
+                "test_a_select_of_a_socket_that_is_closed_ends",
+            ),
             "net/test_listeners": ("test_workers_that_share_a_listener_do_not_block_in_accept",),
             "files/test_buffers": (
                 "test_a_buffer_made_by_a_program_is_read_by_one_thread_at_a_time",
@@ -152,6 +156,7 @@ KINDS = {
                 "test_a_handler_that_waits_runs_no_thread_of_the_parent_in_the_child",
                 "test_a_handler_of_before_the_runtime_spawns_and_unparks_in_the_runtime_of_the_child",
                 "test_a_handler_starts_the_runtime_of_a_child_that_was_forked_by_an_os_thread",
+                "test_a_handler_in_the_child_of_a_virtual_thread_may_set_signals",
             ),
             "runtime/test_fork_imports": ("test_a_child_imports_what_another_thread_of_the_parent_was_importing",),
             "runtime/test_process": ("test_what_a_handler_raises_ends_a_member_that_pins_the_carrier",),
@@ -168,10 +173,16 @@ KINDS = {
             "debug/test_garbage_collector": ("test_a_large_dump_promotes_what_it_makes",),
             "debug/test_circles": (
                 "test_the_members_of_a_circle_get_a_deadlock_error",
+                "test_locks_that_are_acquired_in_another_way_are_a_circle",
                 "test_an_os_thread_that_lives_does_not_hide_a_circle",
             ),
+            "debug/test_stalls": ("test_a_c_function_is_named",),
             "debug/test_serving": ("test_a_directory_that_is_taken_is_not_used_and_is_a_warning",),
         },
+    ),
+    "copies": Kind(
+        "An object that its users must share can be neither copied nor pickled.",
+        {"sync/test_copies": ("test_a_copy_is_refused",)},
     ),
     "standard library replaced by others": Kind(
         "The patch leaves an object alone that replaced a call, and names a library that patched before.",
