@@ -380,7 +380,6 @@ def waits(box, event):
     event.wait()
 
 
-@needs_it
 @pytest.mark.parametrize("function", [returns, fails, waits])
 @pytest.mark.parametrize("cancels", [False, True], ids=["", "cancelled"])
 @pytest.mark.parametrize("queues", [False, True], ids=["", "queued"])
@@ -408,4 +407,5 @@ def test_the_collector_visits_threads_when_they_have_ended_and_frees_their_cycle
 
     alive = []
     assert ([True, True], None) == vthreads.run(root, patch=False)
-    assert [False, False] == alive
+    # The reference engine hides none.
+    assert [engine_name == "reference"] * 2 == alive
