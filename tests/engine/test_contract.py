@@ -466,13 +466,13 @@ def test_cancelled_timers_do_not_fill_the_heap():
     timers.add(0, Owner([], None))
     tracemalloc.start()
     try:
-        for _ in range(10_000):
+        for _ in range(100_000):
             timers.cancel(timers.add(1_000, Owner([], None)))
         left, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # Ten thousand entries take more than 200,000 bytes.
-    assert left < 50_000
+    # A hundred thousand entries take more than 2,000,000 bytes. Python keeps some freed objects for itself.
+    assert left < 500_000
     assert 1 == len(timers)
 
 
@@ -480,13 +480,13 @@ def test_expired_timers_leave_no_memory_behind():
     timers = Timers()
     tracemalloc.start()
     try:
-        for _ in range(10_000):
+        for _ in range(100_000):
             timers.add(1, Owner([], None))
         timers.expire(1)
         left, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert left < 50_000
+    assert left < 500_000
 
 
 @given(

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ..errors import Cancelled, ScopeMisuse
 from .arguments import checked_seconds
@@ -206,8 +206,6 @@ class CancelScope(CancelNode):
     OS thread.
     """
 
-    __reduce__ = refuse_copy
-
     __slots__ = (
         *CancelNode._NODE_SLOTS,
         "__weakref__",
@@ -243,6 +241,9 @@ class CancelScope(CancelNode):
         # The threads of the owner of this scope, which are below it: the owner's dict, because a second one with the
         # same threads would take 40 bytes for each.
         self._members: Collection[CancelNode] = ()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         deadline = "" if self._deadline == inf else f" deadline={self._deadline:.3f}"

@@ -65,8 +65,6 @@ class Future(FutureFields, concurrent.futures.Future[T]):
     A group joins its threads and reports failures by itself, so the program need not keep futures.
     """
 
-    __reduce__ = refuse_copy
-
     __slots__ = ()
 
     @repeated_in("_core/compiled/members.pxi")
@@ -82,6 +80,9 @@ class Future(FutureFields, concurrent.futures.Future[T]):
         self._callbacks: list[Callable[[Any], object]] | None = None
         self._made_condition: threading.Condition | None = None
         self._made_waiters: list[Any] | None = None
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return f"<Future of {self.thread!r}>"

@@ -14,7 +14,7 @@ from contextvars import Context
 from enum import Enum
 from functools import partial
 from math import inf
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, NoReturn, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from ..errors import GroupClosed
@@ -108,8 +108,6 @@ class Members(MemberFields):
         on_failure: as for `ThreadGroup`.
     """
 
-    __reduce__ = refuse_copy
-
     # A subclass with a limit of running members may queue members; without one, none is queued.
     _queued: Collection[VirtualThread] = ()
     # The phase after the last member.
@@ -140,6 +138,9 @@ class Members(MemberFields):
         self._changing = Section()
         self._empty = WaitQueue()
         self._grace_timer: Timer | None = None
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         state = "cancelled" if self._scope._cancel_called else "closed" if self._closed else self._phase.value

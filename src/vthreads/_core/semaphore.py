@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .arguments import checked_count, checked_timeout
 from .copies import refuse_copy
@@ -38,13 +38,14 @@ class Semaphore:
         ValueError: `value` is negative.
     """
 
-    __reduce__ = refuse_copy
-
     def __init__(self, value: int = 1) -> None:
         self._value = self._initial = checked_count(value, "value", 0)
         # Reentrant: the garbage collector may run a finalizer that releases a permit while this thread holds it.
         self._changing = Section()
         self._waiting = WaitQueue()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} value={self._value} waiting={len(self._waiting)}>"

@@ -10,7 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from ..errors import Cancelled, Interrupted
 from .arguments import checked_timeout
@@ -79,8 +79,6 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         state: "new", "ready", "running", "parked" or "ended", as a `State`.
     """
 
-    __reduce__ = refuse_copy
-
     __slots__ = ()
 
     state: State
@@ -142,6 +140,9 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
     def is_alive(self) -> bool:
         """Return whether the thread has not ended yet. Not a checkpoint; thread-safe."""
         return self.state is not ENDED
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         owner = f" of group {self.group.name!r}" if self.group is not None else ""

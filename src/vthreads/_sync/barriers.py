@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import BrokenBarrierError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core.arguments import checked_count, checked_timeout
 from .._core.copies import refuse_copy
@@ -50,8 +50,6 @@ class Barrier:
         ValueError: `parties` is less than 1.
     """
 
-    __reduce__ = refuse_copy
-
     def __init__(self, parties: int, action: Callable[[], Any] | None = None, timeout: float | None = None) -> None:
         self._parties = checked_count(parties, "parties", 1)
         self._action = action
@@ -59,6 +57,9 @@ class Barrier:
         # Reentrant: the garbage collector may run a finalizer that calls `abort` while this thread holds it.
         self._changing = Section()
         self._round = _Round()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         state = "broken" if self.broken else f"waiting={self.n_waiting}/{self._parties}"

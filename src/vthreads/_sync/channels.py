@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from .._core.arguments import checked_count, checked_timeout
 from .._core.copies import refuse_copy
@@ -64,8 +64,6 @@ class Channel(Generic[T]):
         ValueError: `capacity` is negative.
     """
 
-    __reduce__ = refuse_copy
-
     def __init__(self, capacity: int = 0) -> None:
         self._capacity = checked_count(capacity, "capacity", 0)
         self._closed = False
@@ -74,6 +72,9 @@ class Channel(Generic[T]):
         self._changing = Section()
         self._sending = WaitQueue()
         self._receiving = WaitQueue()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"

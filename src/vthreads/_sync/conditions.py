@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._core.arguments import checked_timeout
 from .._core.copies import refuse_copy
@@ -30,13 +30,14 @@ class Condition:
         lock: any lock with `acquire` and `release`; None creates an `RLock`.
     """
 
-    __reduce__ = refuse_copy
-
     def __init__(self, lock: Any = None) -> None:
         self._lock = RLock() if lock is None else lock
         self._waiting = WaitQueue()
         self.acquire: Callable[..., bool] = self._lock.acquire
         self.release: Callable[[], None] = self._lock.release
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return f"<Condition {self._lock!r} waiting={len(self._waiting)}>"

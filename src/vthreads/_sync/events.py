@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from .._core.arguments import checked_timeout
 from .._core.copies import refuse_copy
@@ -22,13 +22,14 @@ __all__ = ["Event"]
 class Event:
     """Like `threading.Event`: a flag that threads wait for."""
 
-    __reduce__ = refuse_copy
-
     __slots__ = ("__weakref__", "_flag", "_waiting")
 
     def __init__(self) -> None:
         self._flag = False
         self._waiting = WaitQueue()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return f"<Event {'set' if self._flag else 'unset'} waiting={len(self._waiting)}>"

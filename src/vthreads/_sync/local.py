@@ -8,7 +8,7 @@ either the object or the thread ends, and data that refer back to the object for
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, NoReturn
 from weakref import WeakKeyDictionary, ref
 
 from .._core.copies import refuse_copy
@@ -146,7 +146,9 @@ class local(_PerThread):  # noqa: N801  the name that `threading` uses
     checkpoint; thread-safe.
     """
 
-    __reduce__ = refuse_copy
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
+
     __slots__ = ("__data", "__weakref__")
 
     def __new__(cls, /, *args: Any, **kwargs: Any) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import ref
 
 from .._core.arguments import checked_timeout
@@ -104,8 +104,6 @@ class Lock:
     or signal handler sees a half-made change. The inner lock stays taken while threads wait: `release` hands it over.
     """
 
-    __reduce__ = refuse_copy
-
     __slots__ = ("__weakref__", "_holder", "_in_block", "_is_listed", "_taken", "_waiting")
 
     # Whether `acquire` is a checkpoint even if the lock is free.
@@ -121,6 +119,9 @@ class Lock:
         self._holder = 0
         # Whether a `with` statement has acquired it: then the holder itself will release it. Read only by that search.
         self._in_block = False
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'locked' if self.locked() else 'unlocked'} waiting={len(self._waiting)}>"
@@ -274,8 +275,6 @@ class RLock:
     acquires the lock while its own thread is inside `acquire` or `release` finds it either free or owned by the thread.
     """
 
-    __reduce__ = refuse_copy
-
     __slots__ = ("__weakref__", "_current", "_is_listed", "_waiting", "_wanted")
 
     # Whether `acquire` is a checkpoint even if the lock is free or already owned by the caller.
@@ -288,6 +287,9 @@ class RLock:
         self._wanted: dict[int | None, _HoldWanted] = {}
         self._waiting = WaitQueue()
         self._is_listed = False
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         hold = self._current.get("hold")

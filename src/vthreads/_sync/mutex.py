@@ -7,7 +7,7 @@ import operator
 import os
 from collections.abc import Callable
 from threading import TIMEOUT_MAX
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from .._core.arguments import checked_timeout
 from .._core.copies import refuse_copy
@@ -103,12 +103,13 @@ class Mutex(Generic[T]):
         checked: the block gets a proxy for the value, which raises RuntimeError when it is used after the block.
     """
 
-    __reduce__ = refuse_copy
-
     def __init__(self, value: T, *, checked: bool = False) -> None:
         self._value = value
         self._checked = checked
         self._lock = Lock()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         # Omit the value: another thread may be changing it.
@@ -285,8 +286,6 @@ class RwLock(Generic[T]):
         value: the value to enclose; keep no other reference to it, and change it in `write` only.
     """
 
-    __reduce__ = refuse_copy
-
     def __init__(self, value: T) -> None:
         self._value = value
         self._readers = 0
@@ -295,6 +294,9 @@ class RwLock(Generic[T]):
         self._changing = Section()
         self._waiting = WaitQueue()
         self._is_listed = False
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         return f"<RwLock readers={self._readers} writing={self._writing} waiting={len(self._waiting)}>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from .._core.arguments import checked_timeout
 from .._core.copies import refuse_copy
@@ -102,8 +102,6 @@ def _checked_size(maxsize: Any) -> Any:
 class _Exchange(Generic[T]):
     """Common part of all queues: items, getters, putters. Subclasses define how items are stored."""
 
-    __reduce__ = refuse_copy
-
     def __init__(self, maxsize: int = 0) -> None:
         self.maxsize = maxsize
         self._items = self._new_items()
@@ -112,6 +110,9 @@ class _Exchange(Generic[T]):
         self._getting = WaitQueue()
         self._putting = WaitQueue()
         self.is_shutdown = False
+
+    def __reduce__(self) -> NoReturn:
+        refuse_copy(self)
 
     def __repr__(self) -> str:
         waiters = f"getters={len(self._getting)} putters={len(self._putting)}"
