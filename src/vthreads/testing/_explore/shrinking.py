@@ -101,7 +101,12 @@ def _move_one(schedule: Schedule, attempt: Attempt) -> Schedule | None:
     """Leave out a switch and move another one."""
     recorder = _Recorder(FixedSchedule(schedule))
     attempt(recorder)
-    for switches in islice(_moved(schedule.switches, recorder.decisions), MOST_MOVES):
+    return _first_smaller(schedule, _moved(schedule.switches, recorder.decisions), attempt)
+
+
+def _first_smaller(schedule: Schedule, tries: Iterator[tuple[Switch, ...]], attempt: Attempt) -> Schedule | None:
+    """Run `schedule` with the first of `tries` for its switches; return the first that fails with fewer switches."""
+    for switches in islice(tries, MOST_MOVES):
         failing = attempt(FixedSchedule(replace(schedule, switches=switches)))
         if failing is not None and len(failing.switches) < len(schedule.switches):
             return failing
@@ -120,21 +125,13 @@ def _moved(switches: tuple[Switch, ...], decisions: int) -> Iterator[tuple[Switc
 
 def _move_all(schedule: Schedule, attempt: Attempt) -> Schedule | None:
     """Leave out a switch and move all others by a few decisions: the one left out has taken up some."""
-    for switches in islice(_shifted(schedule.switches), MOST_MOVES):
-        failing = attempt(FixedSchedule(replace(schedule, switches=switches)))
-        if failing is not None and len(failing.switches) < len(schedule.switches):
-            return failing
-    return None
+    return _first_smaller(schedule, _shifted(schedule.switches), attempt)
 
 
 def _redirect_all(schedule: Schedule, attempt: Attempt) -> Schedule | None:
     """Leave out a switch, move all others by a few decisions, and let them switch to other threads."""
     threads = range(max(thread for _, thread in schedule.switches) + 1)
-    for switches in islice(_redirected(schedule.switches, threads), MOST_MOVES):
-        failing = attempt(FixedSchedule(replace(schedule, switches=switches)))
-        if failing is not None and len(failing.switches) < len(schedule.switches):
-            return failing
-    return None
+    return _first_smaller(schedule, _redirected(schedule.switches, threads), attempt)
 
 
 def _redirected(switches: tuple[Switch, ...], threads: range) -> Iterator[tuple[Switch, ...]]:
