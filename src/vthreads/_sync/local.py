@@ -175,7 +175,7 @@ class StandardLocal(local):
     __slots__ = ()
 
     # A subclass in a program may have `__getstate__`, with which objects of the original can be pickled.
-    __reduce__ = object.__reduce__  # type: ignore[assignment]  # it returns
+    __reduce__ = object.__reduce__  # type: ignore[assignment]  # `refuse_copy` never returns
 
 
 # Programs import the class as `_thread._local` and show that name in messages.
