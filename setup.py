@@ -18,6 +18,9 @@ OPTIMISED = ["-O3", "-DNDEBUG", "-fwrapv"] if FLAGS and "-O" not in FLAGS else [
 # Python's own flags ask for debug information, which would be most of the extension modules. CFLAGS=-g keeps it.
 if sys.platform != "win32" and "-g" not in FLAGS:
     OPTIMISED.append("-g0")
+# A switch copies the C stack. The functions on it have small frames, and leave to others what comes before and after.
+if sys.platform != "win32":
+    OPTIMISED.append("-fno-inline-functions-called-once")
 # For the wheel of platforms without another one.
 IS_PURE = os.environ.get("VTHREADS_PURE") == "1"
 

@@ -113,9 +113,11 @@ cdef class Fiber:
         self._scheduler._yield()
         self._end_checkpoint()
 
+    @cython.final
     cdef int _begin_checkpoint(self) except -1:
         return self._raise_if_due() if self._pending or vt_lacks_room(ROOM) else 0
 
+    @cython.final
     cdef int _end_checkpoint(self) except -1:
         return self._raise_if_due() if self._pending else 0
 
@@ -207,7 +209,7 @@ cdef class Fiber:
             self._scheduler.when_forking()
         if self.state is PARKED:
             self._answer = value
-            self._scheduler.make_ready(self)
+            Scheduler.make_ready(self._scheduler, self)
             return True
         if self._answer is NOTHING and (self.state is RUNNING or self.state is READY):
             # The fiber is queued but has not parked yet. Store the value, so that its park returns at once.
@@ -245,4 +247,4 @@ cdef class Fiber:
             withdrawn = self._abort()
         if withdrawn:
             self._answer = answer
-            self._scheduler.make_ready(self)
+            Scheduler.make_ready(self._scheduler, self)

@@ -1,6 +1,7 @@
 # The greenlets of a scheduler.
 
 
+@cython.final
 cdef class GreenletPool:
     """Greenlets that run `code` and are not in use now; see the Python class of this name."""
 

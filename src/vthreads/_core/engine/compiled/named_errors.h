@@ -54,10 +54,11 @@ static int vt_refuse(PyObject *function, int is_binding, PyObject *const *args, 
     return 0;
 }
 
-static PyObject *vt_enter_named(PyObject *function, PyObject *const *args, size_t count, PyObject *names) {
-    PyObject *answer = vt_enter(function, args, count, names), *readable, *kind, *error, *traceback;
+/* Answer a call of `function` with wrong arguments, whose exception is set: raise the error of its namesake. */
+static __attribute__((noinline)) PyObject *vt_answer_refused(
+    PyObject *function, PyObject *const *args, size_t count, PyObject *names) {
+    PyObject *answer, *readable, *kind, *error, *traceback;
     int is_binding;
-    if (answer != NULL) return answer;
     if (!PyErr_ExceptionMatches(PyExc_TypeError) && !PyErr_ExceptionMatches(PyExc_ValueError)
         && !PyErr_ExceptionMatches(PyExc_OverflowError))
         return NULL;
@@ -75,6 +76,11 @@ static PyObject *vt_enter_named(PyObject *function, PyObject *const *args, size_
     answer = PyObject_Vectorcall(readable, args, PyVectorcall_NARGS(count), names);
     Py_DECREF(readable);
     return answer;
+}
+
+static PyObject *vt_enter_named(PyObject *function, PyObject *const *args, size_t count, PyObject *names) {
+    PyObject *answer = vt_enter(function, args, count, names);
+    return answer != NULL ? answer : vt_answer_refused(function, args, count, names);
 }
 
 /* Let calls of `function` with wrong arguments go on to its `_refuse` or `__wrapped__`; return whether they do. */

@@ -1,6 +1,7 @@
 # The run queue of a first-in, first-out order.
 
 
+@cython.final
 cdef class RunQueue:
     """Fibers in the order in which they became ready: a ring buffer that grows."""
 

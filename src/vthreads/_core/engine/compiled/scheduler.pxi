@@ -11,6 +11,7 @@ cdef enum:
     SCRATCH = 65536
 
 
+@cython.final
 cdef class Scheduler:
     """Run queue, timers, poller and inbox of one carrier; its arguments are those of the reference engine."""
 
@@ -115,7 +116,7 @@ cdef class Scheduler:
         self.running = fiber
         self.slice_end = self.now() + SLICE
 
-    cpdef make_ready(self, Fiber fiber):
+    cpdef int make_ready(self, Fiber fiber) except -1:
         """Queue a parked or new fiber."""
         if self._observer is not None:
             self._observe_readied(fiber)
@@ -126,6 +127,7 @@ cdef class Scheduler:
             self._ready.append(fiber)
         if self.when_ready is not None and self._host is None:
             self.when_ready()
+        return 0
 
     cpdef make_next(self, Fiber fiber):
         """Run `fiber` at the next switch, before all others."""
@@ -155,7 +157,8 @@ cdef class Scheduler:
         return self._park(abort, deadline)
 
     # A switch copies the C stack of the fiber, and a parked fiber keeps the copy. So the functions that are on the stack
-    # during a switch have small frames: what they do before and after it is in virtual methods, which are not inlined.
+    # during a switch have small frames: what they do before and after it is in other functions, and `setup.py` keeps the
+    # compiler from putting a function into its only caller.
 
     cdef object _park(self, abort, double deadline):
         # Unchecked, because a checked cast walks the bases of the class at each switch. Only fibers run or are ready.
@@ -235,7 +238,7 @@ cdef class Scheduler:
         self._suspend_tracing()
         self.running = None
         fiber._greenlet = PyGreenlet_GetCurrent()
-        self.make_ready(fiber)
+        Scheduler.make_ready(self, fiber)
         self._take_next(self.now())
         return <PyObject *>fiber._greenlet
 
