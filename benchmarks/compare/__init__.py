@@ -25,8 +25,8 @@ BENCHMARKS = Path(__file__).parents[1]
 
 DESCRIPTION = """\
 Measure what an operation costs: processor time (user and system), each peer in a process of its own, pinned to one
-core, with what asks or answers it on another. The peers take turns, round after round, so that a change of the
-machine's mood meets all of them. Peers that cannot run here are named, with the reason.
+core. Its counterpart (a client, a server) runs on another core. The peers alternate, round after round, so that a
+change in the speed of the machine affects all of them. Peers that cannot run here are listed with the reason.
 """
 
 
