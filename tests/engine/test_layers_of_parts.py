@@ -113,7 +113,7 @@ def test_names_are_found_in_the_parts():
         "_check": "_core/compiled/current.pxi",
         "sleep_here": "compiled/_timeouts.pxi",
         "vt_sendto": "_calls/net/compiled/socket.pxi",
-        "managed": "_calls/net/compiled/socket.pxi",
+        "managed": "_calls/net/compiled/attempts.pxi",
     }
     assert {name: {part} for name, part in expected.items()} == {name: DEFINED.get(name) for name in expected}
 

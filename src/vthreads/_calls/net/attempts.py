@@ -31,7 +31,7 @@ AF_UNIX = getattr(socket, "AF_UNIX", None)
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 
 
-@repeated_in("_calls/net/compiled/socket.pxi")
+@repeated_in("_calls/net/compiled/attempts.pxi")
 class _Attempts:
     """The attempts of one call on one socket: their time limit, and how to wait between them."""
 
@@ -125,7 +125,7 @@ class _Attempts:
             self.thread._check()
 
 
-@repeated_in("_calls/net/compiled/socket.pxi")
+@repeated_in("_calls/net/compiled/attempts.pxi")
 def _after_close(entry: Descriptor, direction: int) -> bool:
     """Return False, the end of data, or raise, for a call whose socket was closed during its wait.
 
@@ -139,7 +139,7 @@ def _after_close(entry: Descriptor, direction: int) -> bool:
     return False
 
 
-@repeated_in("_calls/net/compiled/socket.pxi")
+@repeated_in("_calls/net/compiled/attempts.pxi")
 def attempts_on(sock: Socket, flags: Any = 0) -> _Attempts | None:
     """Return the attempts of a call on `sock`, or None if a plain call of the original is right. A checkpoint."""
     thread = running()

@@ -52,7 +52,7 @@ POLLRDHUP = getattr(system_select, "POLLRDHUP", 0)
 NO_OWNERS: Mapping[int, Any] = MappingProxyType({})
 
 
-@repeated_in("_calls/net/compiled/socket.pxi")
+@repeated_in("_calls/net/compiled/attempts.pxi")
 def park_for_owned(
     thread: VirtualThread, fd: int, direction: int, owner: Callable[[], Any], timeout: float | None
 ) -> bool:
@@ -132,7 +132,7 @@ def some_library() -> Any:
     return some_library
 
 
-@repeated_in("_calls/net/compiled/socket.pxi")
+@repeated_in("_calls/net/compiled/attempts.pxi")
 @repeated_in("_calls/net/compiled/select.pxi")
 @repeated_in("_calls/files/compiled/reading.pxi")
 def _park(

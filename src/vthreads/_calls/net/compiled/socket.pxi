@@ -2,8 +2,7 @@
 
 import os
 import _socket
-from errno import EAGAIN, EBADF, ECONNRESET, EINVAL, EPIPE
-from weakref import ref
+from errno import EAGAIN, ECONNRESET, EINVAL
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -17,18 +16,12 @@ cdef extern from "_calls/net/compiled/socket.h":
     bint VT_HAS_SOCKETS
     ctypedef struct vt_address:
         pass
-    ctypedef struct vt_getter:
-        pass
-    vt_getter vt_getter_of(object descriptor)
-    object vt_call_getter(vt_getter *getter, object sock)
     object vt_member(object descriptor, object sock)
     Py_ssize_t vt_recv(int fd, char *buffer, Py_ssize_t room)
     Py_ssize_t vt_send(int fd, const char *data, Py_ssize_t size)
     Py_ssize_t vt_recvfrom(int fd, char *buffer, Py_ssize_t room, vt_address *sender)
     Py_ssize_t vt_sendto(int fd, const char *data, Py_ssize_t size, vt_address *receiver)
     int vt_accept(int fd, vt_address *peer, int *kept)
-    bint vt_is_blocking(int fd)
-    bint vt_has_read_end(int fd)
     int vt_connect(int fd, vt_address *to, int *was_blocking)
     bint vt_has_peer(int fd)
     bint vt_was_reset(int fd)
@@ -39,13 +32,10 @@ cdef extern from "_calls/net/compiled/socket.h":
     object vt_address_object(vt_address *address)
     bint vt_read_pair(vt_address *address, object pair)
     bint vt_read(vt_address *address, int family, const char *text, int port, unsigned flow, unsigned scope)
-    bint VT_WOULD_BLOCK(int error)
 
 cdef object NO_FLAGS = 0
 
 # From the C class, because a subclass or a patch may replace them.
-cdef object Original = _socket.socket
-cdef vt_getter get_fileno = vt_getter_of(Original.fileno), get_timeout = vt_getter_of(Original.gettimeout)
 cdef object family = Original.family
 cdef object original_recv = Original.recv, original_recv_into = Original.recv_into
 cdef object original_send = Original.send, original_sendall = Original.sendall
@@ -54,9 +44,8 @@ cdef int AF_INET6 = _socket.AF_INET6
 cdef int MSG_OOB = _socket.MSG_OOB
 cdef int AF_UNIX = getattr(_socket, "AF_UNIX", AF_INET)
 
-# The same calls in Python, and the timeouts of managed sockets, by id of the socket.
+# The same calls in Python.
 cdef dict readable_calls = {}
-cdef dict managed = {}
 
 
 def quick_socket_calls(readable, managed_sockets):
@@ -75,10 +64,6 @@ cdef inline bint _has_known_addresses(sock) except -1:
     return kind == AF_INET or kind == AF_INET6 or kind == AF_UNIX
 
 
-cdef inline int _fileno(sock) except? -1:
-    return vt_call_getter(&get_fileno, sock)
-
-
 cdef inline bint _original_does(sock) except -1:
     """Return whether a plain call of the original is right: on a plain OS thread, with a timeout stored in CPython."""
     return vt_here is NULL and (not managed or id(sock) not in managed)
@@ -88,106 +73,6 @@ cdef inline bint _reads_urgent(flags):
     """Return whether `flags` request urgent data: from then on a short read proves nothing, on an OS thread too."""
     # The flags in `socket` belong to a subclass of int.
     return flags is not NO_FLAGS and isinstance(flags, int) and flags & MSG_OOB != 0
-
-
-# Repeats `attempts_on`.
-cdef Fiber _caller(sock, int *fd, double *timeout):
-    """Return the calling fiber, after the checkpoint; None if the Python version must handle the call.
-
-    That is so on a plain OS thread, on a socket that is non-blocking or closed, and if CPython stores its timeout.
-    """
-    cdef Fiber fiber
-    if vt_here is NULL or (<Scheduler>vt_here).running is None:
-        return None
-    fiber = <Fiber>(<Scheduler>vt_here).running
-    seconds = vt_call_getter(&get_timeout, sock)
-    if seconds is not None:
-        # CPython sees a managed socket as non-blocking. So one that it sees as blocking is not looked up here: a server
-        # always has a managed socket, its listener, and would search for each of its connections without a result.
-        entry = managed.get(id(sock)) if managed else None
-        seconds = 0 if entry is None else entry.timeout
-        if seconds is not None and not seconds:
-            return None
-    timeout[0] = INF if seconds is None else <double>seconds
-    Fiber._check(fiber)
-    fd[0] = _fileno(sock)
-    return None if fd[0] < 0 else fiber
-
-
-cdef inline double _deadline(Fiber fiber, double timeout) except? -1:
-    return INF if timeout == INF else fiber._scheduler.now() + timeout
-
-
-# Repeats `_Attempts`, `park_for_owned` and `_park`.
-cdef Descriptor _wait(Fiber fiber, sock, int fd, int direction, double deadline, str name, str late="timed out"):
-    """Park until `sock` is ready, after an attempt that would block; return its entry. A checkpoint.
-
-    None: the data have ended, because the socket was shut down; see the Python version.
-    """
-    cdef Scheduler scheduler = fiber._scheduler
-    cdef Descriptors descriptors = scheduler.descriptors
-    cdef Descriptor entry
-    if deadline < INF and deadline <= scheduler.now():
-        raise TimeoutError(late)
-    entry = descriptors.find(fd, sock)
-    if entry is None:
-        entry = descriptors.claim(fd, ref(sock))
-    if entry._mode != mode_version:
-        if not (managed and id(sock) in managed) and not vt_is_blocking(fd):
-            raise OSError(EAGAIN, os.strerror(EAGAIN))
-        entry.waits()
-    # Pollers other than epoll do not report every hangup.
-    if direction == READ and (entry.hung_up or descriptors._epoll < 0) and vt_has_read_end(fd):
-        return None
-    if descriptors._epoll < 0:
-        descriptors._poller.arm(fd, direction)
-    entry._waiting(direction).append(fiber)
-    descriptors.waiting += 1
-    fiber._waits_in, fiber._waits_on = name, sock
-    answer = fiber._stay(None, deadline)
-    descriptors.withdraw(entry, direction, fiber)
-    if answer is CLOSED:
-        return _after_close(entry, direction)
-    if answer is TIMED_OUT:
-        raise TimeoutError(late)
-    if answer is not True:
-        _raise_for(fiber, answer)
-    fiber._check_landed()
-    # Others ran since the edge came. If one of them closed the socket, its number may mean another file by now.
-    if _fileno(sock) != fd or entry.ended & direction and descriptors._at(fd) is not entry:
-        return _after_close(entry, direction)
-    return entry
-
-
-cdef Descriptor _after_close(Descriptor entry, int direction):
-    """Return or raise what a call gets whose socket was closed during its wait; see the Python version."""
-    if not entry.ended & direction:
-        raise OSError(EBADF, os.strerror(EBADF))
-    if direction == WRITE:
-        raise OSError(EPIPE, os.strerror(EPIPE))
-    return None
-
-
-cdef int _raise_for(Fiber fiber, answer) except -1:
-    """Raise the exception that ended the wait for a descriptor."""
-    if answer is ABORTED:
-        fiber._raise_aborted()
-    if answer is CLOSED:
-        raise OSError(EBADF, os.strerror(EBADF))
-    if answer is TIMED_OUT:
-        raise TimeoutError("timed out")
-    # The wait itself ended with the pending exception.
-    raise answer
-
-
-cdef bint _would_block(int error) except -1:
-    """After a failed attempt: return whether to wait (true) or to try again; raise any other error."""
-    if VT_WOULD_BLOCK(error):
-        return True
-    if error != EINTR:
-        raise OSError(error, os.strerror(error))
-    PyErr_CheckSignals()
-    return False
 
 
 cdef Py_ssize_t _receive(sock, Fiber fiber, int fd, double timeout, char *buffer, Py_ssize_t room, str name) except -1:
@@ -207,7 +92,7 @@ cdef Py_ssize_t _receive(sock, Fiber fiber, int fd, double timeout, char *buffer
                 continue
             if entry is not None:
                 entry.drained()
-        entry = _wait(fiber, sock, fd, READ, deadline, name)
+        entry = _wait(fiber, sock, fd, READ, deadline, entry, name, LATE)
         if entry is None:
             return 0
 
@@ -217,25 +102,32 @@ def recv(self, bufsize, flags=0, /):
     """`socket.recv`, which parks a virtual thread."""
     cdef int fd = -1
     cdef double timeout = 0
-    cdef Py_ssize_t room, count
     cdef char *buffer
     cdef Fiber fiber = None
-    if _original_does(self) and not _reads_urgent(flags):
-        return original_recv(self, bufsize, flags)
     if type(bufsize) is int and bufsize > 0 and type(flags) is int and not flags:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
-        return readable_calls["recv"](self, bufsize, flags)
-    room = bufsize
-    if room <= SCRATCH:
-        # The buffer is shared by all fibers of the scheduler: no other code runs between the read and the copy.
-        buffer = fiber._scheduler._scratch
-        return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, room, "socket.recv"))
-    buffer = <char *>PyMem_Malloc(room)
+        return _receive_otherwise(self, bufsize, flags)
+    if bufsize > SCRATCH:
+        return _receive_large(self, fiber, fd, timeout, bufsize)
+    # The buffer is shared by all fibers of the scheduler: no other code runs between the read and the copy.
+    buffer = fiber._scheduler._scratch
+    return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, bufsize, "socket.recv"))
+
+
+cdef object _receive_otherwise(sock, bufsize, flags):
+    if _original_does(sock) and not _reads_urgent(flags):
+        return original_recv(sock, bufsize, flags)
+    return readable_calls["recv"](sock, bufsize, flags)
+
+
+cdef object _receive_large(sock, Fiber fiber, int fd, double timeout, Py_ssize_t room):
+    """Read into a new buffer. Apart from `recv`, whose frame would be larger with `finally`."""
+    cdef char *buffer = <char *>PyMem_Malloc(room)
     if buffer is NULL:
         raise MemoryError
     try:
-        return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, room, "socket.recv"))
+        return PyBytes_FromStringAndSize(buffer, _receive(sock, fiber, fd, timeout, buffer, room, "socket.recv"))
     finally:
         PyMem_Free(buffer)
 
@@ -287,7 +179,7 @@ def recvfrom(self, bufsize, flags=0, /):
         if count >= 0:
             data = PyBytes_FromStringAndSize(fiber._scheduler._scratch, count)
             return data, vt_address_object(&sender)
-        if _would_block(errno) and _wait(fiber, self, fd, READ, deadline, "socket.recvfrom") is None:
+        if _would_block(errno) and _wait(fiber, self, fd, READ, deadline, None, "socket.recvfrom", LATE) is None:
             return b"", None
 
 
@@ -320,7 +212,7 @@ def send(self, data, flags=0, /):
                     # Whether a Unix datagram can be sent depends on the receiver's queue, not on readiness: the Python
                     # version tries again after pauses.
                     return readable_calls["send"](self, data, flags)
-                _wait(fiber, self, fd, WRITE, deadline, "socket.send")
+                _wait(fiber, self, fd, WRITE, deadline, None, "socket.send", LATE)
     finally:
         PyBuffer_Release(&view)
 
@@ -356,7 +248,7 @@ def sendall(self, data, flags=0, /):
                 if sent >= view.len:
                     return None
             elif _would_block(errno):
-                _wait(fiber, self, fd, WRITE, deadline, "socket.sendall")
+                _wait(fiber, self, fd, WRITE, deadline, None, "socket.sendall", LATE)
     except Cancelled as cancelled:
         cancelled.bytes_sent = sent
         raise
@@ -389,7 +281,7 @@ def sendto(self, data, *flags_and_address):
             if count >= 0:
                 return count
             if _would_block(errno):
-                _wait(fiber, self, fd, WRITE, deadline, "socket.sendto")
+                _wait(fiber, self, fd, WRITE, deadline, None, "socket.sendto", LATE)
     finally:
         PyBuffer_Release(&view)
 
@@ -441,7 +333,7 @@ def connect(self, address, /):
                 raise OSError(error, os.strerror(error))
             # On the same machine the connection is usually complete already.
             if not vt_has_peer(fd):
-                _wait(fiber, self, fd, WRITE, deadline, "socket.connect")
+                _wait(fiber, self, fd, WRITE, deadline, None, "socket.connect", LATE)
             error = vt_kept_error(fd)
             # A new socket reports itself writable once before it starts to connect. Only a peer proves the connection.
             if not error and not vt_has_peer(fd):
@@ -480,5 +372,5 @@ def _accept(self, /):
             if timeout == INF and not kept:
                 # The program made it non-blocking meanwhile.
                 raise OSError(EAGAIN, os.strerror(EAGAIN))
-            if _wait(fiber, self, fd, READ, deadline, "socket.accept") is None:
+            if _wait(fiber, self, fd, READ, deadline, None, "socket.accept", LATE) is None:
                 raise OSError(EINVAL, os.strerror(EINVAL))

@@ -33,7 +33,7 @@ cdef Fiber _tls_caller(sock, int *fd, double *timeout):
 cdef Descriptor _wait_for_tls(Fiber fiber, sock, int fd, int direction, double deadline, str name, str late):
     """`_wait`, which returns None at the end of data for a writer as well."""
     try:
-        return _wait(fiber, sock, fd, direction, deadline, name, late)
+        return _wait(fiber, sock, fd, direction, deadline, None, name, late)
     except BrokenPipeError:
         return None
 

@@ -32,7 +32,7 @@ cdef class Watch(Waiter):
                 return False
             if descriptors._epoll < 0:
                 descriptors._poller.arm(fd, READ)
-            entry._readers.append(self)
+            entry.enlist(READ, self)
             descriptors.waiting += 1
             self._entry = entry
         return True

@@ -61,7 +61,9 @@ cdef class Descriptor:
     cdef bint _had_urgent
     # The count of switches at the last report that there are data to read.
     cdef unsigned long long _reported_at
-    cdef list _readers, _writers
+    # The waiters of each direction: None, one waiter, or a list of several. Each wait touches them, and it is nearly
+    # always one, for which a list would be two more places in memory.
+    cdef object _readers, _writers
 
     # Repeats `_is_plain_tcp`.
     def __init__(self, int fd, owner):
@@ -74,12 +76,10 @@ cdef class Descriptor:
         self.ended = 0
         # The Python version has the reasons.
         self.short_read_drains = owner is not None and vt_is_plain_tcp(fd)
-        self._readers = []
-        self._writers = []
 
     @property
     def idle(self):
-        return not self._readers and not self._writers
+        return self._readers is None and self._writers is None
 
     @property
     def mode_is_known(self):
@@ -93,20 +93,22 @@ cdef class Descriptor:
         """Record that a read has emptied the buffer: the next edge will report new data."""
         self.readable = self.hung_up
 
-    cdef list _waiting(self, int direction):
-        return self._readers if direction & READ else self._writers
-
     cpdef enlist(self, int direction, waiter):
-        self._waiting(direction).append(waiter)
+        if direction & READ:
+            self._readers = _with(self._readers, waiter)
+        else:
+            self._writers = _with(self._writers, waiter)
 
     cpdef withdraw(self, int direction, waiter):
-        cdef list waiting = self._waiting(direction)
-        if waiting and waiter in waiting:
-            waiting.remove(waiter)
+        if direction & READ:
+            self._readers = _without(self._readers, waiter)
+        else:
+            self._writers = _without(self._writers, waiter)
 
     def directions_of(self, waiter):
         """Return the directions that `waiter` waits for here, for inspection from any OS thread."""
-        return [direction for direction in (READ, WRITE) if waiter in self._waiting(direction)]
+        sides = ((READ, self._readers), (WRITE, self._writers))
+        return [direction for direction, waiting in sides if waiter in _listed(waiting)]
 
     cpdef report(self, int events):
         if events & HANGUP:
@@ -116,23 +118,29 @@ cdef class Descriptor:
             self._had_urgent = True
         if events & (READ | HANGUP):
             self.readable = True
-            if self._readers:
-                _unpark_all(self._readers, True)
+            self._unpark_readers(True)
         if events & WRITE:
-            if self._writers:
-                _unpark_all(self._writers, True)
+            self._unpark_writers(True)
 
     def end(self, int directions):
         """Unpark the waiters for `directions`, which the owner has shut down."""
         if directions & READ:
             self.readable = True
-            _unpark_all(self._readers, True)
+            self._unpark_readers(True)
         if directions & WRITE:
-            _unpark_all(self._writers, True)
+            self._unpark_writers(True)
 
     def close(self):
-        _unpark_all(self._readers, CLOSED)
-        _unpark_all(self._writers, CLOSED)
+        self._unpark_readers(CLOSED)
+        self._unpark_writers(CLOSED)
+
+    cdef int _unpark_readers(self, value) except -1:
+        waiting, self._readers = self._readers, None
+        return 0 if waiting is None else _unpark_all(waiting, value)
+
+    cdef int _unpark_writers(self, value) except -1:
+        waiting, self._writers = self._writers, None
+        return 0 if waiting is None else _unpark_all(waiting, value)
 
     cdef bint _is_of(self, owner) except -1:
         if self.owner is None:
@@ -142,17 +150,48 @@ cdef class Descriptor:
         return self.owner() is owner
 
 
-cdef int _unpark_all(list waiting, value) except -1:
+cdef object _with(waiting, waiter):
+    """Return the waiters `waiting` and `waiter`."""
+    if waiting is None:
+        return waiter
+    if type(waiting) is not list:
+        return [waiting, waiter]
+    (<list>waiting).append(waiter)
+    return waiting
+
+
+cdef object _without(waiting, waiter):
+    """Return the waiters `waiting` except `waiter`, which need not be one of them."""
+    if waiting is waiter:
+        return None
+    if type(waiting) is list and waiter in <list>waiting:
+        (<list>waiting).remove(waiter)
+        return waiting or None
+    return waiting
+
+
+cdef list _listed(waiting):
+    if waiting is None:
+        return []
+    return waiting if type(waiting) is list else [waiting]
+
+
+cdef int _unpark_all(waiting, value) except -1:
     # All and not only the first: two readers may need different events of one descriptor, and each tries again.
-    cdef list woken = waiting[:]
-    waiting.clear()
-    for waiter in woken:
-        if isinstance(waiter, Fiber):
-            Fiber._unpark(<Fiber>waiter, value)
-        elif isinstance(waiter, Waiter):
-            (<Waiter>waiter)._unpark(value)
-        else:
-            waiter._unpark(value)
+    if type(waiting) is not list:
+        return _unpark_waiter(waiting, value)
+    for waiter in <list>waiting:
+        _unpark_waiter(waiter, value)
+    return 0
+
+
+cdef int _unpark_waiter(waiter, value) except -1:
+    if isinstance(waiter, Fiber):
+        Fiber._unpark(<Fiber>waiter, value)
+    elif isinstance(waiter, Waiter):
+        (<Waiter>waiter)._unpark(value)
+    else:
+        waiter._unpark(value)
     return 0
 
 
