@@ -5,6 +5,7 @@ import contextvars
 import subprocess
 import sys
 import threading
+from ast import literal_eval
 
 import pytest
 
@@ -28,30 +29,38 @@ def kept():
     sync.SyncToAsync.single_thread_executor.submit(int).result()
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["asyncio", "uvloop", "virtual thread"])
 def run(request):
-    """Call an asynchronous function in a loop on an OS thread of its own, with the integration; return its result."""
+    """Call an asynchronous function in a loop on an OS thread of its own, with the integration; return its result.
+
+    A loop that a virtual thread runs drives no other threads: it waits beside them.
+    """
 
     def run(fn):
         outcome = []
 
         async def main():
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
             return await asyncio.wait_for(fn(), LIMIT)
 
         def call():
             if request.param == "asyncio":
                 outcome.append(asyncio.run(main()))
-            else:
+            elif request.param == "uvloop":
                 outcome.append(uvloop.run(main()))
+            else:
+                outcome.append(vthreads.spawn(asyncio.run, main()).result())
 
         os_thread = threading.Thread(target=call)
         os_thread.start()
         os_thread.join()
         return outcome[0]
 
+    reports = []
     undo = integration.install()
     yield run
     undo()
+    assert [] == reports
 
 
 def on_virtual_thread():
@@ -130,6 +139,18 @@ def test_an_executor_that_the_caller_passes_is_used(run):
     assert not run(main)
 
 
+def test_an_executor_of_a_context_is_used_and_left_to_its_caller(run):
+    from concurrent.futures import ThreadPoolExecutor
+
+    async def main():
+        with ThreadPoolExecutor(1) as pool:
+            async with sync.ThreadSensitiveContext(executor=pool):
+                seen = [await sync.sync_to_async(on_virtual_thread)()]
+            return [*seen, pool.submit(on_virtual_thread).result()]
+
+    assert [False, False] == run(main)
+
+
 def test_the_undo_puts_the_pools_back():
     def found():
         context = sync.ThreadSensitiveContext
@@ -144,6 +165,57 @@ def test_the_undo_puts_the_pools_back():
     undo()
     assert before == found()
     assert all(one != other for one, other in zip(before, during, strict=True))
+
+
+@pytest.mark.parametrize("first", ["import asgiref.sync", ""])
+def test_asgiref_may_be_imported_before_and_after(run_script, first):
+    script = f"""
+    {first}
+    import asyncio
+    import sys
+    import threading
+    from vthreads.integrations import asgiref as integration
+
+    async def kinds():
+        from asgiref.sync import ThreadSensitiveContext, sync_to_async
+
+        seen = [await sync_to_async(threading.current_thread, thread_sensitive=False)()]
+        async with ThreadSensitiveContext():
+            seen.append(await sync_to_async(threading.current_thread)())
+        return [type(one).__name__ for one in seen]
+
+    integration.install()()
+    if {not first}:
+        print(asyncio.run(kinds()))
+        del sys.modules["asgiref.sync"]
+    undo = integration.install()
+    print(asyncio.run(kinds()))
+    undo()
+    print(asyncio.run(kinds()))
+    """
+    before = [] if first else [["Thread"] * 2]
+    assert [*before, ["VirtualThread"] * 2, ["Thread"] * 2] == list(map(literal_eval, run_script(script).splitlines()))
+
+
+def test_a_context_that_was_left_starts_no_os_thread_and_is_over(run, monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def start_thread(thread):
+        started.append(thread)
+        start(thread)
+
+    async def main():
+        monkeypatch.setattr(threading.Thread, "start", start_thread)
+        seen = []
+        for _ in range(2):
+            async with sync.ThreadSensitiveContext():
+                seen.append(await sync.sync_to_async(threading.current_thread)())
+        assert isinstance(seen[0], vthreads.VirtualThread)
+        assert seen[0] is not seen[1]
+        assert not await sync.sync_to_async(on_virtual_thread)()
+        return started
+
+    assert [] == run(main)
 
 
 @pytest.mark.parametrize("sensitive", [False, True])
@@ -272,6 +344,35 @@ def test_a_call_that_has_an_answer_in_spite_of_its_cancellation_returns_it(run, 
     assert "answer" == run(main)
 
 
+def test_a_cancellation_between_the_end_of_a_call_and_that_of_its_task_is_not_lost(run):
+    def answer(begun, before_end):
+        begun()
+        try:
+            vthreads.sleep(1000)
+        except vthreads.Cancelled:
+            before_end()
+            return "answer"
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        begun = asyncio.Event()
+        call = sync.sync_to_async(answer, thread_sensitive=False)
+        task = asyncio.create_task(
+            call(
+                lambda: loop.call_soon_threadsafe(begun.set),
+                # One iteration after the outcome of the call has come, and before the task goes on with that.
+                lambda: loop.call_soon_threadsafe(loop.call_soon, task.cancel),
+            )
+        )
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return True
+
+    assert run(main)
+
+
 @pytest.mark.parametrize("sensitive", [False, True])
 def test_a_stop_iteration_is_an_ordinary_error(run, sensitive):
     async def main():
@@ -380,6 +481,7 @@ def test_a_context_that_is_dropped_leaves_no_thread(run):
 PROGRAM = """
 import asyncio
 import threading
+from ast import literal_eval
 
 import django
 from asgiref.sync import ThreadSensitiveContext

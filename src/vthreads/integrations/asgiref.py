@@ -87,15 +87,11 @@ class _Call(asyncio.Future[Any]):
         try:
             with self._scope:
                 value = function()
-        except BaseException as error:
-            # Of any kind: the task that waits for this future raises it.
+        except BaseException as error:  # noqa: BLE001  # raised in the task that waits for this future
+            # A cancellation that comes here is that of the thread, which ends at its next checkpoint: the scope absorbs
+            # that of the call.
             failure = error
-            if isinstance(error, Cancelled):
-                # Not of this call, whose scope absorbs its own cancellation, but of the whole program: raise it here
-                # too.
-                raise
-        finally:
-            self._report(value, failure)
+        self._report(value, failure)
 
     def _report(self, value: Any, failure: BaseException | None) -> None:
         was_cancelled = self._scope.cancelled_caught or isinstance(failure, Cancelled)
@@ -179,12 +175,12 @@ def _fit(module: ModuleType) -> list[Undo]:
 
 
 def _executor_property() -> property:
-    """Return the attribute `_executor` of a call: virtual threads, unless it is thread-sensitive or names one."""
+    """Return the attribute `_executor` of a call, which asgiref reads if the call is not thread-sensitive."""
     threads = _Threads()
 
     def executor(self: Any) -> Any:
         chosen = vars(self).get("_executor")
-        return threads if chosen is None and not self._thread_sensitive else chosen
+        return threads if chosen is None else chosen
 
     def choose(self: Any, chosen: Any) -> None:
         vars(self)["_executor"] = chosen
@@ -201,7 +197,7 @@ def _exit_of_context(sync: Any, original: Callable[..., Any]) -> Callable[..., A
     @functools.wraps(original)
     async def leave(self: Any, *raised: Any) -> None:
         executors = sync.SyncToAsync.context_to_thread_executor
-        if self.token and isinstance(executors.get(self), _OneThread):
+        if isinstance(executors.get(self), _OneThread):
             # The original would start an OS thread that waits for the end.
             executors.pop(self).shutdown()
         await original(self, *raised)
