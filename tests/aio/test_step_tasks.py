@@ -51,6 +51,7 @@ class Manager:
         self.tasks = []
         self.told = []
         self.messages = []
+        self.tracebacks = []
         self.seen = []
         self._swallows = swallows
 
@@ -67,6 +68,7 @@ class Manager:
         self.tasks.append(asyncio.current_task())
         self.told.append(kind)
         self.messages.append(getattr(error, "args", None))
+        self.tracebacks.append(traceback)
         return self._swallows
 
 
@@ -514,8 +516,18 @@ def test_a_manager_is_left_once_if_the_runtime_ends_directly_after_the_block(run
 def test_what_is_not_asynchronous_is_refused():
     with pytest.raises(TypeError, match="no __aiter__"):
         aio.iterate([1])
-    with pytest.raises(TypeError, match="not an asynchronous context manager"):
-        aio.enter(open)
+
+    class Enters:
+        async def __aenter__(self):
+            pass
+
+    class Exits:
+        async def __aexit__(self, *_):
+            pass
+
+    for manager in open, Enters(), Exits():
+        with pytest.raises(TypeError, match="not an asynchronous context manager"):
+            aio.enter(manager)
 
 
 # --- enter
@@ -584,8 +596,27 @@ def test_the_manager_learns_of_an_exception_and_may_swallow_it(swallows):
             raised = True
         assert raised is not swallows
         assert [LookupError] == manager.told
+        assert ["root"] == [frame.name for frame in traceback.extract_tb(manager.tracebacks[0])]
 
     vthreads.run(root)
+
+
+def test_a_manager_that_fails_to_enter_is_not_left():
+    class Fails(Manager):
+        async def __aenter__(self):
+            raise LookupError
+
+    manager = Fails()
+
+    def root():
+        with pytest.raises(LookupError), aio.enter(manager):
+            pytest.fail("it was entered")
+        # The loop has ended the task of the steps.
+        aio.run(asyncio.sleep(0))
+        aio.run(asyncio.sleep(0))
+
+    vthreads.run(root)
+    assert [] == manager.told
 
 
 def test_the_manager_is_told_of_a_cancellation_as_asyncio_does():
@@ -704,6 +735,58 @@ def test_a_manager_that_its_thread_has_not_left_is_left_when_others_cancel_the_t
     assert [("a message",)] == manager.messages
 
 
+def test_a_block_whose_task_is_cancelled_before_its_thread_enters_it_is_cancelled():
+    class Cancelled(Manager):
+        async def __aenter__(self):
+            loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+            def after(iterations, function):
+                loop.call_soon(*((after, iterations - 1, function) if iterations else (function,)))
+
+            begun.set()
+            pinned.wait()
+            after(2, task.cancel)
+            # The task of the steps reads its cancellation in a later iteration.
+            after(10, lambda: is_cancelled.append(True))
+            return await super().__aenter__()
+
+    begun, pinned = threading.Event(), threading.Event()
+    manager, is_cancelled = Cancelled(), []
+
+    def block():
+        with pytest.raises(concurrent.futures.CancelledError), aio.enter(manager):
+            Event().wait()
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(block)
+            begun.wait()
+            pinned.set()
+            while not is_cancelled:
+                # Not a checkpoint: the thread enters its block only after that.
+                pass
+        assert [asyncio.CancelledError] == manager.told
+
+    vthreads.run(root)
+
+
+def test_a_manager_is_told_of_the_cancellation_that_ends_its_block():
+    manager = Manager()
+
+    async def cancel():
+        manager.tasks[0].cancel("of the task")
+
+    def root():
+        with CancelScope() as scope, aio.enter(manager):
+            aio.run(cancel())
+            scope.cancel("of the scope")
+            vthreads.checkpoint()
+        assert scope.cancelled_caught
+
+    vthreads.run(root)
+    assert [("of the scope",)] == manager.messages
+
+
 def test_a_manager_may_swallow_the_cancellation_of_its_task():
     manager = Manager(swallows=True)
 
@@ -780,6 +863,17 @@ def test_a_manager_may_raise_the_cancellation_that_it_is_told():
             scope.cancel()
             vthreads.checkpoint()
         assert scope.cancelled_caught
+
+    vthreads.run(root)
+
+
+def test_a_manager_may_raise_an_error_of_asyncio_that_the_block_has_raised():
+    error = asyncio.CancelledError("of the block")
+
+    def root():
+        with pytest.raises(asyncio.CancelledError) as caught, aio.enter(Raising(raise_)):
+            raise error
+        assert error is caught.value
 
     vthreads.run(root)
 
@@ -969,3 +1063,51 @@ def test_a_manager_that_enters_after_its_waiter_is_gone_is_left_and_its_failure_
     assert [vthreads.Interrupted] == raised
     assert 1 == len(manager.told)
     assert ([LookupError] if fails else []) == [type(error) for error in reported]
+
+
+@pytest.mark.real
+def test_a_manager_that_enters_after_ctrl_c_has_given_it_up_is_told_of_the_cancellation(run_script):
+    script = """
+    import asyncio, os, signal, sys
+    import vthreads
+    from vthreads import CancelScope, aio
+
+    class Err:
+        # The wait is reported when its grace is over, and then Ctrl-C gives it up.
+        def write(self, text):
+            os.kill(os.getpid(), signal.SIGINT)
+
+        def flush(self):
+            pass
+
+    class Manager:
+        async def __aenter__(self):
+            try:
+                scope.cancel("a reason")
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                await release.wait()
+
+        async def __aexit__(self, kind, error, traceback):
+            print(kind.__name__, *error.args)
+
+    def enters():
+        with scope, aio.enter(Manager()):
+            print("entered")
+
+    def root():
+        global release
+        release = asyncio.Event()
+        try:
+            with vthreads.ThreadGroup() as group:
+                group.spawn(enters)
+        except KeyboardInterrupt:
+            print("interrupted")
+        aio.run(asyncio.sleep(0, release.set()))
+        aio.run(asyncio.sleep(0.01))
+
+    sys.stderr, scope = Err(), CancelScope(cleanup_grace=0)
+    vthreads.run(root)
+    """
+    told = "CancelledError 'MainThread' was interrupted: KeyboardInterrupt"
+    assert ["interrupted", told] == run_script(script).splitlines()

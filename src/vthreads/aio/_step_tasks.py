@@ -368,7 +368,7 @@ class enter(Generic[T]):  # noqa: N801 - used like a function: `with enter(manag
         try:
             swallowed = bool(self._steps.run_last(leave, "enter"))
         except CancelledError as foreign:
-            if passed is rest or foreign.__cause__ is not passed:
+            if foreign.__cause__ is not passed:
                 raise
             # `__aexit__` has raised what it received, as a `with` block passes an exception on.
             swallowed = False
