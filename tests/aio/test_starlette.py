@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from ast import literal_eval
 
 import pytest
 
@@ -284,6 +285,68 @@ def test_an_endpoint_of_a_mounted_application_is_cancelled(serve):
     client.close()
     assert serve.outcomes.get(timeout=60) is None
     assert ["Cancelled", "exit"] == app.seen
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_body_that_was_read_ahead_is_there_for_middleware_after_the_endpoint(serve, depth):
+    from starlette.applications import Starlette
+    from starlette.middleware import Middleware
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Mount, Route
+
+    class Reads:
+        def __init__(self, app):
+            self._app = app
+
+        async def __call__(self, scope, receive, send):
+            await self._app(scope, receive, send)
+            seen.append((await receive())["body"])
+
+    def endpoint(request):
+        vthreads.sleep(0.001)
+        return PlainTextResponse("sent")
+
+    seen, routes = [], [Route("/", endpoint, methods=["POST"])]
+    if depth:
+        routes = [Mount("/", Starlette(routes=routes))]
+    app = Starlette(routes=routes, middleware=[Middleware(Reads)])
+    assert (200, b"sent") == ask(serve(app), "/", body=b"body")
+    assert serve.outcomes.get(timeout=60) is None
+    assert [b"body"] == seen
+
+
+def test_code_that_calls_an_application_is_its_client(serve):
+    """An asynchronous endpoint goes on when its client leaves, and so do the endpoints that it calls."""
+    inner, outer = application(), application()
+    replies = []
+
+    @outer.post("/asks")
+    async def asks():
+        async def ask_inner():
+            async def receive():
+                if messages:
+                    return messages.pop()
+                return await asyncio.get_running_loop().create_future()
+
+            async def send(message):
+                replies.append(message.get("status"))
+
+            messages = [{"type": "http.request"}]
+            scope = {"type": "http", "method": "POST", "path": "/waits", "headers": [], "query_string": b""}
+            await inner(scope, receive, send)
+
+        await asyncio.gather(ask_inner(), ask_inner())
+
+    port = serve(outer)
+    client = ask(port, "/asks", leave=True)
+    inner.begun.wait()
+    client.close()
+    # A request after it shows that the server has noticed the end of the connection.
+    assert 404 == ask(port, "/other")[0]
+    inner.gate.set()
+    assert [None, None] == [serve.outcomes.get(timeout=60) for _ in range(2)]
+    assert ["exit"] * 2 == inner.seen
+    assert [200, 200] == [status for status in replies if status is not None]
 
 
 def test_middleware_sees_a_response_in_place_of_that_of_a_cancelled_endpoint(serve):
@@ -602,6 +665,48 @@ def test_the_undo_puts_the_pool_back():
     before = starlette.concurrency.anyio
     integration.install()()
     assert before is starlette.concurrency.anyio
+
+
+@pytest.mark.parametrize("first", ["import fastapi.concurrency", ""])
+def test_the_frameworks_may_be_imported_before_and_after(run_script, first):
+    script = f"""
+    {first}
+    import asyncio
+    import threading
+    from vthreads.integrations import starlette as integration
+
+    async def kinds():
+        import starlette.concurrency
+        import fastapi.concurrency
+
+        seen = [await starlette.concurrency.run_in_threadpool(threading.current_thread)]
+        async with fastapi.concurrency.contextmanager_in_threadpool(Manager()):
+            pass
+        return [type(one).__name__ for one in seen + entered]
+
+    class Manager:
+        def __enter__(self):
+            entered[:] = [threading.current_thread()]
+
+        def __exit__(self, *_):
+            pass
+
+    entered = []
+    integration.install()()
+    if {not first}:
+        print(asyncio.run(kinds()))
+        import sys
+        for name in [name for name in sys.modules if name.startswith(("fastapi", "starlette"))]:
+            del sys.modules[name]
+    undo = integration.install()
+    print(asyncio.run(kinds()))
+    undo()
+    print(asyncio.run(kinds()))
+    """
+    before = [] if first else [["WorkerThread"] * 2]
+    assert [*before, ["VirtualThread"] * 2, ["WorkerThread"] * 2] == list(
+        map(literal_eval, run_script(script).splitlines())
+    )
 
 
 @pytest.mark.thorough

@@ -33,6 +33,9 @@ CALLERS = ("starlette.concurrency", "fastapi.concurrency")
 # The status of the response that middleware sees in place of that of a cancelled endpoint; nginx logs it for the same.
 CLIENT_HAS_LEFT = 499
 
+# Key in the scope of a request whose client is watched.
+IS_WATCHED = "vthreads.client_is_watched"
+
 
 def install() -> Undo:
     """Run plain `def` endpoints, and the other blocking calls of Starlette and FastAPI, on virtual threads.
@@ -82,15 +85,18 @@ def _fit_application(module: ModuleType) -> list[Undo]:
 
     @functools.wraps(original)
     async def call(self: Any, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or _client.get() is not None:
-            # A mounted application has the client of the outer one.
+        if scope["type"] != "http" or IS_WATCHED in scope:
+            # A mounted application has the scope of the outer one, and its client. One that code calls for a request
+            # which it makes itself has another scope, and that code is its client.
             await original(self, scope, receive, send)
             return
         client = _Client(receive, send)
         token = _client.set(client)
+        scope[IS_WATCHED] = True
         try:
             await original(self, scope, client.receive, client.send)
         finally:
+            del scope[IS_WATCHED]
             client.uncancel()
             client.end()
             _client.reset(token)
