@@ -145,9 +145,7 @@ lint: $(INSTALLED)-dev
 types: $(INSTALLED)-dev
 	$(BIN)/python -m mypy
 	$(BIN)/basedpyright
-	@mkdir -p build
-	PATH="$(abspath $(BIN)):$$PATH" basedpyright --verifytypes vthreads --ignoreexternal --outputjson >build/public-types.json; \
-		$(BIN)/python .ci/public-types build/public-types.json
+	PATH="$(abspath $(BIN)):$$PATH" .ci/public-types
 
 layers: $(INSTALLED)-dev
 	$(BIN)/lint-imports --no-logo
