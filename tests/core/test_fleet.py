@@ -1,11 +1,14 @@
 """The carriers of `run(carriers=N)`: where threads run, and how all carriers start and end."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
+from collections import Counter
 from contextvars import ContextVar
 from functools import partial
 
@@ -189,6 +192,41 @@ def test_what_a_pinned_carrier_has_not_started_is_started_elsewhere(fleet):
     assert list(range(30)) == fleet(root)
 
 
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("width", [2, 4])
+def test_a_carrier_that_is_never_idle_starts_what_a_pinned_one_has_not_started(fleet, width, waits):
+    def root():
+        go_on, pinned, ran = threading.Lock(), threading.Barrier(width), []
+        go_on.acquire()
+
+        def pins():
+            pinned.wait()
+            with go_on:
+                pass
+
+        def busy():
+            while len(ran) < 20:
+                sleep(0)
+
+        with ThreadGroup(placement="spread") as g, ThreadGroup() as here:
+            # With ready threads here, the other carriers have fewer, and get the threads below before they are pinned.
+            for _ in range(30):
+                here.spawn(busy)
+            for _ in range(width - 1):
+                g.spawn(pins)
+            if waits:
+                pinned.wait()
+            for number in range(20):
+                g.spawn(ran.append, number)
+            if not waits:
+                pinned.wait()
+            busy()
+            go_on.release()
+        return sorted(ran)
+
+    assert list(range(20)) == fleet(root, carriers=width)
+
+
 @pytest.mark.parametrize("width", [3, 4])
 def test_a_child_that_waits_for_a_permit_is_not_bound_to_a_pinned_carrier(fleet, width):
     def root():
@@ -213,6 +251,95 @@ def test_a_child_that_waits_for_a_permit_is_not_bound_to_a_pinned_carrier(fleet,
         return sorted(ran)
 
     assert list(range(10)) == fleet(root, carriers=width)
+
+
+def test_threads_are_placed_on_the_carriers_with_the_fewest_threads(fleet):
+    def root():
+        counted = Counter()
+
+        def parks():
+            counted[carrier()] += 1
+            sleep(60)
+
+        with ThreadGroup(placement="spread") as g:
+            for _ in range(12):
+                thread = g.spawn(parks).thread
+                while thread.state.value != "parked":
+                    sleep(0.001)
+            g.cancel()
+        return counted
+
+    # Six on each of the two carriers that are idle at each spawn. A bit more if one of them is not idle yet.
+    assert max(fleet(root).values()) <= 8
+
+
+def test_a_thread_starts_although_no_carrier_is_ever_idle(fleet):
+    def root():
+        begun, ran = threading.Barrier(3), []
+
+        def busy():
+            begun.wait()
+            while not ran:
+                sleep(0)
+
+        with ThreadGroup(placement="spread") as g:
+            for _ in range(3):
+                g.spawn(busy)
+            g.spawn(ran.append, 1)
+        return ran
+
+    assert [1] == fleet(root)
+
+
+def test_a_thread_is_freed_after_its_end(fleet):
+    def root():
+        with ThreadGroup(placement="spread") as g:
+            references = [weakref.ref(g.spawn(sleep, 0.001).thread) for _ in range(9)]
+            for _ in range(1000):
+                gc.collect()
+                if not any(reference() for reference in references):
+                    return "freed"
+                sleep(0.001)
+            return "kept"
+
+    assert "freed" == fleet(root)
+
+
+def test_a_thread_that_another_os_thread_spawns_runs_while_the_carrier_waits():
+    def root():
+        here, ran = vthreads.current_thread(), vthreads.Event()
+
+        def spawns():
+            while here.state.value != "parked":
+                pass
+            g.spawn(ran.set)
+
+        with ThreadGroup(placement="spread") as g:
+            os_thread = threading.Thread(target=spawns)
+            os_thread.start()
+            ran.wait()
+        os_thread.join()
+
+    run(root, patch=False)
+
+
+@pytest.mark.parametrize("placement", ["same", "spread"])
+def test_a_child_that_is_cancelled_while_it_waits_for_a_permit_gives_none_back(fleet, placement):
+    def root():
+        permits, ran = Semaphore(1), []
+
+        def parent():
+            children = [g.spawn(ran.append, number) for number in range(5)]
+            for child in children:
+                child.cancel()
+            return children
+
+        with ThreadGroup(placement=placement, max_concurrency=permits) as g:
+            children = g.spawn(parent)
+        assert all(child.cancelled() for child in children.result())
+        return [permits.acquire(blocking=False) for _ in range(2)], ran
+
+    assert ([True, False], []) == fleet(root)
 
 
 def test_no_more_members_run_at_once_than_the_group_allows(fleet):
@@ -621,6 +748,34 @@ def test_the_child_of_a_fork_has_a_single_carrier(forks_in):
         vthreads.run(main, carriers=3)
     """)
     assert (["child [3, 3, 3, 3]", "parent 0"], 0) == (lines, status)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("placement", ["same", "spread"])
+def test_the_child_of_a_fork_gives_no_permit_to_a_thread_of_its_parent(placement):
+    lines, status = output_of(f"""
+        import os, sys, vthreads
+
+        def member():
+            queued = g.spawn(print, "ran", flush=True)
+            pid = os.fork()
+            if pid:
+                _, status = os.waitpid(pid, 0)
+                print("parent", status, flush=True)
+                return
+            permits.release()
+            print("child", permits.acquire(blocking=False), flush=True)
+            vthreads.sleep(0.001)
+
+        def main():
+            global g
+            with vthreads.ThreadGroup(max_concurrency=permits, placement="{placement}") as g:
+                g.spawn(member)
+
+        permits = vthreads.Semaphore(1)
+        vthreads.run(main)
+    """)
+    assert (["child True", "parent 0", "ran"], 0) == (lines, status)
 
 
 def test_signals_are_blocked_on_no_carrier(fleet):

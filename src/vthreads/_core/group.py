@@ -82,8 +82,8 @@ class ThreadGroup(Members):
         placement: of the threads on the carriers of `run(carriers=N)`. "same": a thread runs on the carrier of its
             spawner, at once up to its first park, and code between two checkpoints needs no locks. "spread": it is
             queued on the least loaded carrier, and does not run before `spawn` returns; it runs at the same time as
-            threads of other carriers, so data that they share needs locks, as with OS threads. An idle carrier starts
-            threads that are queued on another one. Once it has started, a thread stays on its carrier.
+            threads of other carriers, so data that they share needs locks, as with OS threads. Other carriers start
+            threads that are queued on a busy one. Once it has started, a thread stays on its carrier.
 
     `len(group)` and iteration cover the members that have not ended, queued ones included.
 

@@ -2,8 +2,8 @@
 
 A thread is placed before its first run, and stays. Until it runs, it is in the queue of one carrier, from which any
 carrier may remove it. Removing is one atomic step, so exactly one carrier starts it. A carrier reads the queues of the
-others before it waits, and an idle one is notified when a thread is placed on a carrier that is not idle. So an
-unstarted thread never waits for a pinned carrier while another one is idle.
+others before it waits. When a thread is placed on a carrier that is not idle, an idle one is notified, or else all of
+them, which start it in its turn behind their ready threads. So an unstarted thread waits for no pinned carrier.
 
 This module does not depend on groups, nor on how carriers start and end.
 """
@@ -24,7 +24,7 @@ __all__ = ["PlacedAtGrant", "Placement", "place", "schedulers_beside"]
 class _Load:
     """The threads that were placed on one carrier."""
 
-    __slots__ = ("has_next", "placed", "scheduler", "unstarted")
+    __slots__ = ("has_next", "placed", "scheduler", "starts", "unstarted")
 
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
@@ -33,6 +33,8 @@ class _Load:
         self.placed: set[VirtualThread] = set()
         # Whether the carrier has removed a thread from a queue and not yet run it: it still counts as idle then.
         self.has_next = False
+        # Number of fibers in the run queue of the carrier that start a thread each. Changed on the carrier only.
+        self.starts = 0
 
     @property
     def is_idle(self) -> bool:
@@ -64,6 +66,7 @@ class _Start(Fiber):
         self._thread_ident = next_ident()
 
     def run(self) -> None:
+        self._load.starts -= 1
         # Between two switches: here, finalizers and signal handlers would see this fiber as the running thread.
         self._scheduler.post(self._placement.start_one, self._load)
 
@@ -157,7 +160,7 @@ class Placement:
         load.unstarted.append(thread)
         self._notify(load)
         if not load.is_idle:
-            self._notify_idle()
+            self._notify_others(load)
 
     def thread_ended(self, thread: VirtualThread) -> None:
         """Remove `thread` from the load of its carrier."""
@@ -166,11 +169,20 @@ class Placement:
     def _notify(self, load: _Load) -> None:
         load.scheduler.post(self._notified, load)
 
-    def _notify_idle(self) -> None:
+    def _notify_idle(self) -> bool:
+        """Notify an idle carrier; return whether there is one."""
         for load in self._loads.values():
             if load.is_idle:
                 self._notify(load)
-                return
+                return True
+        return False
+
+    def _notify_others(self, load: _Load) -> None:
+        """Notify an idle carrier, or else all others than that of `load`, which may be pinned."""
+        if not self._notify_idle():
+            for other in self._loads.values():
+                if other is not load:
+                    self._notify(other)
 
     # --- on a carrier, between two switches
 
@@ -181,15 +193,19 @@ class Placement:
             # The carrier calls `start_one` before it waits again. If a thread is ready, it does not wait.
             if len(scheduler._ready):
                 self.start_one(load)
-        elif load.unstarted:
-            scheduler.make_ready(_Start(self, load))
-            self._notify_idle()
+        else:
+            self._queue_starts(load)
+            if load.unstarted:
+                self._notify_idle()
+
+    def _queue_starts(self, load: _Load) -> None:
+        """Queue a start for each unstarted thread on a busy carrier, which may never be idle again."""
+        while load.starts < sum(len(other.unstarted) for other in self._loads.values()):
+            load.starts += 1
+            load.scheduler.make_ready(_Start(self, load))
 
     def start_one(self, load: _Load) -> bool:
-        """Make the carrier of `load` run an unstarted thread next, one of its own first; return whether there is one.
-
-        A carrier that is not idle starts only threads that were placed on it.
-        """
+        """Make the carrier of `load` run an unstarted thread next; return whether there is one. Its own come first."""
         # The carrier counts as idle while it searches, and as busy before the check below. So a thread that is placed
         # meanwhile is found here, or its spawner notifies another carrier.
         load.has_next = False
@@ -198,8 +214,11 @@ class Placement:
             return False
         load.has_next = True
         load.scheduler.make_next(thread)
-        if any(other.unstarted for other in self._loads.values()):
-            # The thread may pin this carrier, and the others would wait: notify an idle carrier, which starts them.
+        self._queue_starts(load)
+        if load.unstarted:
+            # The thread may pin this carrier, and the others would wait.
+            self._notify_others(load)
+        elif any(other.unstarted for other in self._loads.values()):
             self._notify_idle()
         return True
 
@@ -207,7 +226,7 @@ class Placement:
         for source in (load, *self._loads.values()):
             # An idle carrier was notified of each of its threads, and starts them itself. This runs before each wait,
             # and nothing is queued anywhere in most cases, so check that first.
-            if not source.unstarted or (source is not load and (source.is_idle or not load.is_idle)):
+            if not source.unstarted or (source is not load and source.is_idle):
                 continue
             try:
                 thread = source.unstarted.popleft()
