@@ -1,7 +1,9 @@
 """The end of a loop of the runtime: what is left on it ends before, on the shared loop and under a loop poller."""
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -129,6 +131,17 @@ def test_the_threads_of_the_executor_of_the_loop_have_ended(run):
     [thread] = threads
     assert not isinstance(thread, vthreads.VirtualThread)
     assert not thread.is_alive()
+
+
+def test_a_loop_that_has_ended_is_freed(run):
+    loops = []
+
+    async def remember():
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+
+    run(lambda: aio.run(remember()))
+    gc.collect()
+    assert loops[0]() is None
 
 
 @pytest.mark.parametrize("leaves", [SystemExit, KeyboardInterrupt])

@@ -135,6 +135,44 @@ def test_a_cancelled_thread_begins_nothing():
     assert [] == items.seen == manager.seen
 
 
+@pytest.mark.parametrize("is_loop_poller", [False, True])
+def test_a_cancelled_thread_begins_no_later_step_either(kind, is_loop_poller):
+    begun = []
+
+    async def items():
+        while True:
+            begun.append(True)
+            yield
+
+    def root():
+        steps = aio.iterate(items())
+        next(steps)
+        with CancelScope() as scope:
+            scope.cancel()
+            next(steps)
+        assert scope.cancelled_caught
+        assert 1 == len(begun)
+
+    vthreads.run(root, poller=kind if is_loop_poller else None)
+
+
+@pytest.mark.parametrize("is_loop_poller", [False, True])
+def test_the_context_is_that_of_the_call(kind, is_loop_poller):
+    items, manager = Items(), Manager()
+
+    def root():
+        variable.set("before")
+        steps, block = aio.iterate(items), aio.enter(manager)
+        variable.set("after")
+        next(steps)
+        with block:
+            pass
+
+    vthreads.run(root, poller=kind if is_loop_poller else None)
+    assert ["before"] == items.seen
+    assert ["before", "inside"] == manager.seen
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_step_that_is_cancelled_before_its_loop_knows_of_it_does_not_begin(number):
     begun, go_on, steps = threading.Event(), threading.Event(), []
@@ -413,6 +451,45 @@ def test_a_task_that_is_cancelled_between_two_items_closes_the_generator_at_once
         assert [True] == items.closed
         steps.close()
         assert [True] == items.closed
+
+    vthreads.run(root)
+
+
+@pytest.mark.parametrize("step", ["close", "next"])
+def test_a_step_waits_for_the_cleanup_of_a_task_that_others_have_cancelled(step):
+    closing, may_go_on, closed, tasks = Event(), Event(), [], []
+
+    async def items():
+        tasks.append(asyncio.current_task())
+        try:
+            yield 1
+            yield 2
+        finally:
+            closing.set()
+            while not may_go_on.is_set():
+                await asyncio.sleep(0.001)
+            closed.append(True)
+
+    async def cancel():
+        tasks[0].cancel()
+
+    def ends(steps):
+        if step == "close":
+            steps.close()
+        else:
+            with pytest.raises(concurrent.futures.CancelledError):
+                next(steps)
+        assert [True] == closed
+
+    def root():
+        steps = aio.iterate(items())
+        next(steps)
+        aio.run(cancel())
+        closing.wait()
+        with ThreadGroup() as group:
+            group.spawn(ends, steps)
+            wait_all_parked()
+            may_go_on.set()
 
     vthreads.run(root)
 

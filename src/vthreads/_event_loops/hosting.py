@@ -117,11 +117,9 @@ def _joined(scheduler: Scheduler) -> None:
 def _may_unpark(scheduler: Scheduler) -> bool:
     """Return whether the loop has a task, which may unpark a virtual thread, or ends, which unparks the root."""
     made = _hosts.get(scheduler)
-    if made is None:
-        return False
     guest: Guest | None = guest_of(scheduler)
-    if guest is None:
-        return made.ends
+    if made is None or guest is None:
+        return False
     return guest.blocked_since is None and (made.ends or guest.has_tasks())
 
 

@@ -65,10 +65,7 @@ class _StepTask:
         cancellation is raised at its first wait. If the task has ended, nothing is left to release.
         """
         refuse_in_coroutine(name)
-        try:
-            return _StepCall(self, step, name, is_last=True).wait(started_here())
-        finally:
-            self.end()
+        return _StepCall(self, step, name, is_last=True).wait(started_here())
 
     def end(self, last: Step | None = None) -> None:
         """End the task, after `last()` if it is given; does not wait. Thread-safe."""
@@ -117,7 +114,7 @@ class _StepTask:
         del self._cancelled
 
     def _end_here(self, last: Step | None) -> None:
-        if self.task is None or self.task.done() or self._next is None:
+        if self.task is None or self._next is None:
             return
         step = None if last is None else self._unawaited(last)
         if self._next.done():
@@ -140,7 +137,7 @@ class _StepTask:
                 # The cancellation was for this step, and is over with it.
                 self.task.uncancel()
             if step.is_last:
-                # Do not wait for `end`: a cancellation there would run a last step again.
+                # Wait for no other one: a cancellation there would run a last step again.
                 self._next = None
             if self._next is not None:
                 self._next = self.shared.loop.create_future()
