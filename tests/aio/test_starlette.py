@@ -256,6 +256,57 @@ def test_an_endpoint_whose_client_has_left_before_does_not_begin(serve):
     assert ["exit"] == app.seen
 
 
+def test_a_cancelled_endpoint_reads_the_body_that_came_before_its_client_left(serve):
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    def endpoint(request):
+        try:
+            begun.set()
+            gate.wait()
+        except vthreads.Cancelled:
+            seen.append(vthreads.aio.await_(request.body()))
+        return PlainTextResponse("sent")
+
+    begun, gate, seen = threading.Event(), Event(), []
+    port = serve(Starlette(routes=[Route("/", endpoint, methods=["POST"])]))
+    client = ask(port, "/", body=b"body", leave=True)
+    begun.wait()
+    client.close()
+    assert serve.outcomes.get(timeout=60) is None
+    assert [b"body"] == seen
+
+
+def test_a_route_without_an_application_is_not_watched(serve):
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route, Router
+
+    def endpoint(request):
+        try:
+            begun.set()
+            gate.wait()
+        except BaseException as error:
+            seen.append(type(error).__name__)
+            raise
+        return PlainTextResponse("sent")
+
+    async def cancellable(scope, receive, send):
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        requests.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        await router(scope, receive, send)
+
+    begun, gate, seen, requests = threading.Event(), Event(), [], []
+    router = Router(routes=[Route("/", endpoint, methods=["POST"])])
+    client = ask(serve(cancellable), "/", leave=True)
+    begun.wait()
+    # Its thread is shielded from scopes of anyio. But a cancellation of the task by asyncio comes through.
+    requests[0]()
+    assert asyncio.CancelledError is serve.outcomes.get(timeout=60)
+    client.close()
+    assert ["Cancelled"] == seen
+
+
 def test_each_request_of_a_task_has_its_own_client(serve):
     async def twice(scope, receive, send):
         async def empty():
@@ -365,13 +416,14 @@ def test_middleware_sees_a_response_in_place_of_that_of_a_cancelled_endpoint(ser
     assert ["Cancelled", "exit", 499] == app.seen
 
 
-@pytest.mark.parametrize("kind", ["function", "class"])
+@pytest.mark.parametrize("kind", ["function", "class", "router of FastAPI"])
 def test_endpoints_of_starlette_end_without_an_error_under_any_middleware(serve, kind):
+    from fastapi import APIRouter, FastAPI
     from starlette.applications import Starlette
     from starlette.endpoints import HTTPEndpoint
     from starlette.middleware import Middleware
     from starlette.middleware.base import BaseHTTPMiddleware
-    from starlette.routing import Route
+    from starlette.routing import Mount, Route
 
     async def sees(request, call_next):
         response = await call_next(request)
@@ -382,6 +434,9 @@ def test_endpoints_of_starlette_end_without_an_error_under_any_middleware(serve,
         begun.set()
         gate.wait()
 
+    def waits_alone():
+        waits()
+
     class Waits(HTTPEndpoint):
         post = waits
 
@@ -389,9 +444,13 @@ def test_endpoints_of_starlette_end_without_an_error_under_any_middleware(serve,
     middleware = [Middleware(BaseHTTPMiddleware, dispatch=sees)]
     if kind == "class":
         app = Starlette(routes=[Route("/", Waits)], middleware=middleware)
+    elif kind == "router of FastAPI":
+        router = APIRouter()
+        router.post("/")(waits_alone)
+        app = FastAPI(routes=[Mount("/x", router, middleware=middleware)])
     else:
         app = Starlette(routes=[Route("/", waits, methods=["POST"], middleware=middleware)])
-    client = ask(serve(app), "/", leave=True)
+    client = ask(serve(app), "/x/" if kind == "router of FastAPI" else "/", leave=True)
     begun.wait()
     client.close()
     assert serve.outcomes.get(timeout=60) is None
@@ -440,7 +499,10 @@ def test_calls_of_an_asynchronous_endpoint_are_not_cancelled(serve):
     @app.post("/asynchronous")
     async def asynchronous(request: Request):
         await asyncio.gather(
-            run_in_threadpool(work), run_in_threadpool(work, "x"), run_in_threadpool(work, request, key=1)
+            run_in_threadpool(work),
+            run_in_threadpool(work, "x"),
+            run_in_threadpool(work, request, "x"),
+            run_in_threadpool(work, request, key=1),
         )
         app.seen.append("over")
 
@@ -673,12 +735,16 @@ def test_the_frameworks_may_be_imported_before_and_after(run_script, first):
     {first}
     import asyncio
     import threading
+    import warnings
     from vthreads.integrations import starlette as integration
 
     async def kinds():
         import starlette.concurrency
         import fastapi.concurrency
 
+        with warnings.catch_warnings(action="ignore"):
+            # Calls anyio for something else.
+            await starlette.concurrency.run_until_first_complete((asyncio.sleep, {{"delay": 0}}))
         seen = [await starlette.concurrency.run_in_threadpool(threading.current_thread)]
         async with fastapi.concurrency.contextmanager_in_threadpool(Manager()):
             pass
