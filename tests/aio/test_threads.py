@@ -643,3 +643,29 @@ def test_a_failure_after_the_coroutine_was_closed_is_reported_once(run, monkeypa
 
     run(main)
     assert [LookupError] == reported
+
+
+# --- a virtual clock
+
+
+def test_a_loop_on_a_virtual_clock_shares_it_with_its_threads():
+    async def main():
+        await asyncio.sleep(1800)
+        await aio.to_vthread(vthreads.sleep, 1800)
+        return vthreads.now()
+
+    assert 3600 == vthreads.run(lambda: asyncio.run(main()), clock=VirtualClock(patch_time=True))
+
+
+def test_the_shared_loop_and_its_threads_live_in_real_time():
+    async def main():
+        begun = vthreads.now()
+        await aio.to_vthread(vthreads.sleep, 0.001)
+        return begun, await aio.to_vthread(vthreads.now)
+
+    def root():
+        vthreads.sleep(10**9)
+        return aio.run(main())
+
+    begun, ended = vthreads.run(root, clock=VirtualClock())
+    assert begun + 0.001 <= ended < 10**9

@@ -33,7 +33,8 @@ async def to_vthread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -
     the thread is cancelled, and a failure of it is reported through `threading.excepthook`.
 
     To be awaited on the loop: not thread-safe. Starts the runtime, as the guest of the loop. `ThreadGroup.current` is
-    the background group in the thread.
+    the background group in the thread. On the loop of `aio.run`, which has an OS thread, the thread lives in real time,
+    also if the caller of `run` has a virtual clock.
 
     Raises:
         TypeError: calling `fn` would have no effect: it is not callable, or a coroutine or generator function.
