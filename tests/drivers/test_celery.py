@@ -502,7 +502,7 @@ def add(left, right):
 
 @app.task
 def ask_another(number):
-    return add.delay(number, number).get(disable_sync_subtasks=False)
+    return add.delay(number, number).get()
 
 
 @app.task
@@ -714,6 +714,10 @@ def test_a_worker_without_an_event_loop(start):
     assert 3 == later.get(timeout=LIMIT)
     with pytest.raises(TimeLimitExceeded):
         worker.send("hard", "hard").get(timeout=LIMIT)
+    hanging = worker.send("hang", "hang")
+    worker.sign("hang")
+    hanging.revoke(terminate=True)
+    worker.sign("hang-cleaned")
     assert 0 == worker.end(), worker.said()
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from math import inf
@@ -46,7 +47,7 @@ logger: logging.Logger = get_logger(__name__)
 # makes another object of the other kinds, unless the setting `result_backend_thread_safe` is true.
 SHARED_BACKENDS = ("redis", "rediss")
 
-# Seconds that a cold shutdown waits for tasks that handle their cancellation.
+# Seconds that a cold shutdown waits for tasks that handle their cancellation, to the next `HEARTBEAT`.
 TERMINATION = 5.0
 
 # Seconds between two checks of the timers of the event loop while tasks end: they send heartbeats to the broker.
@@ -133,12 +134,8 @@ class _Job:
         """Take the interrupt of the soft limit that came too late: it must not end the report of the outcome."""
         if self._soft_error is None:
             return
-        try:
-            with shield(None):
-                checkpoint()
-        except SoftTimeLimitExceeded as error:
-            if error is not self._soft_error:
-                raise
+        with suppress(SoftTimeLimitExceeded), shield(None):
+            checkpoint()
 
 
 def _info_of(error: BaseException) -> Any:
@@ -207,7 +204,7 @@ class TaskPool(BasePool):  # type: ignore[misc]  # Celery has no types
         self._drained = Event()
         until = now() + seconds
         while self._running and now() < until:
-            self._drained.wait(min(HEARTBEAT, until - now()))
+            self._drained.wait(HEARTBEAT)
             if self._hub is not None:
                 self._hub.fire_timers()
 
