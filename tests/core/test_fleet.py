@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import weakref
 from collections import Counter
 from contextvars import ContextVar
@@ -273,22 +274,100 @@ def test_threads_are_placed_on_the_carriers_with_the_fewest_threads(fleet):
     assert max(fleet(root).values()) <= 8
 
 
-def test_a_thread_starts_although_no_carrier_is_ever_idle(fleet):
+def test_threads_start_although_no_carrier_is_ever_idle(fleet):
     def root():
         begun, ran = threading.Barrier(3), []
 
         def busy():
             begun.wait()
-            while not ran:
+            while len(ran) < 50:
                 sleep(0)
 
         with ThreadGroup(placement="spread") as g:
             for _ in range(3):
                 g.spawn(busy)
-            g.spawn(ran.append, 1)
+            for number in range(50):
+                g.spawn(ran.append, number)
+                while len(ran) <= number:
+                    sleep(0)
         return ran
 
-    assert [1] == fleet(root)
+    assert list(range(50)) == fleet(root)
+
+
+def test_a_busy_carrier_starts_its_threads_while_all_others_are_pinned(fleet):
+    def root():
+        ran = []
+
+        def busy():
+            while not ran:
+                sleep(0)
+
+        with ThreadGroup(placement="spread") as g, ThreadGroup() as here:
+            # With ready threads here, the other carrier has fewer.
+            for _ in range(9):
+                here.spawn(sleep, 0)
+            g.spawn(busy)
+            g.spawn(ran.append, 1)
+            while not ran:
+                time.sleep(0.001)
+        return ran
+
+    assert [1] == fleet(root, carriers=2)
+
+
+def test_the_threads_of_a_carrier_start_in_the_order_of_their_spawns(fleet):
+    def root():
+        go_on, pinned, ran = threading.Lock(), threading.Barrier(2), []
+        go_on.acquire()
+
+        def pins():
+            pinned.wait()
+            with go_on:
+                pass
+
+        with ThreadGroup(placement="spread") as g, ThreadGroup() as here:
+            # With ready threads here, the other carrier has fewer.
+            for _ in range(30):
+                here.spawn(sleep, 0)
+            g.spawn(pins)
+            pinned.wait()
+            for number in range(20):
+                g.spawn(ran.append, number)
+            go_on.release()
+            while len(ran) < 20:
+                time.sleep(0.001)
+        return ran
+
+    assert list(range(20)) == fleet(root, carriers=2)
+
+
+def test_an_idle_carrier_starts_a_thread_before_one_that_is_unparked_pins_it(fleet):
+    def root():
+        event, ran = vthreads.Event(), []
+
+        def pins():
+            event.wait()
+            while not ran:
+                time.sleep(0.001)
+
+        def busy():
+            while not ran:
+                sleep(0)
+
+        with ThreadGroup(placement="spread") as g, ThreadGroup() as here:
+            thread = g.spawn(pins).thread
+            while thread.state.value != "parked":
+                sleep(0.001)
+            for _ in range(9):
+                here.spawn(busy)
+            # Both messages come to the other carrier before it wakes up.
+            event.set()
+            g.spawn(ran.append, 1)
+            busy()
+        return ran
+
+    assert [1] == fleet(root, carriers=2)
 
 
 def test_a_thread_is_freed_after_its_end(fleet):

@@ -181,10 +181,11 @@ def test_a_hard_limit_of_the_worker_holds_for_tasks_without_their_own(with_pool)
 
 def test_limits_of_the_worker_hold_for_tasks_without_their_own(with_pool):
     def root(pool):
-        return Reports(pool, vthreads.sleep, 60).wait(), Reports(pool, vthreads.sleep, 60, timeout=1).wait()
+        return [Reports(pool, vthreads.sleep, 60, **own).wait() for own in ({}, {"timeout": 1}, {"soft_timeout": 1})]
 
     options = {"timeout": 5, "soft_timeout": 3}
-    (soft, hard) = with_pool(root, **options)
+    (soft, hard, own_soft) = with_pool(root, **options)
+    assert ["accepted", ("soft", 1)] == own_soft[:2]
     assert ["accepted", ("soft", 3)] == soft[:2]
     assert isinstance(soft[2][1], SoftTimeLimitExceeded)
     assert ["accepted", ("hard", 1)] == hard
