@@ -775,6 +775,33 @@ def test_the_frameworks_may_be_imported_before_and_after(run_script, first):
     )
 
 
+@pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
+def test_an_installation_in_the_running_loop_holds_for_that_loop(run_script, kind):
+    script = """
+    import asyncio
+    import sys
+    import threading
+    from vthreads.integrations import starlette as integration
+
+    async def main():
+        from starlette.concurrency import run_in_threadpool
+
+        for install in (True, False):
+            if install:
+                undo = integration.install()
+            else:
+                undo()
+            print(type(await run_in_threadpool(threading.current_thread)).__name__)
+
+    if sys.argv[1] == "uvloop":
+        import uvloop
+        uvloop.run(main())
+    else:
+        asyncio.run(main())
+    """
+    assert ["VirtualThread", "WorkerThread"] == run_script(script, kind).splitlines()
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("threads", [[], ["--threads"]])
 def test_uvicorn_under_run_obeys_sigterm(tmp_path, threads):

@@ -193,6 +193,36 @@ def test_what_a_pinned_carrier_has_not_started_is_started_elsewhere(fleet):
     assert list(range(30)) == fleet(root)
 
 
+def test_threads_that_are_parked_on_a_pinned_carrier_run_there_when_it_is_back(fleet):
+    def root():
+        begun, event, queue, ran = Semaphore(0), vthreads.Event(), Queue(), []
+        go_on = threading.Lock()
+        go_on.acquire()
+
+        def waits(for_it):
+            ran.append((for_it(), carrier()))
+
+        def pins():
+            with ThreadGroup() as here:
+                for for_it in event.wait, queue.get, partial(sleep, 0.001):
+                    here.spawn(waits, for_it)
+                begun.release()
+                with go_on:
+                    return carrier()
+
+        with ThreadGroup(placement="spread") as g:
+            pinned = g.spawn(pins)
+            begun.acquire()
+            event.set()
+            queue.put("item")
+            sleep(0.01)
+            meanwhile = list(ran)
+            go_on.release()
+        return meanwhile, {place for _, place in ran} == {pinned.result()}, {value for value, _ in ran}
+
+    assert ([], True, {True, "item", None}) == fleet(root)
+
+
 @pytest.mark.parametrize("waits", [True, False])
 @pytest.mark.parametrize("width", [2, 4])
 def test_a_carrier_that_is_never_idle_starts_what_a_pinned_one_has_not_started(fleet, width, waits):

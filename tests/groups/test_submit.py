@@ -10,6 +10,7 @@ import time
 import weakref
 from concurrent.futures import CancelledError, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextvars import ContextVar
 
 import pytest
 
@@ -69,6 +70,17 @@ def test_the_future_of_the_member_has_the_result(virtual):
             return future.result(), isinstance(future, vthreads.Future), abandoned()
 
     assert ("value", True, []) == virtual(root)
+
+
+def test_contextvars_of_the_caller_are_not_passed_to_the_call():
+    variable = ContextVar("variable", default="unset")
+
+    def root():
+        variable.set("set")
+        with ThreadPoolExecutor(1) as pool, ThreadGroup() as group:
+            return group.submit(pool, variable.get).result()
+
+    assert "unset" == vthreads.run(root)
 
 
 def test_an_original_stands_for_its_replacement(virtual):
