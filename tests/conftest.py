@@ -98,7 +98,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    """Exclude the tests and what they import from collections: a search for leaks, for example, collects each time."""
+    """Refuse modules that patch when they are imported, and exclude the tests and their imports from collections.
+
+    The parameters of the tests would be replacements, also after `unpatch`. A search for leaks, for example, collects
+    each time.
+    """
+    if patching.state.active:
+        raise pytest.UsageError("a test module has patched the standard library at its import: do that in a subprocess")
     gc.collect()
     gc.freeze()
 
