@@ -102,17 +102,20 @@ def recv(self, bufsize, flags=0, /):
     """`socket.recv`, which parks a virtual thread."""
     cdef int fd = -1
     cdef double timeout = 0
-    cdef char *buffer
+    cdef Py_ssize_t room
     cdef Fiber fiber = None
     if type(bufsize) is int and bufsize > 0 and type(flags) is int and not flags:
         fiber = _caller(self, &fd, &timeout)
     if fiber is None:
         return _receive_otherwise(self, bufsize, flags)
-    if bufsize > SCRATCH:
-        return _receive_large(self, fiber, fd, timeout, bufsize)
+    room = bufsize
+    if room > SCRATCH:
+        return _receive_large(self, fiber, fd, timeout, room)
     # The buffer is shared by all fibers of the scheduler: no other code runs between the read and the copy.
-    buffer = fiber._scheduler._scratch
-    return PyBytes_FromStringAndSize(buffer, _receive(self, fiber, fd, timeout, buffer, bufsize, "socket.recv"))
+    return PyBytes_FromStringAndSize(
+        fiber._scheduler._scratch,
+        _receive(self, fiber, fd, timeout, fiber._scheduler._scratch, room, "socket.recv"),
+    )
 
 
 cdef object _receive_otherwise(sock, bufsize, flags):
