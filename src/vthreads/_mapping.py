@@ -181,11 +181,15 @@ class Mapped(Iterator[T]):
     def close(self) -> None:
         """Cancel the running calls and wait until they have ended. Not a checkpoint; thread-safe."""
         self._closed = True
+        self._items.take_source()
         self._items.give_up("the iterator was closed")
         self._items.join()
 
     def __del__(self) -> None:
         if not self._closed:
+            # Unless the feeder has it, drop the source here, as the built-in `map` does: a generator in it may wait
+            # when it is closed, which it could not inside the scheduler.
+            self._items.take_source()
             # A finalizer may run inside any code, so post the cancellation instead of performing it here.
             self._items.home.post(self._items.give_up, "the iterator was dropped")
             if self._items.is_untouched():
@@ -332,12 +336,20 @@ class _Items(Members):
 
     # --- the feeder
 
+    def take_source(self) -> Iterator[tuple[Any, ...]]:
+        """Return the iterator over the arguments, and drop the reference to it."""
+        source, self._source = self._source, iter(())
+        return source
+
     def _feed(self) -> None:
         self._feeder = started_here()._thread_ident
+        # Only this frame refers to the source from here on. So if this thread is cancelled, a generator in the source
+        # is closed as the frame unwinds, where its cleanup may block.
+        source = self.take_source()
         while True:
             self._permits.acquire()
             try:
-                arguments = next(self._source)
+                arguments = next(source)
             except StopIteration:
                 return
             if self._return_exceptions:

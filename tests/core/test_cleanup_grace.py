@@ -1,5 +1,6 @@
 """The cleanup grace: the time for which blocking calls of a cancelled thread work in its cleanup."""
 
+import contextlib
 import weakref
 
 import pytest
@@ -285,7 +286,48 @@ def object_in_a_dead_frame(cleaned_up):
     del resource
 
 
-@pytest.mark.parametrize("function", [generator_in_a_dead_frame, object_in_a_dead_frame])
+def source_rows(cleaned_up):
+    try:
+        while True:
+            yield 1
+    finally:
+        sleep(1.5)
+        cleaned_up.append(vthreads.now())
+
+
+def generator_that_a_map_reads(cleaned_up):
+    with ThreadGroup():
+        for _ in vthreads.map(int, source_rows(cleaned_up), max_concurrency=2):
+            sleep(100)
+
+
+def generator_of_a_map_that_is_dropped_unused(cleaned_up):
+    source = source_rows(cleaned_up)
+    next(source)
+    mapped = vthreads.map(int, source)
+    del source
+    sleep(100)
+    list(mapped)
+
+
+def generator_of_a_map_that_is_closed_unused(cleaned_up):
+    source = source_rows(cleaned_up)
+    next(source)
+    with contextlib.closing(vthreads.map(int, source)):
+        del source
+        sleep(100)
+
+
+IN_DEAD_FRAMES = [
+    generator_in_a_dead_frame,
+    object_in_a_dead_frame,
+    generator_that_a_map_reads,
+    generator_of_a_map_that_is_dropped_unused,
+    generator_of_a_map_that_is_closed_unused,
+]
+
+
+@pytest.mark.parametrize("function", IN_DEAD_FRAMES)
 def test_what_the_frames_of_a_cancelled_thread_leave_is_cleaned_up_before_its_group_ends(virtual, function):
     def root():
         cleaned_up = []
