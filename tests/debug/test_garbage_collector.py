@@ -8,7 +8,7 @@ import json
 import pytest
 
 import vthreads
-from vthreads.debug import _snapshots, dump
+from vthreads.debug import _garbage_collector, _snapshots, dump
 from vthreads.debug._garbage_collector import promote_young_objects
 
 
@@ -21,8 +21,9 @@ def is_old(tracked):
 
 
 @pytest.fixture
-def quiet_collector():
+def quiet_collector(monkeypatch):
     """A collector that starts no collection, and objects that no earlier code has frozen."""
+    monkeypatch.setattr(_garbage_collector, "_has_frozen", False)
     frozen = gc.get_freeze_count()
     gc.unfreeze()
     before = gc.get_threshold()
@@ -50,6 +51,15 @@ def test_objects_that_the_program_has_frozen_stay_frozen(quiet_collector):
         assert gc.get_freeze_count() > frozen - 100
     finally:
         gc.unfreeze()
+
+
+def test_frozen_objects_are_counted_once(quiet_collector, monkeypatch):
+    # The count takes time for each of them, and a dump asks after every thousand threads.
+    counted = []
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: counted.append(1) or 1_000_000)
+    for _ in range(3):
+        promote_young_objects()
+    assert [1] == counted
 
 
 def test_a_program_without_collector_keeps_its_young_objects(quiet_collector):

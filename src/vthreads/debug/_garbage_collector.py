@@ -11,6 +11,9 @@ import gc
 
 __all__ = ["promote_young_objects"]
 
+# Whether the program has frozen objects.
+_has_frozen = False
+
 
 def promote_young_objects() -> None:
     """Move all young objects to the oldest generation, as survivors that do not count.
@@ -19,6 +22,11 @@ def promote_young_objects() -> None:
     lists. The cost: cyclic garbage among the young objects stays until the next full collection. If the program has
     frozen objects itself, they must stay frozen, so this does nothing.
     """
-    if gc.isenabled() and not gc.get_freeze_count():
+    global _has_frozen
+    if _has_frozen or not gc.isenabled():
+        return
+    # The count takes time for each frozen object, 5 ms for 100,000 threads. So a program is not asked again.
+    _has_frozen = bool(gc.get_freeze_count())
+    if not _has_frozen:
         gc.freeze()
         gc.unfreeze()
