@@ -221,6 +221,31 @@ def test_shrinking_ends_at_the_least_number_of_switches(name, seed):
     assert 2 == len(failure_of(races.RACES[name][0], seed=seed).schedule.switches)
 
 
+@pytest.mark.parametrize(("strategy", "seed"), [("pct", 16), ("random", 31)])
+def test_shrinking_goes_on_if_no_schedule_with_one_switch_less_fails(strategy, seed):
+    def alternating():
+        step, seen = [0], []
+
+        def first():
+            if step[0] == 0:
+                step[0] = 1
+            if step[0] == 2:
+                step[0] = 3
+
+        def second():
+            if step[0] == 1:
+                step[0] = 2
+            if step[0] == 3:
+                seen.append(step[0])
+
+        run_threads(first, second)
+        assert not seen
+
+    # The exploration finds a schedule with four switches, and no similar one with three fails.
+    failed = failure_of(alternating, strategy=strategy, seed=seed, schedules=2_000)
+    assert 2 == len(failed.schedule.switches)
+
+
 def test_a_list_may_change_between_its_look_up_and_the_question_whether_it_is_empty():
     def checks_and_takes():
         items, taken = [1], []

@@ -26,7 +26,7 @@ Stretch = tuple[int, int]
 
 # Most preemptions of the smallest schedules to try, and how many of these to run.
 FEW_PREEMPTIONS = 2
-SMALL_SCHEDULES = 300
+SMALL_SCHEDULES = 1_500
 # Most schedules with moved switches to run, and by how many decisions all of them are moved.
 MOST_MOVES = 1_000
 NEAR = 8
