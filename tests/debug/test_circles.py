@@ -217,18 +217,36 @@ def test_an_os_thread_can_be_a_member(make, hold_and_take, is_last):
     assert not any(lock.locked() for lock in locks)
 
 
-def test_a_writer_and_a_reader_are_a_circle():
-    def root():
-        one, other = RwLock(1), RwLock(2)
-        is_held, other_is_held = vthreads.Event(), vthreads.Event()
-        with vthreads.fail_after(100), ThreadGroup(on_failure="continue") as group:
-            futures = [
-                group.spawn(write_in_a_read, one, other, is_held, other_is_held),
-                group.spawn(write_in_a_read, other, one, other_is_held, is_held),
-            ]
-            return [future.exception() for future in futures]
+def write_in_blocks_of_a_helper(first, second, is_held, other_is_held):
+    # The source of this function does not show which locks it holds.
+    accesses = [first.write(), second.write()]
+    with accesses[0]:
+        is_held.set()
+        other_is_held.wait()
+        with accesses[1]:
+            pass
 
-    assert [DeadlockError] * 2 == list(map(type, vthreads.run(root)))
+
+def write_in_blocks_without_source(*arguments):
+    names = {}
+    exec(
+        "def write(first, second, is_held, other_is_held):\n"
+        "    with first.read():\n"
+        "        is_held.set()\n"
+        "        other_is_held.wait()\n"
+        "        with second.write():\n"
+        "            pass\n",
+        names,
+    )
+    names["write"](*arguments)
+
+
+def write_in_a_stack(first, second, is_held, other_is_held):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(first.write())
+        is_held.set()
+        other_is_held.wait()
+        stack.enter_context(second.write())
 
 
 def write_in_a_read(first, second, is_held, other_is_held):
@@ -237,6 +255,23 @@ def write_in_a_read(first, second, is_held, other_is_held):
         other_is_held.wait()
         with second.write():
             pass
+
+
+@pytest.mark.parametrize(
+    "function", [write_in_a_read, write_in_blocks_of_a_helper, write_in_blocks_without_source, write_in_a_stack]
+)
+def test_a_writer_and_a_reader_are_a_circle(function):
+    def root():
+        one, other = RwLock(1), RwLock(2)
+        is_held, other_is_held = vthreads.Event(), vthreads.Event()
+        with vthreads.fail_after(100), ThreadGroup(on_failure="continue") as group:
+            futures = [
+                group.spawn(function, one, other, is_held, other_is_held),
+                group.spawn(function, other, one, other_is_held, is_held),
+            ]
+            return [future.exception() for future in futures]
+
+    assert [DeadlockError] * 2 == list(map(type, vthreads.run(root)))
 
 
 def take_again(lock):

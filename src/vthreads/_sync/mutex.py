@@ -16,7 +16,7 @@ from .._core.dropped import warn_dropped
 from .._core.engine import TIMED_OUT, Section
 from .._core.on_demand import ModuleOnDemand
 from .._core.wait_queue import Waiter, WaitQueue, waiter_here
-from .locks import Lock, list_contended
+from .locks import Lock, holder_here, list_contended
 
 if TYPE_CHECKING:
     from . import statistics as snapshots
@@ -271,9 +271,11 @@ class _Access(Generic[T]):
     def __enter__(self) -> T:
         self._entered = True
         self._lock._acquire(self._exclusive, self._timeout)
+        self._lock._holders[self] = holder_here()
         return self._lock._value
 
     def __exit__(self, *_: object) -> None:
+        self._lock._holders.pop(self, None)
         self._lock._release(self._exclusive)
 
 
@@ -290,6 +292,8 @@ class RwLock(Generic[T]):
         self._value = value
         self._readers = 0
         self._writing = False
+        # The threads that are in a block of this lock, by the numbers of `Lock._holder`.
+        self._holders: dict[_Access[T], int] = {}
         # Reentrant: the garbage collector may run a finalizer that releases the lock while this thread holds it.
         self._changing = Section()
         self._waiting = WaitQueue()

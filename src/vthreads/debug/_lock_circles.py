@@ -221,8 +221,8 @@ def _waits_of_holders(lock: Any, by_holder: dict[int, _Wait]) -> list[_Wait]:
     elif isinstance(lock, Lock):
         holder = lock._holder
     else:
-        # An RwLock records no holders.
-        return [wait for wait in _waits.values() if _is_in_block_of(lock, wait)]
+        # An RwLock may have many readers.
+        return [by_holder[number] for number in set(lock._holders.values()) if number in by_holder]
     return [by_holder[holder]] if holder in by_holder else []
 
 
@@ -249,15 +249,6 @@ def _will_release(holder: _Member, lock: Lock, alone: bool) -> bool:
     # stack shows that the holder itself releases the lock.
     shows = [released_by_blocks_in] if alone else [released_by_blocks_in, released_in]
     return any(id(lock) in show(frame) for frame in _frames(holder.waiting) for show in shows)
-
-
-def _is_in_block_of(lock: Any, wait: _Wait) -> bool:
-    if not _holders_are_loaded():
-        return False
-    from ._holders import held_in
-
-    waiting = wait.waiting()
-    return waiting is not None and any(id(lock) in held_in(frame) for frame in _frames(waiting))
 
 
 def _holders_are_loaded() -> bool:
