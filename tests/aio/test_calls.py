@@ -5,6 +5,7 @@ import concurrent.futures
 import contextvars
 import decimal
 import gc
+import logging
 import math
 import os
 import signal
@@ -604,6 +605,31 @@ def test_a_runtime_that_ends_leaves_the_loop_to_the_others():
             waits.cancel()
 
     vthreads.run(root)
+
+
+def test_programs_do_not_see_the_os_thread_of_the_loop():
+    before = threading.enumerate()
+    seen = []
+
+    def look():
+        seen.append((threading.enumerate(), threading.active_count() - len(before)))
+
+    async def looks():
+        thread = threading.current_thread()
+        assert thread is threading.current_thread()
+        assert thread.ident == threading.get_ident()
+        # It asks for the name of the thread.
+        logging.getLogger("test").warning("a message")
+        look()
+        await aio.to_vthread(look)
+
+    def root():
+        aio.run(looks())
+        look()
+        assert "carrier 'vthreads-asyncio'" in vthreads.dump()
+
+    vthreads.run(root)
+    assert [(before, 0)] * 3 == seen
 
 
 def test_a_coroutine_has_the_signal_mask_the_trace_functions_and_a_name():

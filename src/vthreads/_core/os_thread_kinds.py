@@ -19,6 +19,8 @@ __all__ = [
     "ending_os_threads",
     "forking_os_threads",
     "frames_of_os_threads",
+    "hidden_os_threads",
+    "hide_os_thread",
     "known_os_thread",
     "may_be_starting",
     "other_os_threads",
@@ -28,12 +30,23 @@ __all__ = [
 
 # OS threads of the runtime that only react to requests, by ident.
 own_os_threads: set[int] = set()
+# Objects of OS threads of the runtime that run code of programs all the time, by ident. `threading.current_thread`
+# returns them there, but `threading` does not list them.
+hidden_os_threads: dict[int, threading.Thread] = {}
 # OS threads of a test runner, by ident: they outlive every test but unpark no virtual thread, so they do not count.
 quiet_os_threads: set[int] = set()
 # OS threads that have run their last Python code, by ident, while the interpreter still lists them.
 ending_os_threads: set[int] = set()
 # OS threads that are forking, by ident: `threading` updates itself in the child before the runtime does.
 forking_os_threads: set[int] = set()
+
+
+def hide_os_thread(os_thread: threading.Thread) -> None:
+    """Remove the calling OS thread from the lists of `threading`, which programs count and join."""
+    hidden_os_threads[get_ident()] = os_thread
+    threading._active.pop(get_ident(), None)  # type: ignore[attr-defined]  # not in the type stubs
+    threading._dangling.discard(os_thread)  # type: ignore[attr-defined]  # likewise
+
 
 # Seconds in which an OS thread may still be about to get its first Python frame. An older one that runs without a frame
 # belongs to a C library, and would hide a deadlock for as long as it runs.

@@ -21,7 +21,7 @@ from .._core.engine import TIMED_OUT
 from .._core.idents import is_virtual_ident
 from .._core.originals import allocate_lock
 from .._core.originals import get_ident as original_get_ident
-from .._core.os_thread_kinds import ending_os_threads, forking_os_threads
+from .._core.os_thread_kinds import ending_os_threads, forking_os_threads, hidden_os_threads
 from .._core.participants import Participant, participate
 from .._core.wait_queue import WaitQueue, refuse_to_wait_inside_scheduler, waiter_here
 from . import threads
@@ -55,6 +55,10 @@ def get_ident() -> int:
 def current_thread() -> threading.Thread:
     """`threading.current_thread`."""
     thread = running()
+    if hidden_os_threads:
+        hidden = hidden_os_threads.get(original_get_ident())
+        if hidden is not None and (thread is None or thread is thread._scheduler.root):
+            return hidden
     # A thread that was started through `threading` has a `threading.Thread` object: the original returns it.
     if thread is None or thread._thread_ident == thread._scheduler.ident or thread in threads.alive:
         return original_current_thread()

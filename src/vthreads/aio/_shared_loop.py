@@ -19,7 +19,7 @@ from .._core.carrier_end import end_lazy_carrier, never_collect
 from .._core.current import carriers
 from .._core.engine import Scheduler, Section
 from .._core.originals import allocate_lock, get_ident
-from .._core.os_thread_kinds import own_os_threads
+from .._core.os_thread_kinds import hidden_os_threads, hide_os_thread, own_os_threads
 from .._core.own_os_thread import signal_mask, start_own_os_thread, with_signal_mask
 from .._core.participants import Participant, participate
 from .._event_loops.serving import end_tasks, new_event_loop, run_until_stopped
@@ -130,7 +130,7 @@ class SharedLoop:
                 self._started.release()
                 self._serve()
         finally:
-            threading._active.pop(self.ident, None)  # type: ignore[attr-defined]  # not in the type stubs
+            hidden_os_threads.pop(self.ident, None)
             own_os_threads.discard(self.ident)
             self._ended.release()
 
@@ -147,9 +147,10 @@ class SharedLoop:
 
     def _register(self) -> None:
         """Give this OS thread a name, without making it a thread that programs count and join."""
+        # `threading` creates a dummy object, as for any OS thread that it did not start, and lists it.
         os_thread = threading.current_thread()
         os_thread.name = "vthreads-asyncio"
-        threading._dangling.discard(os_thread)  # type: ignore[attr-defined]  # not in the type stubs
+        hide_os_thread(os_thread)
 
     def _serve(self) -> None:
         loop = self.loop
@@ -212,6 +213,7 @@ def _forked() -> None:
     """Forget the loop in the child of a fork, where its OS thread does not exist."""
     global _shared, _making
     _making = Section()
+    hidden_os_threads.clear()
     if _shared is not None:
         # Its end would close descriptors that the parent's loop registered, and warn that it still runs.
         never_collect(_shared.loop)

@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from .._core.current import carriers
+from .._core.os_thread_kinds import hidden_os_threads
 
 __all__ = ["name_of_os_thread"]
 
@@ -15,7 +16,11 @@ def name_of_os_thread(ident: int) -> str:
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
     starting: dict[threading.Thread, Any] = threading._limbo  # type: ignore[attr-defined]  # likewise
     # `Thread.start` may return before the new thread has moved from `_limbo` to `_active`.
-    os_thread = known.get(ident) or next((one for one in list(starting) if one.ident == ident), None)
+    os_thread = (
+        known.get(ident)
+        or hidden_os_threads.get(ident)
+        or next((one for one in list(starting) if one.ident == ident), None)
+    )
     if os_thread is not None:
         return os_thread.name
     carrier = carriers.get(ident)
