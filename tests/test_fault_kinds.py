@@ -132,6 +132,7 @@ KINDS = {
                 "test_a_select_finds_a_socket_ready_that_was_closed_beside_others",
                 "test_a_select_of_a_socket_that_is_closed_ends",
             ),
+            "matrix/test_readiness": ("test_nothing_happened_after_a_descriptor_of_the_call_was_closed",),
             "net/test_listeners": ("test_workers_that_share_a_listener_do_not_block_in_accept",),
             "files/test_buffers": (
                 "test_a_buffer_made_by_a_program_is_read_by_one_thread_at_a_time",

@@ -91,17 +91,19 @@ def ctrl_c(call, spawn):
 
 
 CAUSES = [sibling_failure, deadline, future_cancel, interrupt, ctrl_c]
+# Causes that do not let the blocked call run before they end it.
+AT_ONCE = [cause for cause in CAUSES if cause is not deadline]
 
 
 # --- the check
 
 
-def with_every_cause(names):
+def with_every_cause(names, causes=CAUSES):
     """Run a test for each of the named operations with each cause: it takes `name` and `cause`."""
 
     def parametrised(test):
         test = pytest.mark.parametrize("name", names)(test)
-        test = pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)(test)
+        test = pytest.mark.parametrize("cause", causes, ids=lambda cause: cause.__name__)(test)
         # From 3.12 on, if there are idle OS threads of the offload pool.
         return pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")(test)
 
