@@ -1,6 +1,7 @@
 """`Cancelled` in exception groups: scopes and groups take their own out, and leave the others."""
 
 import concurrent.futures
+import sys
 
 import pytest
 
@@ -108,6 +109,113 @@ def test_a_group_that_derives_none_is_taken_apart_all_the_same(virtual):
             scope.cancel()
             raise NotDerived("mixed", [Cancelled(), NotDerived("inner", [failure, Cancelled()])])
         return caught.value.exceptions[0].exceptions
+
+    assert (failure,) == virtual(root)
+
+
+class SplitsBadly(BaseExceptionGroup):
+    def split(self, condition):
+        raise KeyboardInterrupt
+
+    subgroup = split
+
+
+class DerivesNoGroup(BaseExceptionGroup):
+    def derive(self, exceptions):
+        return None
+
+
+class DerivesAnotherFailure(BaseExceptionGroup):
+    def derive(self, exceptions):
+        return BaseExceptionGroup(self.message, [KeyError("another")])
+
+
+class ExitsInDerive(BaseExceptionGroup):
+    def derive(self, exceptions):
+        raise SystemExit
+
+
+class WaitsInDerive(BaseExceptionGroup):
+    def derive(self, exceptions):
+        sleep(1)
+        return BaseExceptionGroup(self.message, exceptions)
+
+
+class HasNoAttributes(BaseExceptionGroup):
+    def __getattribute__(self, name):
+        raise RuntimeError(f"no {name}")
+
+
+def raise_in_body(error):
+    with ThreadGroup() as group:
+        group.spawn(sleep, 100)
+        raise error
+
+
+def raise_in_member(error):
+    with ThreadGroup() as group:
+        group.spawn(sleep, 100)
+        failing_with([error])
+
+
+def raise_in_scope(error):
+    with CancelScope() as scope:
+        scope.cancel()
+        raise error
+
+
+def leaves_of(error):
+    if not issubclass(type(error), BaseExceptionGroup):
+        return [error]
+    members = vars(BaseExceptionGroup)["exceptions"].__get__(error)
+    return [leaf for member in members for leaf in leaves_of(member)]
+
+
+ODD_GROUPS = [SplitsBadly, DerivesNoGroup, DerivesAnotherFailure, ExitsInDerive, WaitsInDerive, HasNoAttributes]
+
+
+@pytest.mark.parametrize("kind", ODD_GROUPS)
+@pytest.mark.parametrize("end", [raise_in_body, raise_in_member, raise_in_scope])
+def test_a_group_of_any_class_comes_out_without_its_cancellations(virtual, kind, end):
+    failure = ValueError()
+
+    def root():
+        try:
+            end(kind("mixed", [failure, Cancelled(), BaseExceptionGroup("inner", [Cancelled()])]))
+        except BaseException as error:
+            caught = error
+        with ThreadGroup() as group:
+            assert 3 == group.spawn(lambda: 3).result()
+        return leaves_of(caught)
+
+    assert [failure] == virtual(root)
+
+
+@pytest.mark.parametrize("kind", ODD_GROUPS)
+def test_a_group_of_any_class_with_nothing_but_cancellations_is_one(virtual, kind):
+    def root():
+        with CancelScope() as scope:
+            scope.cancel()
+            raise kind("cancelled", [Cancelled(), BaseExceptionGroup("inner", [Cancelled()])])
+        return scope.cancelled_caught
+
+    assert virtual(root)
+
+
+@pytest.mark.parametrize("end", [raise_in_body, raise_in_member])
+def test_a_group_that_is_nested_too_deeply_to_be_taken_apart_gives_its_failures(virtual, end):
+    failure = ValueError()
+    error = BaseExceptionGroup("deepest", [failure, Cancelled()])
+    for _ in range(2 * sys.getrecursionlimit()):
+        error = BaseExceptionGroup("nested", [error, Cancelled()])
+
+    def root():
+        with pytest.raises(ExceptionGroup) as caught:
+            end(error)
+        failures = [caught.value]
+        while isinstance(failures[0], BaseExceptionGroup):
+            failures = failures[0].exceptions
+        return failures
 
     assert (failure,) == virtual(root)
 

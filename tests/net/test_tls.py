@@ -117,6 +117,31 @@ def test_a_sendall_over_tls_that_is_cancelled_at_once_has_sent_nothing(virtual):
     virtual(root)
 
 
+class ClaimsToBeCancelled(Exception):
+    @property
+    def __class__(self):
+        return vthreads.Cancelled
+
+    def __setattr__(self, name, value):
+        raise RuntimeError(f"no {name}")
+
+
+def test_an_odd_interrupt_of_a_sendall_over_tls_is_raised_and_breaks_the_stream(virtual):
+    interrupt = ClaimsToBeCancelled()
+
+    def root():
+        server, client = tls_pair()
+        with server, client, vthreads.ThreadGroup(on_failure="continue") as group:
+            future = group.spawn(client.sendall, bytes(10_000_000))
+            vthreads.sleep(1)
+            future.thread.interrupt(interrupt)
+            assert future.exception() is interrupt
+            with pytest.raises(BrokenPipeError):
+                client.sendall(b"more")
+
+    virtual(root)
+
+
 def test_tls_that_is_non_blocking_says_what_it_wants(virtual):
     def root():
         server, client = tls_pair()

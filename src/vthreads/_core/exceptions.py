@@ -1,8 +1,8 @@
 """Handle exceptions of the program without running their code: report, annotate, take apart, re-raise.
 
 An exception class may refuse attributes (as a frozen dataclass does), have `__notes__` that is not a list, fail in its
-`__str__`, or be false. None of that may replace the failure by another one, or keep a thread from ending. So only
-`summary_of` runs code of such a class, and handles its errors.
+`__str__`, or be false; its metaclass may fail in any attribute. None of that may replace the failure by another one, or
+keep a thread from ending. So only `summary_of` and `without_cancelled` run code of such a class, and handle its errors.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ __all__ = [
 
 T = TypeVar("T")
 
-# The descriptors of the base classes: a subclass may override `__setattr__` or `__getattribute__`.
+# The descriptors of the base classes: a subclass may override `__setattr__`, and a metaclass `__mro__`.
+_names_of_class: Any = vars(type)["__dict__"].__get__
+_mro_of: Any = vars(type)["__mro__"].__get__
+_name_of: Any = vars(type)["__name__"].__get__
 _attributes: Any = vars(BaseException)["__dict__"]
 _context: Any = vars(BaseException)["__context__"]
 _cause: Any = vars(BaseException)["__cause__"]
@@ -54,11 +57,11 @@ def is_a(error: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
 
 def summary_of(error: BaseException) -> str:
     """Return the type and message of `error`, without its causes, whose formatting is slow and reads files."""
-    name = type(error).__name__
+    name: str = _name_of(type(error))
     try:
         message = str(error)
         return f"{name}: {message}" if message else name
-    except Exception:  # noqa: BLE001  # reported instead of the message, as in a traceback
+    except BaseException:  # noqa: BLE001  # reported instead of the message, as in a traceback
         return f"{name}: <exception str() failed>"
 
 
@@ -156,6 +159,7 @@ def related_to(error: BaseException | None) -> Iterator[BaseException]:
 def without_cancelled(error: BaseException) -> BaseException | None:
     """Return `error` if it is not a cancellation, None if it is only that; for a mixed group, its other failures.
 
+    Where structures are not consistent, call it with delivery deferred: `derive` of a class of the program may wait.
     Python combines a `Cancelled` raised in an `except*` with the other exceptions raised there in a group.
     """
     if not is_a(error, BaseExceptionGroup):
@@ -166,9 +170,11 @@ def without_cancelled(error: BaseException) -> BaseException | None:
     if not any(cancelled):
         return error
     try:
-        return error.split(Cancelled)[1]
-    except Exception:  # noqa: BLE001  # the group cannot derive another one: use a plain one
+        # As `except*` does, not by `error.split`, which a class may override. It calls `derive`.
+        rest = BaseExceptionGroup.split(error, Cancelled)[1]
+    except BaseException:  # noqa: BLE001  # the group cannot derive another one: use a plain one
         return _plain_rest(error)
+    return rest if _is_rest(rest, error) else _plain_rest(error)
 
 
 def _leaves_of(group: BaseException) -> Iterator[BaseException]:
@@ -182,15 +188,25 @@ def _leaves_of(group: BaseException) -> Iterator[BaseException]:
             yield leaf
 
 
-def _plain_rest(group: BaseExceptionGroup[Any]) -> BaseException | None:
-    rest = [kept for member in _members.__get__(group) if (kept := without_cancelled(member)) is not None]
+def _is_rest(rest: BaseException | None, group: BaseException) -> bool:
+    """Return whether `rest`, which `derive` of a class has made, has all failures of `group`."""
+    failures = {id(leaf) for leaf in _leaves_of(group) if not is_a(leaf, Cancelled)}
+    return rest is not None and failures == {id(leaf) for leaf in _leaves_of(rest)}
+
+
+def _plain_rest(group: BaseException) -> BaseException | None:
+    try:
+        rest = [kept for member in _members.__get__(group) if (kept := without_cancelled(member)) is not None]
+    except RecursionError:
+        # Groups are nested too deeply. Keep the failures, without the groups in between.
+        rest = [leaf for leaf in _leaves_of(group) if not is_a(leaf, Cancelled)]
     return BaseExceptionGroup(_message.__get__(group), rest).with_traceback(traceback_of(group)) if rest else None
 
 
 def set_attribute(error: BaseException, name: str, value: object) -> None:
     """Set an attribute of `error`, unless its class defines one of that name."""
     if not _is_of_class(error, name):
-        _attributes.__get__(error)[name] = value
+        dict.__setitem__(_attributes.__get__(error), name, value)
 
 
 def add_note(error: BaseException, kind: str, text: str) -> None:
@@ -204,13 +220,14 @@ def add_note(error: BaseException, kind: str, text: str) -> None:
 
 
 def _notes_of(error: BaseException) -> list[object]:
+    # The program may have set a dict of its own class.
     attributes = _attributes.__get__(error)
-    if "__notes__" not in attributes and not _is_of_class(error, "__notes__"):
-        attributes["__notes__"] = []
-    notes = attributes.get("__notes__")
+    if not dict.__contains__(attributes, "__notes__") and not _is_of_class(error, "__notes__"):
+        dict.__setitem__(attributes, "__notes__", [])
+    notes = dict.get(attributes, "__notes__")
     # If there is no usable list, return a new one that is dropped.
     return notes if type(notes) is list else []
 
 
 def _is_of_class(error: BaseException, name: str) -> bool:
-    return any(name in vars(cls) for cls in type(error).__mro__)
+    return any(name in _names_of_class(cls) for cls in _mro_of(type(error)))

@@ -20,9 +20,20 @@ from .cancel import CancelNode, CancelScope
 from .current import running, started_here
 from .dropped import warn_dropped
 from .engine import compiled
-from .exceptions import add_note, is_a, raise_as_it_is, set_attribute, without_cancelled
+from .exceptions import add_note, is_a, raise_as_it_is, set_attribute
 from .future import Future
-from .members import FATAL, LEAVING, NEW, OPEN, Call, Members, OnFailure, sites_here, summary_without_delivery
+from .members import (
+    FATAL,
+    LEAVING,
+    NEW,
+    OPEN,
+    Call,
+    Members,
+    OnFailure,
+    failure_without_delivery,
+    sites_here,
+    summary_without_delivery,
+)
 from .placement import PlacedAtGrant
 from .repeated import repeated_in
 from .semaphore import Semaphore
@@ -278,7 +289,7 @@ class ThreadGroup(Members):
             self._misused(body)
         if self._phase is OPEN:
             self._phase = LEAVING
-        failure = None if error is None else without_cancelled(error)
+        failure = None if error is None else failure_without_delivery(error)
         if failure is not None:
             self._failed(failure, body, None)
             if self._refused(failure):

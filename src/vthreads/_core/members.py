@@ -38,7 +38,16 @@ from .submitted import SubmittedCall
 from .thread import VirtualThread
 from .wait_queue import WaitQueue, waiter_here
 
-__all__ = ["FATAL", "Call", "Members", "OnFailure", "Phase", "sites_here", "summary_without_delivery"]
+__all__ = [
+    "FATAL",
+    "Call",
+    "Members",
+    "OnFailure",
+    "Phase",
+    "failure_without_delivery",
+    "sites_here",
+    "summary_without_delivery",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +70,13 @@ class Phase(Enum):
 
 # As names of this module, because reading an attribute of an enum class is slow.
 NEW, OPEN, LEAVING, EXITED = Phase
+
+
+def failure_without_delivery(error: BaseException) -> BaseException | None:
+    """Call `without_cancelled` without delivering a cancellation or an interrupt meanwhile."""
+    # An exception group of the program may run its code, as below.
+    with deferred_delivery():
+        return without_cancelled(error)
 
 
 def summary_without_delivery(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from .._core.arguments import check_function
 from .._core.background import BackgroundGroup
 from .._core.current import running, started_here
 from .._core.engine import Scheduler
-from .._core.exceptions import drop_frame, insert_context, raise_as_it_is, report, without_cancelled
+from .._core.exceptions import drop_frame, insert_context, raise_as_it_is, report, summary_of, without_cancelled
 from .._core.replaced import latest
 from .._core.thread import VirtualThread
 from .._event_loops.guests import guest_of, is_served
@@ -205,7 +205,7 @@ def wrap_future(future: Future[T]) -> asyncio.Future[T]:
             wrapper.set_result(future.result(0))
         except (TaskCancelled, StopIteration) as error:
             # Neither can be the exception of a future of asyncio.
-            wrapper.set_exception(RuntimeError(f"{future!r} ended with {error!r}"))
+            wrapper.set_exception(RuntimeError(f"{future!r} ended with {summary_of(error)}"))
         except BaseException as error:  # noqa: BLE001  # raised where the wrapper is awaited
             wrapper.set_exception(error)
 

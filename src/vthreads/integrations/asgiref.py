@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from .._core.cancel import CancelScope
+from .._core.exceptions import is_a, summary_of
 from .._core.runtime import spawn
 from .._sync.queues import SimpleQueue
 from ..errors import Cancelled
@@ -94,10 +95,10 @@ class _Call(asyncio.Future[Any]):
         self._report(value, failure)
 
     def _report(self, value: Any, failure: BaseException | None) -> None:
-        was_cancelled = self._scope.cancelled_caught or isinstance(failure, Cancelled)
-        if isinstance(failure, StopIteration):
+        was_cancelled = self._scope.cancelled_caught or is_a(failure, Cancelled)
+        if is_a(failure, StopIteration):
             # A future cannot raise it into a coroutine.
-            failure, cause = RuntimeError(f"the call raised {failure!r}"), failure
+            failure, cause = RuntimeError(f"the call raised {summary_of(failure)}"), failure
             failure.__cause__ = cause
         try:
             self.get_loop().call_soon_threadsafe(self._conclude, value, failure, was_cancelled)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..._core.current import on_carrier, running
 from ..._core.engine import READ, WRITE, compiled, supply
+from ..._core.exceptions import is_a
 from ..._core.repeated import repeated_in
 from ...errors import Cancelled
 from .attempts import attempts_on
@@ -160,7 +161,7 @@ def sendall(self: ssl.SSLSocket, data: Any, flags: int = 0) -> None:
                 raise
             except BaseException as error:
                 # The peer has a part of `data`, and the caller does not know which: other data may not follow.
-                if isinstance(error, Cancelled):
+                if is_a(error, Cancelled):
                     error.bytes_sent = sent
                 if sent:
                     self.__dict__[BROKEN] = True

@@ -183,7 +183,8 @@ cdef object _write_all_tls(sock, bytes data, Fiber fiber, int fd, double timeout
         raise
     except BaseException as error:
         # The peer has a part of `data`, and the caller does not know which: other data may not follow.
-        if isinstance(error, Cancelled):
+        # By the real type, as `is_a` does.
+        if issubclass(type(error), Cancelled):
             error.bytes_sent = sent
         if sent:
             sock.__dict__[BROKEN] = True
