@@ -69,6 +69,40 @@ class TextIsNoString(Exception):
         return 3  # noqa: PLE0307  # the case
 
 
+class ExitsInItsText(Exception):
+    def __str__(self):
+        raise SystemExit("no text")
+
+
+class Guarded(dict):
+    """A dict whose methods raise."""
+
+    def refuse(self, *_):
+        raise RuntimeError("no access")
+
+    get = setdefault = __contains__ = __getitem__ = __setitem__ = refuse
+
+
+class AttributesInAnotherDict(Exception):
+    def __init__(self):
+        self.__dict__ = Guarded()
+
+
+class RefusesToBeDescribed(type):
+    def refuse(cls):
+        raise RuntimeError("no attributes")
+
+    __name__ = __mro__ = __dict__ = property(refuse)
+
+
+class OfARefusingClass(Exception, metaclass=RefusesToBeDescribed):
+    pass
+
+
+# By the getter of `type`, which no metaclass overrides.
+name_of = vars(type)["__name__"].__get__
+
+
 class ComparesBadly(Exception):
     def __eq__(self, other):
         raise RuntimeError("no comparison")
@@ -106,6 +140,9 @@ ODD = [
     RefusesNotes,
     WithoutText,
     TextIsNoString,
+    ExitsInItsText,
+    AttributesInAnotherDict,
+    OfARefusingClass,
     ComparesBadly,
     Empty,
     NeitherTrueNorFalse,
@@ -114,7 +151,7 @@ ODD = [
 ]
 
 
-@pytest.fixture(params=ODD, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=ODD, ids=name_of)
 def odd(request):
     """An exception of a class that refuses something, made for one test."""
     return request.param()
@@ -194,7 +231,7 @@ def test_an_odd_failure_beside_an_exit_is_noted_on_it(virtual, odd):
         return raised_by(run_group, (failing, odd, 1), (failing, leaving, 1))
 
     assert virtual(root) is leaving
-    assert any("also failed" in note and type(odd).__name__ in note for note in leaving.__notes__)
+    assert any("also failed" in note and name_of(type(odd)) in note for note in leaving.__notes__)
 
 
 def test_an_odd_failure_comes_out_of_its_future_as_often_as_it_is_asked(virtual, odd):
@@ -543,53 +580,75 @@ def test_a_thread_leaves_a_scope_that_does_not_cooperate(virtual):
     assert 1 == virtual(main)
 
 
-def test_an_error_of_a_trace_function_anywhere_in_the_end_is_a_failure_of_the_group(virtual):
-    # Not what holds a section: Python calls the function also before it leaves a `with` block, which is then not left.
-    in_the_end = {
-        "VirtualThread._abandon_scopes",
-        "VirtualThread._leave",
-        "CancelScope._leave_quietly",
-        "CancelNode._detach",
-        "Members._settle",
-        "Fiber._leave_context",
-    }
+# Functions of the end of a thread. Not those that hold a section: Python calls a trace function also before it leaves a
+# `with` block, which is then not left.
+IN_THE_END = {
+    "VirtualThread.run",
+    "drop_frame",
+    "VirtualThread._kept_of",
+    "VirtualThread._end",
+    "VirtualThread._abandon_scopes",
+    "VirtualThread._leave",
+    "CancelScope._leave_quietly",
+    "CancelNode._detach",
+    "Members._settle",
+    "Fiber._leave_context",
+}
 
-    class Traced(Exception):
-        pass
 
+class Traced(Exception):
+    pass
+
+
+class FailingTrace:
+    """A trace function that raises at one of the calls and lines of the end of a thread."""
+
+    def __init__(self, place):
+        self.left = place
+
+    def __call__(self, frame, event, _arg):
+        if frame.f_code.co_qualname not in IN_THE_END:
+            return None
+        if event in ("call", "line"):
+            self.left -= 1
+            if self.left == 0:
+                raise Traced  # after which Python calls the function no more
+        return self
+
+    def begin(self):
+        """Trace the caller's end, as a debugger that steps to it."""
+        caller = sys._getframe(1).f_back
+        if caller is not None and caller.f_code.co_qualname in IN_THE_END:
+            caller.f_trace = self
+        sys.settrace(self)
+
+
+@pytest.mark.parametrize("own", [None, KeyError("own")], ids=["returns", "fails"])
+def test_an_error_of_a_trace_function_anywhere_in_the_end_is_a_failure_of_the_group(virtual, own):
     def end_with_an_error_at(place):
-        """Whether the end has that many lines."""
-        count = 0
-
-        def trace(frame, event, _arg):
-            nonlocal count
-            if frame.f_code.co_qualname not in in_the_end:
-                return None
-            if event == "line":
-                count += 1
-                if count == place:
-                    raise Traced  # after which Python calls the function no more
-            return trace
+        """Whether the end has that many calls and lines."""
+        trace = FailingTrace(place)
 
         def member():
             vthreads.CancelScope().__enter__()
-            sys.settrace(trace)
+            trace.begin()
+            if own is not None:
+                raise own
 
         def main():
+            me = vthreads.current_thread()
+            before = sys.gettrace()
             with ThreadGroup() as group:
-                futures.append(group.spawn(member))  # which ends before the call returns
+                future = group.spawn(member)  # which ends before the call returns
                 sys.settrace(before)
+                assert future.done()
+                assert vthreads.current_thread() is me
 
-        futures, failed = [], []
-        before = sys.gettrace()
         try:
             virtual(main)
-        except* Traced as failures:
-            failed.extend(failures.exceptions)
-        finally:
-            sys.settrace(before)
-        assert futures[0].done()
-        return bool(failed)
+        except ExceptionGroup as failed:
+            return Traced in map(type, failed.exceptions)
+        return False
 
     places = 0
     while end_with_an_error_at(places + 1):

@@ -441,3 +441,18 @@ def test_no_name_is_taken(virtual, name):
         return getattr(mine, name), vars(mine)
 
     assert (1, {name: 1}) == virtual(root)
+
+
+def test_a_done_callback_sees_the_data_of_the_thread_that_ends(virtual):
+    data, seen = local(), []
+
+    def member():
+        data.value = 1
+        sleep(1)
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(member).add_done_callback(lambda _: seen.append(data.value))
+
+    virtual(root)
+    assert [1] == seen

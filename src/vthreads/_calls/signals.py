@@ -107,6 +107,9 @@ class _HandlerOwner:
     def _member_ended(self, thread: VirtualThread) -> None:
         handled.unpark_all()
 
+    def _failed_at_end(self, thread: VirtualThread, error: BaseException) -> None:
+        self._settle(thread, None, error)
+
 
 # --- the standard library's functions
 

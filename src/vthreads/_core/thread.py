@@ -18,7 +18,7 @@ from .cancel import CancelNode, CancelScope
 from .copies import refuse_copy
 from .delivery import Recipient
 from .engine import ABORTED, Fiber, Scheduler, State, compiled, running
-from .exceptions import add_note, drop_frame, is_a, without_cancelled
+from .exceptions import add_note, drop_frame, is_a, show, without_cancelled
 from .idents import next_ident, serial_number
 from .originals import allocate_lock
 from .repeated import repeated_in
@@ -201,20 +201,23 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
             self._abort = None
             self.group._dequeued(self, granted=self._take_answer() is not ABORTED)
         try:
-            if self._affected_by is not None:
-                # A thread cancelled before its first run never runs.
-                raise self._deliver(self._affected_by)
-            assert self._call is not None
-            function, arguments, keywords = self._call
-            value = latest(function)(*arguments, **keywords)
-        except BaseException as raised:  # noqa: BLE001  # raised by `Future.result`
-            # Remove the frame of this method, which would be noise in the user's traceback.
-            drop_frame(raised)
-            error = self._kept_of(raised)
-        # Free the function and its arguments, which may be large.
-        self._call = function = arguments = keywords = None  # type: ignore[assignment]  # unused from here
-        try:
+            try:
+                if self._affected_by is not None:
+                    # A thread cancelled before its first run never runs.
+                    raise self._deliver(self._affected_by)
+                assert self._call is not None
+                function, arguments, keywords = self._call
+                value = latest(function)(*arguments, **keywords)
+            except BaseException as raised:  # noqa: BLE001  # raised by `Future.result`
+                error = raised
+                # Remove the frame of this method, which would be noise in the user's traceback.
+                drop_frame(raised)
+                error = self._kept_of(raised)
+            # Free the function and its arguments, which may be large.
+            self._call = function = arguments = keywords = None  # type: ignore[assignment]  # unused from here
             self._end(value, error)
+        except BaseException as end_error:  # noqa: BLE001  # reported as a failure of the group
+            self._end_after(end_error, value, error)
         finally:
             # The traceback refers to this frame. Break the cycle, so that a failure is freed with its last reference.
             del value, error
@@ -247,11 +250,24 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         self.state = PARKED
         self._abort = abort
 
+    def _end_after(self, end_error: BaseException, value: Any, error: BaseException | None) -> None:
+        """End the thread after `end_error` has interrupted its end outside the block of `_end` that handles it.
+
+        Only a trace function raises there, such as that of a debugger that quits. Python calls it no more.
+        """
+        if self.state is ENDED:
+            show(end_error)
+        else:
+            self.group._settle(self, value, error)
+            self.group._failed_at_end(self, end_error)
+            self._leave()
+        if self._joiners:
+            self._joiners.unpark_all()
+
     @repeated_in("_core/compiled/members.pxi")
     def _end(self, value: Any, error: BaseException | None) -> None:
         """End the thread: deliver nothing any more, and notify its owner and its joiners."""
         self._deferred += 1
-        self._locals = None
         try:
             try:
                 if self._innermost is not self:
@@ -272,9 +288,10 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
     @repeated_in("_core/compiled/members.pxi")
     def _leave(self) -> None:
         """Leave context, scope and group. Called again if an error ended the first call: each step may be repeated."""
+        # After the callbacks, which use these data and run in the context. While the thread can park, because
+        # finalizers of both may have to wait.
+        self._locals = None
         if self.group is not None:
-            # After the callbacks, which run in the context. While the thread can park, because finalizers of context
-            # variables may have to wait.
             self._leave_context()
         self._detach()
         # These hold tracebacks, which keep the objects in their frames alive.

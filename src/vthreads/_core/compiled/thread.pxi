@@ -71,7 +71,14 @@ cdef class ThreadFields(Fiber):
         Py_DECREF(value)
         self._function = self._arguments = self._keywords = None
         if not self._end_quietly(False, value):
-            self._end(value, None)
+            self._end_guarded(value, None)
+        return 0
+
+    cdef int _end_guarded(self, value, error) except -1:
+        try:
+            self._end(value, error)
+        except BaseException as end_error:  # raised by a trace function
+            self._end_after(end_error, value, error)
         return 0
 
     cdef bint _end_quietly(self, bint is_cancelled, value) except -1:
@@ -88,12 +95,15 @@ cdef class ThreadFields(Fiber):
             error = None
             return self._end_cancelled(reason, source)
         # Remove the frames of this call and of the one around the function: noise in the user's traceback.
-        drop_frame(error)
-        if is_framed:
+        try:
             drop_frame(error)
-        error = self._kept_of(error)
-        self._function = self._arguments = self._keywords = None
-        self._end(None, error)
+            if is_framed:
+                drop_frame(error)
+            error = self._kept_of(error)
+            self._function = self._arguments = self._keywords = None
+            self._end(None, error)
+        except BaseException as end_error:  # raised by a trace function
+            self._end_after(end_error, None, error)
         return 0
 
     # Repeats `VirtualThread._kept_of` and `Recipient._forget_errors`.
