@@ -36,7 +36,14 @@ KINDS = {
                 "test_one_exception_of_many_threads_has_few_notes",
                 "test_the_reason_of_a_cancellation_leaves_out_what_the_failure_came_from",
                 "test_a_semaphore_that_fails_at_the_end_of_a_thread_is_a_failure_of_the_group",
+                "test_an_error_of_a_trace_function_anywhere_in_the_end_is_a_failure_of_the_group",
             ),
+            "core/test_cancelled_in_exception_groups": (
+                "test_a_group_of_any_class_comes_out_without_its_cancellations",
+                "test_a_group_of_any_class_with_nothing_but_cancellations_is_one",
+                "test_a_group_that_is_nested_too_deeply_to_be_taken_apart_gives_its_failures",
+            ),
+            "net/test_tls": ("test_an_odd_interrupt_of_a_sendall_over_tls_is_raised_and_breaks_the_stream",),
         },
     ),
     "objects made before the runtime": Kind(
@@ -46,6 +53,8 @@ KINDS = {
             "patching/test_references": (
                 "test_a_call_that_was_looked_up_before_parks",
                 "test_a_call_that_is_kept_in_objects_is_mended_and_put_back",
+                "test_a_bound_method_that_is_given_to_the_first_spawn_parks",
+                "test_the_patch_runs_no_code_of_a_partial",
             ),
             "patching/test_thread_locals": (
                 "test_a_thread_local_of_a_class_made_before_is_per_virtual_thread",
@@ -55,6 +64,7 @@ KINDS = {
             "patching/test_leftovers": ("test_what_stays_is_reported_once_with_its_place",),
             "patching/test_instances": (
                 "test_a_simple_queue_made_before_parks_and_keeps_its_items",
+                "test_a_method_bound_before_to_a_socket_parks_and_is_put_back",
                 "test_a_set_of_descriptors_made_before_parks",
                 "test_executors_made_before_the_patch_of_threads_work_after_it",
             ),

@@ -11,6 +11,7 @@ from ._core.current import running
 from ._core.exceptions import is_a, without_cancelled
 from ._core.future import Future
 from ._core.group import ThreadGroup
+from ._core.replaced import latest
 
 __all__ = ["first_completed", "gather", "race", "value_or_error"]
 
@@ -184,7 +185,7 @@ def _value_or_error_of(future: Future[T | Exception]) -> T | Exception:
 
 def _outcome_of(fn: Callable[..., T], *args: Any) -> tuple[T | None, Exception | None]:
     try:
-        return fn(*args), None
+        return latest(fn)(*args), None
     except BaseException as error:  # noqa: BLE001  # returned as an outcome, or raised again here
         failure = without_cancelled(error)
         try:

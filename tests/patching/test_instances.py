@@ -10,9 +10,11 @@ import queue
 import sched
 import select
 import selectors
+import socket
 import threading
 import types
 import warnings
+import weakref
 from typing import Any, NamedTuple
 
 import pytest
@@ -45,11 +47,36 @@ def test_a_simple_queue_made_before_parks_and_keeps_its_items(parks, cls):
 @pytest.mark.thorough
 @pytest.mark.everywhere
 @pytest.mark.real
-def test_a_simple_queue_made_before_serves_who_has_kept_the_original(parks):
+@pytest.mark.parametrize("keep", [frozenset, weakref.WeakSet])
+def test_a_simple_queue_made_before_serves_who_has_kept_the_original(parks, keep):
     mine = queue.SimpleQueue()
-    kept = frozenset([mine])
+    kept = keep([mine])
     with pytest.warns(RuntimeWarning, match="SimpleQueue"):
         assert "item" == parks(mine.get, lambda: next(iter(kept)).put("item"))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("keep", [types.SimpleNamespace, functools.partial], ids=["attribute", "partial"])
+def test_a_method_bound_before_to_a_socket_parks_and_is_put_back(parks, keep):
+    reader, writer = socket.socketpair()
+    listener = socket.create_server(("127.0.0.1", 0))
+    with reader, writer, listener:
+        if keep is functools.partial:
+            receive, accept = keep(reader.recv), keep(listener.accept)
+        else:
+            kept = keep(receive=reader.recv, accept=listener.accept)
+            receive, accept = functools.partial(call, kept, "receive"), functools.partial(call, kept, "accept")
+        assert b"x" == parks(lambda: receive(1), lambda: writer.send(b"x"))
+        with socket.socket() as client:
+            connection, _ = parks(accept, lambda: client.connect(listener.getsockname()))
+            connection.close()
+        vthreads.unpatch()
+        method = receive.func if keep is functools.partial else kept.receive
+        assert isinstance(method, types.BuiltinMethodType)
+
+
+def call(holder, name, *args):
+    return getattr(holder, name)(*args)
 
 
 @pytest.mark.real

@@ -6,6 +6,7 @@ import queue
 import re
 import select
 import threading
+import weakref
 
 import pytest
 
@@ -56,6 +57,29 @@ def hidden_poll():
     return owner
 
 
+def weakly_held(make):
+    owner = Owner()
+    owner.thing = make()
+    owner.by_name = weakref.WeakValueDictionary(name=owner.thing)
+    return owner
+
+
+def weakly_held_lock():
+    return weakly_held(threading.Lock)
+
+
+def weakly_held_rlock():
+    return weakly_held(threading.RLock)
+
+
+def weakly_held_local():
+    return weakly_held(threading.local)
+
+
+def weakly_held_queue():
+    return weakly_held(queue.SimpleQueue)
+
+
 LEFTOVERS = {
     held_lock: r"_thread\.lock object at .*held by a thread; in .*\.lock$",
     held_rlock: r"RLock object at .*held by a thread; in .*\.lock$",
@@ -63,6 +87,10 @@ LEFTOVERS = {
     hidden_local: r"_local object at .*cannot be changed; in .*\.locals \(a frozenset\)$",
     hidden_queue: r"SimpleQueue object at .*cannot be changed; in .*\.queues \(a frozenset\)$",
     hidden_poll: r"poll object at .*cannot be changed; in .*\.polls \(a frozenset\)$",
+    weakly_held_lock: r"_thread\.lock object at .*cannot be changed; in .*\.thing$",
+    weakly_held_rlock: r"RLock object at .*cannot be changed; in .*\.thing$",
+    weakly_held_local: r"_local object at .*cannot be changed; in .*\.thing$",
+    weakly_held_queue: r"SimpleQueue object at .*cannot be changed; in a KeyedRef$",
 }
 
 

@@ -72,3 +72,59 @@ def test_a_call_that_is_kept_in_objects_is_mended_and_put_back(before):
     assert [time.sleep] * 4 == [keeper.sleep, keeper.by_name["sleep"], keeper.partial.func, *listed]
     vthreads.unpatch()
     assert [original[0]] * 4 == [keeper.sleep, keeper.by_name["sleep"], keeper.partial.func, *listed]
+
+
+@pytest.mark.parametrize("call", ["reader.recv, 1", "functools.partial(reader.recv, 1)", "listener.accept"])
+def test_a_bound_method_that_is_given_to_the_first_spawn_parks(run_script, call):
+    script = f"""
+        import functools, socket
+        import vthreads
+
+        reader, writer = socket.socketpair()
+        listener = socket.create_server(("127.0.0.1", 0))
+        future = vthreads.spawn({call})
+        print(future.done())
+        writer.send(b"x")
+        client = socket.create_connection(listener.getsockname())
+        result = future.result()
+        print(bool(result))
+        accepted = [result[0]] if isinstance(result, tuple) else []
+        for each in [reader, writer, listener, client, *accepted]:
+            each.close()
+    """
+    assert "False\nTrue\n" == run_script(script)
+
+
+def test_a_partial_of_an_original_that_a_tuple_keeps_parks(run_script):
+    script = """
+        import functools, time
+        kept = (time.sleep,)
+        import vthreads
+
+        def main():
+            nap = functools.partial(kept[0], 0.01)
+            started = []
+            vthreads.gather(nap, lambda: started.append(1) or nap())
+            vthreads.race(nap, lambda: started.append(2) or nap())
+            return started
+
+        print(vthreads.run(main, clock=vthreads.testing.VirtualClock()))
+    """
+    assert "[1, 2]\n" == run_script(script)
+
+
+def test_the_patch_runs_no_code_of_a_partial(run_script):
+    script = """
+        import functools, time
+
+        class Lazy(functools.partial):
+            def __getattribute__(self, name):
+                raise RuntimeError(name)
+
+        lazy = Lazy(time.sleep, 0)
+        import vthreads
+
+        vthreads.patch()
+        print(functools.partial.func.__get__(lazy) is time.sleep, vthreads.spawn(lazy).result())
+    """
+    assert "True None\n" == run_script(script)

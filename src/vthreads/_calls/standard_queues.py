@@ -11,7 +11,7 @@ import _queue
 from collections.abc import Callable
 from sys import getrefcount
 from typing import Any
-from weakref import ref
+from weakref import getweakrefcount, ref
 
 from .._core.arguments import checked_timeout
 from .._core.current import running
@@ -79,8 +79,9 @@ class SimpleQueueOver(SimpleQueue[Any]):
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
         """Like `SimpleQueue.get`."""
-        # Two references are expected: the attribute, and the argument of `getrefcount`. A third is in foreign code.
-        is_shared = getrefcount(self._original) > 2
+        # Two references are expected: the attribute, and the argument of `getrefcount`. A third is in foreign code. It
+        # can also get one from a weak reference, at any time.
+        is_shared = getrefcount(self._original) > 2 or getweakrefcount(self._original)
         return _get(self._original.get, self._getting, block, timeout, LONGEST_PAUSE if is_shared else None)
 
     def put_nowait(self, item: Any) -> None:

@@ -19,6 +19,9 @@ from .repeated import repeated_in
 
 __all__ = ["check_function", "checked_count", "checked_seconds", "checked_timeout", "is_standard_time"]
 
+# The getter of `partial` itself: a subclass may override the access to attributes.
+partial_function: Any = vars(partial)["func"].__get__
+
 # The flags of code objects, as `inspect` has them. Importing it would double the time of this package's import.
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
@@ -114,13 +117,13 @@ def _remedy(fn: Any, call: str) -> str:
 
 def _code_flags(fn: Any) -> int:
     """Return the flags of the code that a call of `fn` runs; 0 if it is not Python code."""
-    while not isinstance(fn, FunctionType):
-        if isinstance(fn, partial):
-            fn = fn.func
-        elif isinstance(fn, MethodType):
+    # Use the type: the object may be a lazy proxy, which would load its target at the first access.
+    while type(fn) is not FunctionType:
+        if issubclass(type(fn), partial):
+            fn = partial_function(fn)
+        elif type(fn) is MethodType:
             fn = fn.__func__
         else:
-            # Use the type: the object may be a lazy proxy, which would load its target at the first access.
             call = type(fn).__call__
-            return call.__code__.co_flags if isinstance(call, FunctionType) else 0
+            return call.__code__.co_flags if type(call) is FunctionType else 0
     return fn.__code__.co_flags

@@ -8,18 +8,63 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from types import FunctionType
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 
-__all__ = ["latest", "note_replaced"]
+__all__ = ["latest", "note_replaced", "note_replaced_method"]
 
 # By id of the original, which the undo function of the patch keeps alive.
 _successors: dict[int, Any] = {}
+# Replaced methods: class and name, by id of the original function; and all of these.
+_methods: dict[int, tuple[type, str]] = {}
+_places: set[tuple[type, str]] = set()
+
+# The getters of `type` itself, which a metaclass cannot override.
+_names_of: Any = vars(type)["__dict__"].__get__
+_mro_of: Any = vars(type)["__mro__"].__get__
 
 
 def latest(call: Any) -> Any:
     """Return the current replacement of `call`, which usually is `call` itself."""
-    return _successors.get(id(call), call)
+    successor = _successors.get(id(call))
+    if successor is not None:
+        return successor
+    kind = type(call)
+    if kind is MethodType:
+        place = _methods.get(id(call.__func__))
+    elif kind is BuiltinMethodType:
+        place = _place_of(call)
+    elif kind is partial:
+        return _latest_partial(call)
+    else:
+        return call
+    if place is None:
+        return call
+    cls, name = place
+    return _names_of(cls)[name].__get__(call.__self__, type(call.__self__))
+
+
+def _place_of(method: Any) -> tuple[type, str] | None:
+    """Return the class and name of a method of C code that was bound to an object before it was replaced."""
+    name = method.__name__
+    return next(((cls, name) for cls in _mro_of(type(method.__self__)) if (cls, name) in _places), None)
+
+
+def _latest_partial(call: Any) -> Any:
+    function = latest(call.func)
+    return call if function is call.func else partial(function, *call.args, **call.keywords)
+
+
+def note_replaced_method(old: Any, cls: type, name: str) -> Callable[[], None]:
+    """Record that the method `old` of `cls` has been replaced; return the function that undoes it."""
+    _methods[id(old)] = cls, name
+    _places.add((cls, name))
+
+    def undo() -> None:
+        _methods.pop(id(old), None)
+        _places.discard((cls, name))
+
+    return undo
 
 
 def note_replaced(old: Any, new: Any) -> list[Callable[[], None]]:

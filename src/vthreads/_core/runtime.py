@@ -194,7 +194,7 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]
         # The caller has looked up the arguments, as in `spawn(retry, time.sleep)`, before this starts the runtime,
         # which patches. So replace originals among them, which mypy cannot match with the types of `fn`.
         scheduler = started_here()._scheduler
-        args, kwargs = tuple(map(latest, args)), {name: latest(value) for name, value in kwargs.items()}  # type: ignore[assignment]
+        fn, args, kwargs = latest(fn), tuple(map(latest, args)), {name: latest(value) for name, value in kwargs.items()}  # type: ignore[assignment]
     elif scheduler.running is not None:
         scheduler = started_here()._scheduler
     background: BackgroundGroup = scheduler.background

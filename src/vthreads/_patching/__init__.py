@@ -19,7 +19,7 @@ from .._core.current import started_here
 from .._core.engine import Scheduler
 from .._core.originals import PlainRLock
 from .._core.participants import Participant, participate
-from .._core.replaced import note_replaced
+from .._core.replaced import latest, note_replaced, note_replaced_method
 from ..errors import Empty
 from ..integrations._imports import call_at_end, watch_imports
 from .captures import replace_everywhere
@@ -124,7 +124,7 @@ def _replace_all() -> list[Leftover]:
         in_copies = _in_copies(survey.modules(importable()), changed)
         _replace_methods([each for each in in_copies if isinstance(each.holder, type)], state.undo)
         in_modules += [each for each in in_copies if not isinstance(each.holder, type)]
-        _replace_functions(in_modules, survey, state.undo)
+        _replace_functions(in_modules, survey, state.undo, _bound_before(survey))
         _exchange_standard_input(survey)
         refused = [Leftover(cls, CLASS_OF_C) for cls in adopt_classes()]
         leftovers = refused + exchange_instances(survey)
@@ -176,13 +176,20 @@ def _replace_methods(replacements: Iterable[Replacement], undo: list[Undo]) -> s
     """Set the methods; return the ids of the classes."""
     changed: set[int] = set()
     for replacement in replacements:
-        new = stand_in(getattr(replacement.holder, replacement.name), replacement.new)
+        old = getattr(replacement.holder, replacement.name)
+        new = stand_in(old, replacement.new)
+        undo.append(note_replaced_method(old, replacement.holder, replacement.name))
         undo.append(set_attribute(replacement.holder, replacement.name, new))
         changed.add(id(replacement.holder))
     return changed
 
 
-def _replace_functions(replacements: Iterable[Replacement], survey: Survey | None, undo: list[Undo]) -> None:
+def _replace_functions(
+    replacements: Iterable[Replacement],
+    survey: Survey | None,
+    undo: list[Undo],
+    bound: Iterable[tuple[Any, Any]] = (),
+) -> None:
     pairs_by_id: dict[int, tuple[Any, Any]] = {}
     for replacement in replacements:
         old = getattr(replacement.holder, replacement.name)
@@ -196,9 +203,18 @@ def _replace_functions(replacements: Iterable[Replacement], survey: Survey | Non
             pairs_by_id[id(old)] = (old, new)
         else:
             undo.append(set_attribute(replacement.holder, replacement.name, new))
-    pairs = list(pairs_by_id.values())
+    pairs = [*pairs_by_id.values(), *bound]
     if pairs:
         undo += replace_references(pairs) if survey is None else replace_everywhere(pairs, survey)
+
+
+def _bound_before(survey: Survey) -> list[tuple[Any, Any]]:
+    """Return pairs of a method that was bound before the patch, such as `receive = connection.recv`, and a new one.
+
+    A bound method keeps the function of its class, so the old one would wait in the original.
+    """
+    pairs = ((method, latest(method)) for method in survey.bound_methods())
+    return [(old, new) for old, new in pairs if new is not old]
 
 
 def unpatch() -> None:

@@ -24,6 +24,7 @@ from types import (
     GetSetDescriptorType,
     MemberDescriptorType,
     MethodDescriptorType,
+    MethodType,
     ModuleType,
     WrapperDescriptorType,
 )
@@ -134,6 +135,10 @@ class Survey:
         """Return the bound methods, of C code, of `owners`."""
         return [method for method in self._of_kind(BuiltinMethodType) if id(method.__self__) in owners]
 
+    def bound_methods(self) -> list[Any]:
+        """Return all bound methods, of C and of Python code."""
+        return [*self._of_kind(BuiltinMethodType), *self._of_kind(MethodType)]
+
     def holders(self, wanted: Wanted) -> list[Any]:
         """Return the objects that refer to one of `wanted`."""
         found = referrers(list(chain.from_iterable(self._by_type.values())), wanted.keys()) if wanted else []
@@ -153,7 +158,7 @@ class Survey:
     def with_tuples(self, wanted: Wanted) -> list[Any]:
         """Return the functions and partials whose defaults or arguments are one of `wanted`."""
         functions = [thing for thing in self._of_kind(FunctionType) if id(thing.__defaults__) in wanted]
-        return functions + [thing for thing in self._of_kind(partial) if id(thing.args) in wanted]
+        return functions + [thing for thing in self._of_kind(partial) if id(arguments_of(thing)) in wanted]
 
     def places(self, holder: Any, wanted: Wanted) -> list[Place]:
         """Return the places in `holder` that refer to one of `wanted` and can be changed."""
@@ -332,6 +337,10 @@ def _locals(frame: FrameType, names: Mapping[str, Any]) -> list[Any]:
 
 def _is_ours(module: Any, package: str = PACKAGE) -> bool:
     return type(module) is str and (module == package or module.startswith(package + "."))
+
+
+# The getter of `partial` itself: a subclass may override the access to attributes.
+arguments_of: Any = vars(partial)["args"].__get__
 
 
 def is_own_class(cls: type) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Callable
 from types import AsyncGeneratorType, BuiltinFunctionType, BuiltinMethodType, CoroutineType, FrameType, GeneratorType
@@ -95,6 +96,9 @@ class _Exchange:
         self._find_places()
 
     def _find_places(self) -> None:
+        for key, old in self._objects.items():
+            # A weak reference cannot be changed, and the collector does not list it.
+            self._fixed.update((key, type(weak).__name__) for weak in _weak_references(old))
         methods = {id(method): method for method in self._survey.methods(self._objects)}
         for key, method in methods.items():
             self._through[id(method.__self__)].append(key)
@@ -169,7 +173,9 @@ class _Exchange:
 
     def _references(self, key: int) -> int:
         things = self._objects if key in self._objects else self._between
-        return sys.getrefcount(things[key]) - sys.getrefcount(self._objects[self._unused])
+        # If the old lock went away, a `WeakValueDictionary` of locks would make a second one beside the new lock.
+        weak = len(_weak_references(things[key]))
+        return sys.getrefcount(things[key]) - sys.getrefcount(self._objects[self._unused]) + weak
 
     def _exchange(self, key: int) -> None:
         for place in self._places.pop(key, ()):
@@ -201,6 +207,11 @@ def _sentinels() -> set[int]:
     known: dict[int, threading.Thread] = threading._active  # type: ignore[attr-defined]  # not in the type stubs
     sentinels = {id(vars(thread).get("_tstate_lock")) for thread in list(known.values())}
     return sentinels.union(map(id, getattr(threading, "_shutdown_locks", ())))
+
+
+def _weak_references(old: Any) -> list[Any]:
+    """Return the weak references to `old` that other objects hold: a thread-local has one to itself."""
+    return weakref.getweakrefs(old)[is_a(old, OSThreadLocal) :]
 
 
 def _is_free(old: Any) -> bool:

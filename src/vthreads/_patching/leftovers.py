@@ -107,7 +107,8 @@ class _Places:
         self._holders = {id(holder) for holder in gc.get_objects() if type(holder) is not Leftover} - frame_dicts
         self._modules = {
             id(attributes_of(module)): name
-            for name, module in list(sys.modules.items())
+            # By the first name: `multiprocessing` adds a second one of the main module.
+            for name, module in reversed(list(sys.modules.items()))
             if is_a(module, ModuleType) and type(name) is str
         }
 

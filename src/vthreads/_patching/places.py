@@ -110,14 +110,19 @@ def _in_function(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Plac
         yield Place(id(holder.__defaults__), partial(setattr, holder, "__defaults__"))
 
 
+# The getters of `partial` itself: a subclass may override the access to attributes.
+function_of, arguments_of, keywords_of = (vars(partial)[name].__get__ for name in ("func", "args", "keywords"))
+restore: Any = vars(partial)["__setstate__"]
+
+
 def _in_partial(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
     def put(function: Any, arguments: Any) -> None:
-        holder.__setstate__((function, arguments, holder.keywords, attributes_of(holder)))
+        restore(holder, (function, arguments, keywords_of(holder), attributes_of(holder)))
 
-    if id(holder.func) in wanted:
-        yield Place(id(holder.func), lambda new: put(new, holder.args))
-    if id(holder.args) in wanted:
-        yield Place(id(holder.args), lambda new: put(holder.func, new))
+    if id(function_of(holder)) in wanted:
+        yield Place(id(function_of(holder)), lambda new: put(new, arguments_of(holder)))
+    if id(arguments_of(holder)) in wanted:
+        yield Place(id(arguments_of(holder)), lambda new: put(function_of(holder), new))
 
 
 def _in_wrapper(holder: Any, wanted: Wanted, cls: type | None) -> Iterator[Place]:
