@@ -19,8 +19,7 @@ OPTIMISED = ["-O3", "-DNDEBUG", "-fwrapv"] if FLAGS and "-O" not in FLAGS else [
 if sys.platform != "win32" and "-g" not in FLAGS:
     OPTIMISED.append("-g0")
 # A switch copies the C stack. The functions on it have small frames, and leave to others what comes before and after.
-if sys.platform != "win32":
-    OPTIMISED.append("-fno-inline-functions-called-once")
+SMALL_FRAMES = [] if sys.platform == "win32" else ["-fno-inline-functions-called-once"]
 # For the wheel of platforms without another one.
 IS_PURE = os.environ.get("VTHREADS_PURE") == "1"
 
@@ -32,7 +31,7 @@ ENGINE = Extension(
     # For "greenlet/greenlet.h", and for the headers of the parts.
     include_dirs=[str(Path(greenlet.__file__).parents[1]), str(PACKAGE)],
     depends=sorted(str(path) for kind in ("*.pxi", "*.h") for path in PACKAGE.rglob(f"compiled/{kind}")),
-    extra_compile_args=OPTIMISED,
+    extra_compile_args=OPTIMISED + SMALL_FRAMES,
 )
 # Python modules with a .pxd: without a compiler the same files run uncompiled. The annotations in them are for mypy,
 # the C types are in the .pxd.
