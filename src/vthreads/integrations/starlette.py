@@ -300,5 +300,3 @@ def _resume(call: Coroutine[Any, Any, Any], yielded: Any) -> Generator[Any, Any,
                 yielded = call.send(sent)
     except StopIteration as ended:
         return ended.value
-    finally:
-        call.close()
