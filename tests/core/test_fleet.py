@@ -532,6 +532,32 @@ def test_a_deadline_of_the_root_ends_members_on_other_carriers(fleet):
     assert (True, [True] * 6) == fleet(root)
 
 
+@pytest.mark.parametrize("sets_on", ["a carrier", "an OS thread"])
+def test_a_deadline_that_another_os_thread_sets_ends_a_wait(fleet, sets_on):
+    def root():
+        scopes = Queue()
+
+        def member():
+            with vthreads.CancelScope() as scope:
+                scopes.put(scope)
+                sleep(60)
+            return scope.cancelled_caught
+
+        def set_deadline():
+            scope.deadline = vthreads.now() + 0.01
+
+        with ThreadGroup(placement="spread") as g:
+            future = g.spawn(member)
+            while future.thread.state.value != "parked":
+                # Not a checkpoint: another carrier starts it, and waits.
+                pass
+            scope = scopes.get()
+            set_deadline() if sets_on == "a carrier" else vthreads.offload(set_deadline)
+        return future.result()
+
+    assert fleet(root)
+
+
 def test_a_cancelled_thread_that_has_not_started_never_runs(fleet):
     def root():
         go_on = threading.Lock()
@@ -624,9 +650,12 @@ def test_a_lock_excludes_threads_of_other_carriers(fleet):
 
 def test_run_joins_the_background_threads_of_all_carriers(fleet):
     def root():
+        home = carrier()
+
         def member():
             all_pinned.wait()
-            return vthreads.spawn(lambda: (sleep(0.05), "done")[1])
+            # Those of the other carriers end last.
+            return vthreads.spawn(lambda: (sleep(0.05 if carrier() != home else 0), "done")[1])
 
         all_pinned = threading.Barrier(3)
         with ThreadGroup(placement="spread") as g:
@@ -635,6 +664,32 @@ def test_run_joins_the_background_threads_of_all_carriers(fleet):
 
     futures: list[Future[str]] = fleet(root)
     assert ["done"] * 3 == [future.result(0) for future in futures]
+
+
+def test_run_joins_what_a_background_thread_of_another_carrier_starts_on_the_first_one(fleet):
+    ended = []
+
+    def root():
+        background, started = ThreadGroup.current, []
+
+        def starts_another():
+            sleep(0.01)
+            background.spawn(lambda: (sleep(0.01), ended.append(carrier())))
+
+        def member():
+            vthreads.spawn(starts_another)
+            started.append(carrier())
+
+        with ThreadGroup(placement="spread") as g:
+            g.spawn(member)
+            while not started:
+                # Not a checkpoint: another carrier starts it.
+                pass
+        return carrier(), started[0]
+
+    home, other = fleet(root)
+    assert home != other
+    assert [home] == ended
 
 
 def test_a_background_thread_may_spread_others_while_the_run_ends(fleet):
@@ -695,6 +750,8 @@ def test_a_deadlock_of_all_carriers_is_raised_in_the_root(fleet):
     (error,) = caught.value.exceptions
     assert isinstance(error, DeadlockError)
     assert 6 == str(error).count("Queue.get()") + str(error).count("get() of <vthreads")
+    # The roots of the other carriers only wait for the end of the run.
+    assert "carrier-" not in str(error)
 
 
 @pytest.mark.timeout(0)  # likewise
@@ -704,11 +761,15 @@ def test_a_carrier_that_waits_for_a_busy_one_is_not_deadlocked(fleet):
         go_on.acquire()
 
         def pinned():
+            all_pinned.wait()
             # No other OS thread of the program exists, so the end of this wait is a timeout.
             return go_on.acquire(timeout=0.3)
 
+        # The carrier of the root is the one that would report a deadlock.
+        all_pinned = threading.Barrier(3)
         with ThreadGroup(placement="spread") as g:
             futures = [g.spawn(pinned) for _ in range(2)]
+            all_pinned.wait()
             return [future.result() for future in futures]
 
     assert [False, False] == fleet(root)
@@ -717,24 +778,27 @@ def test_a_carrier_that_waits_for_a_busy_one_is_not_deadlocked(fleet):
 @pytest.mark.real
 @pytest.mark.parametrize(
     "waits",
-    ["vthreads.offload(time.sleep, 0.3)", "subprocess.run(['sleep', '0.3'])", "time.sleep(0.3)"],
+    ["vthreads.offload(time.sleep, 0.3)", "subprocess.check_output(['sleep', '0.3'])", "time.sleep(0.3)"],
 )
 def test_a_carrier_that_waits_for_the_outside_is_not_deadlocked(waits):
     lines, status = output_of(f"""
         import subprocess, threading, time, vthreads
 
-        def waits(number):
+        def waits():
+            begun.append(True)
             {waits}
             print("over", flush=True)
             ended.release()
 
         def root():
             with vthreads.ThreadGroup(placement="spread") as g:
-                g.spawn(waits, 1)
-                # Only that thread can end this wait, on another carrier.
+                g.spawn(waits)
+                while not begun:
+                    # Not a checkpoint: the other carrier starts it.
+                    pass
                 ended.acquire()
 
-        ended = vthreads.Semaphore(0)
+        begun, ended = [], vthreads.Semaphore(0)
         vthreads.run(root, carriers=2)
     """)
     assert (["over"], 0) == (lines, status)
@@ -832,6 +896,44 @@ def test_ctrl_c_ends_members_on_all_carriers():
             print("KeyboardInterrupt")
     """)
     assert (["cleaned up"] * 4 + ["KeyboardInterrupt"], 0) == (lines, status)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("ends_by", ["Ctrl-C", "the end of the run"])
+def test_background_threads_and_daemons_of_other_carriers_are_cancelled_at_the_end(ends_by):
+    lines, status = output_of(f"""
+        import os, signal, threading, vthreads
+
+        def waits():
+            try:
+                begun.append(True)
+                vthreads.sleep(60)
+            finally:
+                os.write(1, b"cleaned up\\n")
+
+        def member():
+            if {ends_by == "Ctrl-C"}:
+                vthreads.spawn(waits)
+            else:
+                threading.Thread(target=waits, daemon=True).start()
+
+        def root():
+            with vthreads.ThreadGroup(placement="spread") as g:
+                g.spawn(member)
+                while not begun:
+                    # Not a checkpoint: another carrier starts it.
+                    pass
+            if {ends_by == "Ctrl-C"}:
+                vthreads.spawn(lambda: (vthreads.sleep(0.01), os.kill(os.getpid(), signal.SIGINT)))
+
+        begun = []
+        vthreads.patch(threads=True)
+        try:
+            vthreads.run(root, carriers=2)
+        except KeyboardInterrupt:
+            print("KeyboardInterrupt")
+    """)
+    assert (["cleaned up", *(["KeyboardInterrupt"] if ends_by == "Ctrl-C" else [])], 0) == (lines, status)
 
 
 @pytest.mark.real

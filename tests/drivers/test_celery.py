@@ -102,6 +102,15 @@ def test_a_value_and_an_error_are_reported(with_pool):
     assert isinstance(error[1][1], ValueError)
 
 
+def test_a_function_gets_arguments_by_name(with_pool):
+    def root(pool):
+        values = vthreads.Queue()
+        pool.apply_async(int, ("11",), {"base": 2}, callback=values.put)
+        return values.get()
+
+    assert 3 == with_pool(root)
+
+
 def test_a_task_that_leaves_python_is_an_error(with_pool):
     def leave():
         raise SystemExit(3)
@@ -340,11 +349,12 @@ def test_a_warm_stop_waits_for_what_has_begun_and_forgets_the_rest(with_pool):
 
 def test_a_warm_stop_is_over_with_its_last_task(with_pool):
     def root(pool):
-        Reports(pool, vthreads.sleep, 0.1)
+        for seconds in (0.1, 0.2, 0.3):
+            Reports(pool, vthreads.sleep, seconds)
         pool.stop()
         return vthreads.now()
 
-    assert 0.1 == with_pool(root)
+    assert 0.3 == with_pool(root)
 
 
 @pytest.mark.parametrize("end", [TaskPool.close, TaskPool.terminate])
