@@ -189,6 +189,23 @@ def test_exc_info_replaces_a_head_that_was_not_sent(with_app):
     assert with_app(app, lambda site: site.ask(LAST)).startswith(b"HTTP/1.1 500 Mine")
 
 
+# PEP 3333 wants a list. An iterator must not lose its fields, nor those of later responses with equal ones.
+@pytest.mark.parametrize("kind", [iter, tuple, list])
+def test_fields_may_be_an_iterator(with_app, kind):
+    def app(environ, start_response):
+        kind_of_request = kind if environ["PATH_INFO"] == "/first" else list
+        start_response("200 OK", kind_of_request([("X-Kind", kind.__name__), ("Content-Length", "2")]))
+        return [b"ok"]
+
+    def program(site):
+        return [
+            site.ask(b"GET %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n" % path) for path in (b"/first", b"/")
+        ]
+
+    for data in with_app(app, program):
+        assert f"X-Kind: {kind.__name__}\r\n".encode() in data
+
+
 @pytest.mark.parametrize("head", [False, True], ids=["GET", "HEAD"])
 @pytest.mark.parametrize(("declared", "expected"), [(None, 1_000_000), ("1000", 1000), ("2000000", 1_000_000)])
 def test_a_regular_file_is_sent_from_its_position(with_app, tmp_path, declared, expected, head):

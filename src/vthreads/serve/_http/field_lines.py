@@ -131,6 +131,9 @@ _lines = Recent(MOST_LINES)
 
 def lines_of(status: str, fields: Fields) -> Lines:
     """Return the lines of a response; raises as `Lines`."""
+    if type(fields) is not list:
+        # An iterator gives its fields once, and they are read for the key and for the lines.
+        fields = list(fields)
     try:
         key = (status, *fields)
         lines: Lines | None = _lines.get(key)
