@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import trustme
@@ -135,6 +136,66 @@ def test_settings_hooks_and_access_log(tmp_path):
     assert ["GET /a 200 yes a", f"GET /{'x' * 100} 414 - a", "GET / 431 - a", "GET / 431 - a"] == out.splitlines()
     for expected in ("pre GET /shop/a b", "post /a 200", "the worker has ended"):
         assert expected in errors
+
+
+RECORDED = """
+    import threading
+
+    numbers = iter(range(1, 100))
+    at_once = threading.Barrier(3)
+
+    def app(environ, start_response):
+        number, path = next(numbers), environ["PATH_INFO"]
+        if path == "/together":
+            at_once.wait()
+        if path == "/refused":
+            start_response(None, [("X-Mine",)])
+        start_response("200 OK", iter([("Content-Length", "0"), ("X-Mine", str(number))]))
+        return []
+"""
+
+
+def test_each_of_equal_requests_at_once_is_recorded(tmp_path):
+    config = """
+        accesslog = "-"
+        access_log_format = '%(U)s %(s)s %({x-mine}o)s'
+
+        def post_request(worker, req, environ, resp):
+            worker.log.info("post %s %s %s", req.path, resp.status_code, dict(resp.headers)["X-Mine"])
+    """
+    request = b"GET /%b HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with gunicorn(tmp_path, app=RECORDED, config=config) as (process, port):
+        # What was repeated is parsed once.
+        for _ in range(3):
+            exchange(port, request % b"")
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(exchange, [port] * 3, [request % b"together"] * 3))
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=SECONDS)
+    assert ["/ 200 1", "/ 200 2", "/ 200 3", "/together 200 4", "/together 200 5", "/together 200 6"] == sorted(
+        out.splitlines()
+    )
+    assert ["4", "5", "6"] == sorted(re.findall(r"post /together 200 (\d)", errors))
+
+
+def test_a_record_that_fails_does_not_end_the_connection(tmp_path):
+    config = """
+        accesslog = "-"
+        access_log_format = '%(U)s %(s)s'
+
+        def post_request(worker, req, environ, resp):
+            raise ValueError("of the hook")
+    """
+    request = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+    with gunicorn(tmp_path, app=RECORDED, config=config) as (process, port):
+        data = exchange(port, request % b"a" + request % b"b" + request % b"refused")
+        assert [b"200", b"200", b"500"] == re.findall(rb"HTTP/1.1 (\d+)", data)
+        process.send_signal(signal.SIGTERM)
+        out, errors = process.communicate(timeout=SECONDS)
+    assert ["/a 200", "/b 200", "/refused 500"] == out.splitlines()
+    assert 3 == errors.count("ValueError: of the hook")
+    assert "post_request failed for GET /a" in errors
+    assert "Exception in thread" not in errors
 
 
 def test_fields_of_an_unknown_proxy_are_dropped(tmp_path):

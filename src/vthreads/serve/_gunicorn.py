@@ -26,7 +26,7 @@ from .._core.originals import get_ident, write_fd
 from .._core.originals import sleep as os_sleep
 from .._core.os_thread_kinds import own_os_threads
 from .._core.own_os_thread import start_own_os_thread
-from .._core.runtime import run
+from .._core.runtime import current_thread, run
 from .._timeouts import sleep
 from ._addresses import Address, FdAddress
 from ._background import Background
@@ -247,7 +247,7 @@ class _Sight(Sight):
     def __init__(self, worker: Worker) -> None:
         super().__init__()
         self._worker = worker
-        # By the head of the request.
+        # By the thread that handles the request. The head would not do: equal requests at once share it.
         self._under_way: dict[Any, tuple[_Request, dict[str, Any], _Response]] = {}
 
     def watched(self, app: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
@@ -261,11 +261,15 @@ class _Sight(Sight):
             if not cfg.keepalive:
                 exchange.response.keeps_alive = False
             request, response = _Request(exchange.head), _Response()
-            self._under_way[exchange.head] = request, environ, response
+            self._under_way[current_thread()] = request, environ, response
 
             def start(status: str, fields: list[tuple[str, str]], exc_info: Any = None) -> Any:
+                # An iterator gives its fields once.
+                fields = list(fields)
+                write = start_response(status, fields, exc_info)
+                # After the call: the record cannot show a status or fields that it refused.
                 response.status, response.headers = status, fields
-                return start_response(status, fields, exc_info)
+                return write
 
             cfg.pre_request(worker, request)
             return app(environ, start)
@@ -278,8 +282,8 @@ class _Sight(Sight):
         if head is None:
             return
         # A request that was refused did not come to the application.
-        found = self._under_way.pop(head) if head in self._under_way else (_Request(head), {}, _Response())
-        request, environ, response = found
+        found = self._under_way.pop(current_thread(), None)
+        request, environ, response = found or (_Request(head), {}, _Response())
         response.sent = sent
         if not response.status.startswith(str(status)):
             response.status = str(status)
@@ -294,7 +298,10 @@ class _Sight(Sight):
         worker = self._worker
         worker.log.access(response, request, shown, timedelta(seconds=seconds))
         if environ:
-            worker.cfg.post_request(worker, request, environ, response)
+            try:
+                worker.cfg.post_request(worker, request, environ, response)
+            except Exception:  # logged: the connection may have further requests
+                worker.log.exception("post_request failed for %s %s", request.method, request.uri)
 
 
 def _check_limits(head: Any, cfg: Any) -> None:
