@@ -856,6 +856,13 @@ def test_load_and_metrics_count_each_thread_on_its_carrier(fleet):
     assert 6 + 2 == sum(one.threads["parked"] for one in metrics.carriers)
 
 
+def test_all_carriers_have_the_poller_of_the_run(fleet):
+    def root():
+        return [one["poller"] for one in vthreads.debug.snapshot(patience=20)["carriers"]]
+
+    assert ["poll"] * 3 == fleet(root, poller="poll")
+
+
 # --- signals and forks, each in a process of its own
 
 
@@ -899,7 +906,7 @@ def test_ctrl_c_ends_members_on_all_carriers():
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("ends_by", ["Ctrl-C", "the end of the run"])
+@pytest.mark.parametrize("ends_by", ["Ctrl-C", "Ctrl-C in the root", "the end of the run"])
 def test_background_threads_and_daemons_of_other_carriers_are_cancelled_at_the_end(ends_by):
     lines, status = output_of(f"""
         import os, signal, threading, vthreads
@@ -912,7 +919,7 @@ def test_background_threads_and_daemons_of_other_carriers_are_cancelled_at_the_e
                 os.write(1, b"cleaned up\\n")
 
         def member():
-            if {ends_by == "Ctrl-C"}:
+            if {"Ctrl-C" in ends_by}:
                 vthreads.spawn(waits)
             else:
                 threading.Thread(target=waits, daemon=True).start()
@@ -923,8 +930,10 @@ def test_background_threads_and_daemons_of_other_carriers_are_cancelled_at_the_e
                 while not begun:
                     # Not a checkpoint: another carrier starts it.
                     pass
-            if {ends_by == "Ctrl-C"}:
+            if {"Ctrl-C" in ends_by}:
                 vthreads.spawn(lambda: (vthreads.sleep(0.01), os.kill(os.getpid(), signal.SIGINT)))
+            if {ends_by == "Ctrl-C in the root"}:
+                vthreads.sleep(60)
 
         begun = []
         vthreads.patch(threads=True)
@@ -932,8 +941,9 @@ def test_background_threads_and_daemons_of_other_carriers_are_cancelled_at_the_e
             vthreads.run(root, carriers=2)
         except KeyboardInterrupt:
             print("KeyboardInterrupt")
+        print(vthreads.debug.snapshot()["carriers"])
     """)
-    assert (["cleaned up", *(["KeyboardInterrupt"] if ends_by == "Ctrl-C" else [])], 0) == (lines, status)
+    assert (["cleaned up", *(["KeyboardInterrupt"] if "Ctrl-C" in ends_by else []), "[]"], 0) == (lines, status)
 
 
 @pytest.mark.real
