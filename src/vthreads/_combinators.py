@@ -169,7 +169,11 @@ def _outcomes_until_first(
 def value_or_error(fn: Callable[..., T], *args: Any) -> T | Exception:
     """Call `fn(*args)`; return its result or the `Exception` that it raised, for a thread whose failure is a value."""
     value, error = _outcome_of(fn, *args)
-    return value if error is None else error  # type: ignore[return-value]  # the value of a call that succeeded
+    try:
+        return value if error is None else error  # type: ignore[return-value]  # the value of a call that succeeded
+    finally:
+        # The error refers to this frame. Break the cycle, so that it is freed without the garbage collector.
+        del error
 
 
 def _value_or_error_of(future: Future[T | Exception]) -> T | Exception:
@@ -196,5 +200,5 @@ def _outcome_of(fn: Callable[..., T], *args: Any) -> tuple[T | None, Exception |
                 thread._note_sites(failure)
             return None, failure
         finally:
-            # Break the cycle, as in `_value_or_error_of`.
-            del failure
+            # Break the cycle, as in `value_or_error`; and do not keep the thread and its group as long as the failure.
+            failure = thread = None

@@ -552,6 +552,14 @@ def gathered():
     vthreads.gather(returns, returns)
 
 
+def failures_gathered_as_values():
+    vthreads.gather(fails, returns, return_exceptions=True)
+
+
+def a_map_with_failures_as_values():
+    list(vthreads.map(lambda _: fails(), range(3), return_exceptions=True))
+
+
 def gathered_failures():
     try:
         vthreads.gather(fails, parks)
@@ -624,6 +632,8 @@ OPERATIONS = [
     a_map_whose_source_fails,
     gathered,
     gathered_failures,
+    failures_gathered_as_values,
+    a_map_with_failures_as_values,
     a_race,
     a_race_that_fails,
     the_first_that_fails,
