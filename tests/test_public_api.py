@@ -180,6 +180,46 @@ def test_every_public_name_tells_where_it_is_and_how_it_is_called(name):
         assert inspect.isclass(public) and issubclass(public, BaseException) or inspect.signature(public)
 
 
+# Classes whose objects the runtime creates, with a part of the message that says what a program calls instead.
+CREATED_BY_THE_RUNTIME = {
+    "vthreads.Future": "for an outcome that the program sets, use concurrent.futures.Future()",
+    "vthreads.VirtualThread": "vthreads.spawn(fn, *args) create virtual threads and start them",
+    "vthreads.serve.Server": "serve.tcp and serve.wsgi create the server",
+    "vthreads.serve.WebSocket": "serve.websocket creates it",
+    "vthreads.testing.MemoryListener": "listen() and connect() of a Network create sockets in memory",
+    "vthreads.testing.MemorySocket": "memory_socketpair()",
+}
+# Their functions only call the class, so that a program may call it as well.
+CREATED_BY_A_FUNCTION = {"vthreads.debug.Observation", "vthreads.debug.Trace"}
+
+
+@pytest.mark.parametrize("arguments", [((), {}), ((print,), {}), ((), {"target": print, "args": (1,)})], ids=str)
+@pytest.mark.parametrize("name", CREATED_BY_THE_RUNTIME)
+def test_a_class_that_the_runtime_creates_says_what_to_call_instead(name, arguments):
+    package, _, class_name = name.rpartition(".")
+    public = getattr(importlib.import_module(package), class_name)
+    positional, keywords = arguments
+
+    class Derived(public):
+        pass
+
+    for called in (public, Derived):
+        with pytest.raises(TypeError) as caught:
+            called(*positional, **keywords)
+        assert str(caught.value).startswith(f"{called.__name__}() cannot be called by a program: ")
+        assert CREATED_BY_THE_RUNTIME[name] in str(caught.value)
+
+
+def test_each_class_that_says_what_creates_it_has_such_a_message():
+    created = {
+        f"{package}.{name}"
+        for package in ("vthreads", "vthreads.aio", "vthreads.debug", "vthreads.serve", "vthreads.testing")
+        for name, value in inspect.getmembers(importlib.import_module(package), inspect.isclass)
+        if name[0] != "_" and "Created by " in (value.__doc__ or "")
+    }
+    assert {*CREATED_BY_THE_RUNTIME} == created - CREATED_BY_A_FUNCTION
+
+
 def test_everything_promised_is_there_and_nothing_else():
     promised = sorted([*PROMISED, "errors"])
     assert promised == sorted(vthreads.__all__), "list a public name in `vthreads.__all__` and in PROMISED"

@@ -289,7 +289,9 @@ def _has_come_again(signalnum: int, frame: FrameType | None) -> bool:
 def _start_handler(scheduler: Scheduler, handler: Handler, signalnum: int, frame: FrameType | None) -> None:
     interrupted = scheduler.running
     owner = _HandlerOwner(within_root=interrupted is scheduler.root)
-    thread = VirtualThread(scheduler, copy_context(), owner, (handler, (signalnum, frame), {}))
+    thread = VirtualThread.__new__(VirtualThread)._init_thread(
+        scheduler, copy_context(), owner, (handler, (signalnum, frame), {})
+    )
     thread.name = f"handler of {signal.Signals(signalnum).name}"
     # A handler runs as the main thread, as without a runtime: it has its identity, its locks and its thread-local data.
     thread._thread_ident = scheduler.ident

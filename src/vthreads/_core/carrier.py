@@ -67,7 +67,7 @@ class Carrier:
         self.scheduler.root = self.root = root or self._new_root()
 
     def _new_root(self) -> VirtualThread:
-        root = VirtualThread(self.scheduler, copy_context())
+        root = VirtualThread.__new__(VirtualThread)._init_thread(self.scheduler, copy_context())
         # For `threading`, the root is still its OS thread, so it keeps that ident.
         root._thread_ident = self.scheduler.ident
         os_thread = known_os_thread()

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, InvalidStateError
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 from .arguments import checked_timeout
-from .copies import refuse_copy
+from .copies import refuse_copy, refuse_creation
 from .current import check_here
 from .engine import TIMED_OUT, Section, compiled
 from .exceptions import set_traceback, show, traceback_of
@@ -67,8 +67,15 @@ class Future(FutureFields, concurrent.futures.Future[T]):
 
     __slots__ = ()
 
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_creation(
+            self,
+            "spawn creates it, for the outcome of a thread; "
+            "for an outcome that the program sets, use concurrent.futures.Future()",
+        )
+
     @repeated_in("_core/compiled/members.pxi")
-    def __init__(self, thread: threads.VirtualThread) -> None:
+    def _init_future(self, thread: threads.VirtualThread) -> Self:
         # The standard __init__ is not called: it would create a condition and two lists for each future.
         self.thread = thread
         self._state = RUNNING
@@ -80,6 +87,7 @@ class Future(FutureFields, concurrent.futures.Future[T]):
         self._callbacks: list[Callable[[Any], object]] | None = None
         self._made_condition: threading.Condition | None = None
         self._made_waiters: list[Any] | None = None
+        return self
 
     def __reduce__(self) -> NoReturn:
         refuse_copy(self)

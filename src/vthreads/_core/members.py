@@ -238,8 +238,10 @@ class Members(MemberFields):
         """Create a member, which is not attached to the scope yet (called with `_changing` held)."""
         self._refuse_if_over(caller)
         context = inherited_context() if context is None else context
-        thread = VirtualThread(self._scheduler_for(caller), context, self, call, sites)
-        thread._future = Future(thread)
+        thread = VirtualThread.__new__(VirtualThread)._init_thread(
+            self._scheduler_for(caller), context, self, call, sites
+        )
+        thread._future = Future.__new__(Future)._init_future(thread)
         self._members[thread] = None
         return thread
 

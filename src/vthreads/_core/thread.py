@@ -10,12 +10,12 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, Self
 
 from ..errors import Cancelled, Interrupted
 from .arguments import checked_timeout
 from .cancel import CancelNode, CancelScope
-from .copies import refuse_copy
+from .copies import refuse_copy, refuse_creation
 from .delivery import Recipient
 from .engine import ABORTED, Fiber, Scheduler, State, compiled, running
 from .exceptions import add_note, drop_frame, is_a, show, without_cancelled
@@ -83,15 +83,22 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
 
     state: State
 
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_creation(
+            self,
+            "group.spawn(fn, *args) and vthreads.spawn(fn, *args) create virtual threads and start them; "
+            "instead of a subclass, pass them a method of a plain class",
+        )
+
     @repeated_in("_core/compiled/members.pxi")
-    def __init__(
+    def _init_thread(
         self,
         scheduler: Scheduler,
         context: Context | None,
         group: Any = None,
         call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = None,
         sites: tuple[SpawnSite, ...] = (),
-    ) -> None:
+    ) -> Self:
         # threading.Thread.__init__ is not called: it would create locks and events that are not used.
         Fiber.__init__(self, scheduler, context)
         self._init_delivery()
@@ -106,6 +113,7 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
         self._locals: Any = None
         # Whether it waits, or waited, for a permit of its group before its first run.
         self._queued = False
+        return self
 
     # --- the interface of threading.Thread
 

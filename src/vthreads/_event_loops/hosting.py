@@ -29,7 +29,9 @@ class _Host:
         self.scheduler = scheduler
         self.ends = self._is_given_up = False
         self._loop = _new_event_loop(kind)
-        thread = self.thread = VirtualThread(scheduler, Context(), self, (self._serve, (), {}))
+        thread = self.thread = VirtualThread.__new__(VirtualThread)._init_thread(
+            scheduler, Context(), self, (self._serve, (), {})
+        )
         thread.name = f"{kind} loop"
         # Code of the loop has the identity of the OS thread, as without a runtime: only the main thread sets handlers.
         thread._thread_ident = scheduler.ident

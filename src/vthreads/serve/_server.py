@@ -24,10 +24,11 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from .._calls.net.readiness import READ, park_for_fd
 from .._core.cancel import CancelScope
+from .._core.copies import refuse_creation
 from .._core.current import started_here
 from .._core.future import Future
 from .._core.group import ThreadGroup
@@ -69,7 +70,10 @@ class Server:
         is_stopping: whether `stop` was called.
     """
 
-    def __init__(
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_creation(self, "serve.tcp and serve.wsgi create the server, run it, and pass it to the function `ready`")
+
+    def _init_server(
         self,
         listeners: Sequence[socket.socket],
         connect: Callable[[Server, socket.socket, Any], Connection],
@@ -79,7 +83,7 @@ class Server:
         drain_delay: float,
         backlog: int,
         shares_listeners: bool,
-    ) -> None:
+    ) -> Self:
         """Prepare a server; `_run` serves in the thread that calls it.
 
         Args:
@@ -117,6 +121,7 @@ class Server:
         # Called with the seconds in which the server ends unless a handler ignores its cancellation: at the stop, and
         # again when the handlers are cancelled. May be called by a signal handler.
         self._last_resort: Callable[[float], object] = _do_nothing
+        return self
 
     def __repr__(self) -> str:
         state = "stopping" if self.is_stopping else "running"

@@ -72,7 +72,7 @@ def tcp(
     check_function(handler, "tcp")
     addresses = where(host, port, bind)
     with open_listeners(addresses, backlog=backlog, reuse_port=reuse_port) as listeners:
-        server = Server(
+        server = Server.__new__(Server)._init_server(
             listeners,
             partial(_PlainConnection, handler, tls),
             max_connections=max_connections or inf,

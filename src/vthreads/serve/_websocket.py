@@ -17,9 +17,10 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from .._core.arguments import checked_seconds
+from .._core.copies import refuse_creation
 from .._core.on_demand import ModuleOnDemand
 from .._core.runtime import now
 from .._sync.events import Event
@@ -127,7 +128,7 @@ def websocket(
         max_size=max_bytes,
     )
     exchange.upgrade()
-    opened = WebSocket(exchange, protocol, apply_mask, max_bytes, times)
+    opened = WebSocket.__new__(WebSocket)._init_opened(exchange, protocol, apply_mask, max_bytes, times)
     opened._shake_hands()
     return opened
 
@@ -139,15 +140,18 @@ class WebSocket:
         subprotocol: the subprotocol that was agreed on, or None.
     """
 
+    def __init__(self, *_: object, **__: object) -> None:
+        refuse_creation(self, "serve.websocket creates it, in a handler; a client needs a library such as websockets")
+
     # `Any`: type checkers of programs that use this class need not know the types of an exchange.
-    def __init__(
+    def _init_opened(
         self,
         exchange: Any,
         protocol: Any,
         unmask: Callable[[bytes, bytes], bytes],
         max_bytes: int | None,
         times: Sequence[float],
-    ) -> None:
+    ) -> Self:
         self._exchange: exchanges.Exchange = exchange
         self._protocol = protocol
         self._unmask = unmask
@@ -168,6 +172,7 @@ class WebSocket:
         # No more messages can come, and none can be sent.
         self._has_ended = False
         self._is_broken = False
+        return self
 
     def __repr__(self) -> str:
         return f"<WebSocket {'closed' if self._has_ended else 'open'} {self._exchange!r}>"

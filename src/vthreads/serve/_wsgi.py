@@ -167,7 +167,7 @@ def serve_application(
             TrustedProxies(options.trusted_proxies, options.forwarded_fields),
             options.proxy_protocol,
         )
-        server = Server(
+        server = Server.__new__(Server)._init_server(
             listeners,
             partial(HttpConnection, http),
             max_connections=options.limits.connections,

@@ -77,7 +77,7 @@ cdef class MemberFields(Owner):
         return 0
 
 
-# Repeats `VirtualThread.__init__`, `Recipient._init_delivery`, `CancelNode._init_node` and `Future.__init__`.
+# Repeats `VirtualThread._init_thread`, `Recipient._init_delivery`, `CancelNode._init_node` and `Future._init_future`.
 cdef ThreadFields _new_member(owner, Scheduler scheduler, context, function, arguments, keywords, sites):
     cdef ThreadFields thread = <ThreadFields>vt_new(VirtualThread)
     thread._scheduler = scheduler

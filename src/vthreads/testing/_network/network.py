@@ -8,7 +8,7 @@ from collections.abc import Callable
 from itertools import count
 from math import inf
 from queue import Empty, Full
-from typing import Any
+from typing import Any, Self
 from weakref import WeakSet
 
 from ..._core.current import check_here
@@ -30,10 +30,11 @@ FIRST_PORT = 49_152
 class MemoryListener(SocketInMemory):
     """A listening socket at an address of a `Network`. Created by `Network.listen`."""
 
-    def __init__(self, network: Network, address: Address, backlog: int) -> None:
-        super().__init__(address)
+    def _init_listener(self, network: Network, address: Address, backlog: int) -> Self:
+        self._init_socket(address)
         self._network = network
         self._waiting: Queue[MemorySocket] = Queue(backlog)
+        return self
 
     def accept(self) -> tuple[socket.socket, Address]:
         """Like `socket.socket.accept`: the next connection and the address of its peer. A checkpoint."""
@@ -106,7 +107,8 @@ class Network:
         address = host, port or next(self._ports)
         if address in self._listeners:
             raise failure(errno.EADDRINUSE)
-        listener = self._listeners[address] = MemoryListener(self, address, backlog)
+        listener = MemoryListener.__new__(MemoryListener)._init_listener(self, address, backlog)
+        self._listeners[address] = listener
         return listener
 
     def connect(
@@ -158,7 +160,8 @@ class Network:
 
     def _connected(self, a: Address, b: Address) -> tuple[MemorySocket, MemorySocket]:
         there, back = self._wire(a[0], b[0]), self._wire(b[0], a[0])
-        return MemorySocket(back, there, a, b), MemorySocket(there, back, b, a)
+        new = MemorySocket.__new__
+        return new(MemorySocket)._init_end(back, there, a, b), new(MemorySocket)._init_end(there, back, b, a)
 
     def _wire(self, source: str, target: str) -> Wire:
         hosts = source, target

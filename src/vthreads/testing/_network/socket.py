@@ -15,8 +15,9 @@ import socket
 import warnings
 from collections.abc import Iterable
 from math import inf
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
+from ..._core.copies import refuse_creation
 from ..._core.current import check_here
 from ..._core.runtime import now
 from ...errors import Cancelled
@@ -42,7 +43,12 @@ class SocketInMemory(socket.socket):
     type = socket.SOCK_STREAM
     proto = 0
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
+        # For the finalizer, which runs in any case.
+        self._closed = True
+        refuse_creation(self, "memory_socketpair(), and listen() and connect() of a Network create sockets in memory")
+
+    def _init_socket(self, address: Address) -> None:
         # Without socket.socket.__init__, which would open a descriptor.
         self._io_refs = 0
         self._closed = False
@@ -141,10 +147,11 @@ class SocketInMemory(socket.socket):
 class MemorySocket(SocketInMemory):
     """One end of a connection in memory. Created by `memory_socketpair` and `Network`."""
 
-    def __init__(self, incoming: Wire, outgoing: Wire, address: Address, peer: Address) -> None:
-        super().__init__(address)
+    def _init_end(self, incoming: Wire, outgoing: Wire, address: Address, peer: Address) -> Self:
+        self._init_socket(address)
         self._incoming, self._outgoing = incoming, outgoing
         self._peer = peer
+        return self
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]} to {self._peer}>"
