@@ -203,6 +203,23 @@ def test_the_server_ends_after_the_delay(tmp_path, workers):
 
 @pytest.mark.real
 @pytest.mark.thorough
+def test_the_delay_of_each_run_queue_is_shown_until_the_next_beat(tmp_path):
+    def all_have_a_delay():
+        text = ask(port, "/metrics")[1]
+        name = "vthreads_serve_run_queue_delay_seconds"
+        # No timer is exactly in time.
+        return all(value_of(text, f'{name}{{worker="{pid}"}}') > 0 for pid in workers)
+
+    port = free_port()
+    command = "site_of_test:app", "--bind", "127.0.0.1:0", "--workers", "2", "--admin", f"127.0.0.1:{port}"
+    with serving(tmp_path, *command) as (process, _):
+        workers = children_of(process.pid)
+        wait_until(all_have_a_delay)
+        stop(process)
+
+
+@pytest.mark.real
+@pytest.mark.thorough
 def test_a_pinned_worker_is_killed_with_its_stacks_and_replaced(tmp_path):
     command = "site_of_test:app", "--bind", "127.0.0.1:0", "--workers", "2", "--watchdog", "3"
     with serving(tmp_path, *command, app=PIN) as (process, port):
@@ -217,6 +234,7 @@ def test_a_pinned_worker_is_killed_with_its_stacks_and_replaced(tmp_path):
         stop(process)
         text = process.stderr.read()
     assert "had no heartbeat for 3 s" in text
+    assert "Fatal Python error: Aborted" in text
     assert 'site_of_test.py", line ' in text
 
 

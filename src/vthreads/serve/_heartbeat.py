@@ -74,7 +74,6 @@ class Heart:
             monitor.start()
             while True:
                 before = now()
-                self._sight.row.set("run_queue_delay_seconds", 0.0)
                 sleep(BETWEEN_BEATS)
                 if self._sight.row.pinned_by:
                     self._sight.row.pinned_by = ""
