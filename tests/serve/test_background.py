@@ -201,6 +201,7 @@ def test_a_process_that_cannot_serve_ends_with_its_threads(tmp_path, name, endin
         ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert status == ended.returncode
     # The parent of several workers opens the address before it starts them.
+    assert ("ImportError: broken" in ended.stderr) is ("broken" in ending)
     assert ("cleaned up" in ended.stdout) is (workers == "1" or ending != "TAKEN")
     assert "DeadlockError" not in ended.stderr
 

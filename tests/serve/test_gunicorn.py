@@ -198,6 +198,123 @@ def test_a_record_that_fails_does_not_end_the_connection(tmp_path):
     assert "Exception in thread" not in errors
 
 
+def test_an_idle_connection_ends_after_keepalive(tmp_path):
+    with gunicorn(tmp_path, "--keep-alive", "1") as (_, port):
+        # Without the setting, that would be after 75 s.
+        data = exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert data.endswith(b"hello")
+    assert b"Connection: close" not in data
+
+
+def test_the_access_log_has_what_the_formats_of_gunicorn_name(tmp_path):
+    config = """
+        accesslog = "-"
+        workers = 2
+        access_log_format = '%(h)s "%(r)s" %(s)s %(b)s %(f)s %(a)s %({x-field}i)s %({wsgi.multiprocess}e)s %(D)s'
+    """
+    fields = b"Host: a\r\nReferer: r\r\nUser-Agent: u\r\nX-Field: f\r\nConnection: close\r\n\r\n"
+    with gunicorn(tmp_path, app=APP, config=config) as (process, port):
+        first = exchange(port, b"GET /slow?q HTTP/1.0\r\n" + fields)
+        # The server itself refuses it.
+        second = exchange(port, b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n" + fields)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=SECONDS)
+    lines = [line.rpartition(" ") for line in out.splitlines()]
+    assert [
+        f'127.0.0.1 "GET /slow?q HTTP/1.0" 200 {len(first)} r u f True',
+        f'127.0.0.1 "POST / HTTP/1.1" 413 {len(second)} - - f -',
+    ] == [line for line, _, _ in lines]
+    assert int(lines[0][2]) >= 300_000
+
+
+def test_a_worker_that_cannot_start_ends_with_its_threads(tmp_path):
+    app = """
+        import time
+
+        import vthreads
+
+        def wait():
+            try:
+                while True:
+                    time.sleep(0.01)
+            finally:
+                print("cleaned up", flush=True)
+
+        vthreads.spawn(wait)
+        time.sleep(0.05)
+        raise ImportError("broken")
+    """
+    (tmp_path / "site_of_test.py").write_text(textwrap.dedent(app))
+    command = [sys.executable, "-m", "gunicorn", "-k", WORKER, "--chdir", str(tmp_path), "-b", "127.0.0.1:0"]
+    # The master would kill a worker that stays, and start others.
+    command += ["--timeout", "0", "site_of_test:app"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (3, "cleaned up\n") == (ended.returncode, ended.stdout)
+    assert "ImportError: broken" in ended.stderr
+
+
+@pytest.mark.thorough
+def test_a_thread_that_outlives_the_server_does_not_stop_the_heartbeat(tmp_path):
+    app = """
+        import time
+
+        import vthreads
+
+        def finish():
+            while not vthreads.stopping():
+                time.sleep(0.01)
+            # Longer than the master waits for a heartbeat.
+            time.sleep(5)
+            print("finished", flush=True)
+
+        vthreads.spawn(finish)
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Length", "5")])
+            return [b"hello"]
+    """
+    with gunicorn(tmp_path, "--timeout", "2", "--max-requests", "1", app=app) as (process, port):
+        assert b"hello" == fetch(port)
+        assert "finished\n" == process.stdout.readline()
+        process.send_signal(signal.SIGQUIT)
+        _, errors = process.communicate(timeout=SECONDS)
+    assert "WORKER TIMEOUT" not in errors
+
+
+@pytest.mark.thorough
+def test_after_the_stop_connections_are_refused_while_a_thread_finishes(tmp_path):
+    app = f"""
+        import os
+        import time
+
+        import vthreads
+
+        def finish():
+            while not os.path.exists({str(tmp_path / "finish")!r}):
+                time.sleep(0.01)
+
+        vthreads.spawn(finish)
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Length", "5")])
+            return [b"hello"]
+    """
+
+    def is_refused():
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with gunicorn(tmp_path, app=app) as (process, port):
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        wait_until(is_refused)
+        (tmp_path / "finish").touch()
+        assert 0 == process.wait(SECONDS)
+
+
 def test_fields_of_an_unknown_proxy_are_dropped(tmp_path):
     with gunicorn(tmp_path, "--forwarded-allow-ips", "10.0.0.1", "--keep-alive", "0", app=SHOW) as (_, port):
         data = exchange(port, b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.1.2.3\r\n\r\n")
@@ -390,7 +507,8 @@ def test_a_pinned_worker_ends_when_its_master_is_killed(tmp_path):
 
 
 @pytest.mark.thorough
-def test_a_stop_while_a_worker_starts_is_not_lost(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+def test_a_stop_while_a_worker_starts_is_not_lost(tmp_path, number):
     stopped = tmp_path / "stopped"
     # A function that the worker calls before it sets its handlers of signals.
     config = f"""
@@ -401,7 +519,7 @@ def test_a_stop_while_a_worker_starts_is_not_lost(tmp_path):
             stopped = pathlib.Path({str(stopped)!r})
             if not stopped.exists():
                 stopped.write_text(str(os.getpid()))
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), {number})
             before()
 
         gunicorn.util.seed = seed

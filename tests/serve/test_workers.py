@@ -297,3 +297,69 @@ def test_workers_that_end_at_once_are_started_after_longer_and_longer_pauses(tmp
     gaps = [after - before for before, after in itertools.pairwise(starts)]
     # The first worker has caused the first pause.
     assert all(gap >= pause for gap, pause in zip(gaps, (0.2, 0.4, 0.8, 1.6), strict=False)), gaps
+
+
+def descriptors_of(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="the descriptors of other processes are read from /proc")
+def test_replaced_workers_leave_no_descriptors(tmp_path):
+    with serving(tmp_path, *COMMAND, app=APP) as (process, port):
+        before = children_of(process.pid)
+        count = descriptors_of(process.pid)
+        process.send_signal(signal.SIGHUP)
+        wait_until(lambda: len(now := children_of(process.pid)) == 2 and not now & before)
+        assert b"hello" == fetch(port)
+        assert count == descriptors_of(process.pid)
+        # A worker has nothing of those that were started before it.
+        wait_until(lambda: len(set(map(descriptors_of, children_of(process.pid)))) == 1)
+        stop(process)
+
+
+STUBBORN = """
+    import logging
+    import os
+    import signal
+    import time
+
+    from vthreads.serve import _workers
+    from vthreads.serve._board import Board
+
+    _workers.KILLED_AFTER = 1.5
+    logging.basicConfig(format="%(message)s")
+    parent = os.getpid()
+
+    # Only SIGKILL ends the first worker. A second one ends the program.
+    def work(pipes):
+        if os.path.exists("first"):
+            os.kill(parent, signal.SIGTERM)
+            return 0
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGABRT, signal.SIG_IGN)
+        open("first", "w").close()
+        os.write(pipes.ready, b"r")
+        while True:
+            time.sleep(1)
+
+    def announce(what):
+        # At the stop again and again: no further signal may give the workers more time.
+        if "CAUSE" == "stop" and what != "stopping" and os.path.exists("first"):
+            os.kill(parent, signal.SIGTERM)
+
+    watchdog = 1.2 if "CAUSE" == "watchdog" else 0.0
+    # One row: no other worker may start before the first one has ended.
+    raise SystemExit(_workers.Supervisor(work, 1, 0.1, announce, Board(1), watchdog).run())
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("cause", ["watchdog", "stop"])
+def test_a_worker_that_ignores_its_end_is_killed_once(tmp_path, cause):
+    path = tmp_path / "program.py"
+    path.write_text(textwrap.dedent(STUBBORN).replace("CAUSE", cause))
+    command = [sys.executable, path]
+    ended = subprocess.run(command, cwd=tmp_path, timeout=SECONDS, check=True, stderr=subprocess.PIPE, text=True)
+    assert (1 if cause == "watchdog" else 0) == ended.stderr.count("had no heartbeat")
+    assert 1 == ended.stderr.count("did not stop and is killed")

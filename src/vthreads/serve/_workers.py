@@ -163,9 +163,8 @@ class Supervisor:
         self._announce("watchdog")
         flush_outputs()
         for worker in self._workers.values():
-            is_serving = worker.is_ready and worker.kill_at is None
             last_beat = max(worker.row.get("heartbeat"), worker.ready_at)
-            if self._watchdog and is_serving and now - last_beat > self._watchdog:
+            if self._watchdog and worker.kill_at is None and now - last_beat > self._watchdog:
                 log.error("worker %d had no heartbeat for %g s and is killed", worker.pid, self._watchdog)
                 worker.kill_at = now + STACKS_SECONDS
                 os.kill(worker.pid, signal.SIGABRT)
