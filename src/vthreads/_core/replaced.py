@@ -15,9 +15,10 @@ __all__ = ["latest", "note_replaced", "note_replaced_method"]
 
 # By id of the original, which the undo function of the patch keeps alive.
 _successors: dict[int, Any] = {}
-# Replaced methods: class and name, by id of the original function; and all of these.
+# Replaced methods: class and name, by id of the original function; and the classes, by name of the method. Most calls
+# of C code have another name, so one look-up is all that they cost.
 _methods: dict[int, tuple[type, str]] = {}
-_places: set[tuple[type, str]] = set()
+_classes: dict[str, list[type]] = {}
 
 # The getters of `type` itself, which a metaclass cannot override.
 _names_of: Any = vars(type)["__dict__"].__get__
@@ -47,7 +48,10 @@ def latest(call: Any) -> Any:
 def _place_of(method: Any) -> tuple[type, str] | None:
     """Return the class and name of a method of C code that was bound to an object before it was replaced."""
     name = method.__name__
-    return next(((cls, name) for cls in _mro_of(type(method.__self__)) if (cls, name) in _places), None)
+    classes = _classes.get(name)
+    if not classes:
+        return None
+    return next(((cls, name) for cls in _mro_of(type(method.__self__)) if cls in classes), None)
 
 
 def _latest_partial(call: Any) -> Any:
@@ -58,11 +62,11 @@ def _latest_partial(call: Any) -> Any:
 def note_replaced_method(old: Any, cls: type, name: str) -> Callable[[], None]:
     """Record that the method `old` of `cls` has been replaced; return the function that undoes it."""
     _methods[id(old)] = cls, name
-    _places.add((cls, name))
+    _classes.setdefault(name, []).append(cls)
 
     def undo() -> None:
         _methods.pop(id(old), None)
-        _places.discard((cls, name))
+        _classes[name].remove(cls)
 
     return undo
 
