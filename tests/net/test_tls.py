@@ -117,6 +117,98 @@ def test_a_sendall_over_tls_that_is_cancelled_at_once_has_sent_nothing(virtual):
     virtual(root)
 
 
+def all_there_is(sock):
+    """Read until nothing has come for a second."""
+    sock.settimeout(1)
+    received = bytearray()
+    while True:
+        try:
+            received += sock.recv(65_536)
+        except TimeoutError:
+            return bytes(received)
+
+
+NUMBERED = b"".join(number.to_bytes(4, "big") for number in range(500_000))
+
+
+@pytest.mark.parametrize("timeout", [None, 1_000])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_a_sendall_over_tls_that_is_cancelled_halfway_tells_how_much_the_peer_can_read(virtual, kind, timeout):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.settimeout(timeout)
+            with vthreads.move_on_after(1), pytest.raises(vthreads.Cancelled) as caught:
+                client.sendall(kind(NUMBERED))
+            sent = caught.value.bytes_sent
+            assert 0 < sent < len(NUMBERED)
+            assert NUMBERED[:sent] == all_there_is(server)
+            # What fills the rest of the way is not complete.
+            with pytest.raises(BrokenPipeError):
+                client.sendall(b"more")
+
+    virtual(root)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_a_sendall_over_tls_has_one_time_limit_for_all_records(virtual, kind):
+    def read_slowly(sock):
+        while True:
+            vthreads.sleep(1)
+            sock.recv(65_536)
+
+    def root():
+        server, client = tls_pair()
+        with server, client, vthreads.ThreadGroup() as group:
+            group.spawn(read_slowly, server)
+            client.settimeout(3.5)
+            start = vthreads.now()
+            with pytest.raises(TimeoutError, match="write operation timed out"):
+                client.sendall(kind(NUMBERED))
+            assert 3.5 == vthreads.now() - start
+            group.cancel()
+
+    virtual(root)
+
+
+@pytest.mark.parametrize("again", ["send", "sendall"])
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+@pytest.mark.parametrize("timeout", [0, 3])
+@pytest.mark.parametrize("first", ["send", "sendall"])
+def test_a_write_over_tls_that_did_not_end_in_time_may_be_repeated(virtual, kind, timeout, first, again):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            data = kind(NUMBERED)
+            client.settimeout(timeout)
+            for _ in range(2):
+                with pytest.raises(TimeoutError if timeout else ssl.SSLWantWriteError):
+                    getattr(client, first)(data)
+            server.sendall(b"the other way")
+            assert b"the other way" == client.recv(100)
+            client.settimeout(None)
+            received = vthreads.spawn(all_there_is, server)
+            assert getattr(client, again)(data) == (None if again == "sendall" else len(data))
+            client.sendall(b"more")
+            assert NUMBERED + b"more" == received.result()
+
+    virtual(root)
+
+
+@pytest.mark.parametrize("call", ["send", "write", "sendall"])
+def test_after_a_sendall_over_tls_that_timed_out_shorter_data_are_refused(virtual, call):
+    def root():
+        server, client = tls_pair()
+        with server, client:
+            client.settimeout(3)
+            with pytest.raises(TimeoutError):
+                client.sendall(NUMBERED)
+            with pytest.raises(ssl.SSLError, match="bad length"):
+                getattr(client, call)(b"other")
+
+    virtual(root)
+
+
 class ClaimsToBeCancelled(Exception):
     @property
     def __class__(self):

@@ -29,8 +29,11 @@ original_read, original_write = TLS.read, TLS.write
 original_send, original_sendall = TLS.send, TLS.sendall
 original_do_handshake, original_unwrap = TLS.do_handshake, TLS.unwrap
 
-# Key in the instance's dict, set when a cancelled write may have left part of a record in the stream.
-BROKEN = "_vthreads_broken"
+# Most bytes of a record. `sendall` writes one at a time, because OpenSSL reports only complete writes.
+RECORD = 16_384
+# Key in the instance's dict, set while OpenSSL has a write that is not complete. True after a cancellation: the stream
+# is broken. After a timeout the program may repeat the call: the number of bytes of its data that are complete.
+UNFINISHED = "_vthreads_unfinished"
 
 
 @repeated_in("_calls/net/compiled/ssl.pxi")
@@ -81,7 +84,8 @@ supply(
     wants_write=ssl.SSLWantWriteError,
     error=ssl.SSLError,
     ragged_end=ssl.SSL_ERROR_EOF,
-    broken=BROKEN,
+    unfinished=UNFINISHED,
+    record=RECORD,
     at_end=AT_END,
 )
 
@@ -104,7 +108,7 @@ def _with_tls(sock: ssl.SSLSocket, tls: Any, call: Callable[..., Any], *args: An
 
 @repeated_in("_calls/net/compiled/ssl.pxi")
 def _refuse_if_broken(sock: ssl.SSLSocket) -> None:
-    if BROKEN in sock.__dict__:
+    if sock.__dict__.get(UNFINISHED) is True:
         raise BrokenPipeError(
             errno.EPIPE, "a write on this TLS connection was cancelled half-way, so its stream is broken; close it"
         )
@@ -126,8 +130,12 @@ def send(self: ssl.SSLSocket, data: Any, flags: int = 0) -> int:
 
 
 @repeated_in("_calls/net/compiled/ssl.pxi")
-def _write(sock: ssl.SSLSocket, call: Callable[..., Any], *args: Any) -> int:
+def _write(sock: ssl.SSLSocket, call: Callable[..., Any], data: Any, *args: Any) -> Any:
     tries = 0
+    unfinished, complete = sock.__dict__.get(UNFINISHED), 0
+    if unfinished and unfinished is not True and sock._sslobj is not None:  # type: ignore[attr-defined]  # see above
+        complete = unfinished
+        data = memoryview(data).cast("B")[complete:]
 
     def counted(*given: Any) -> int:
         nonlocal tries
@@ -135,38 +143,71 @@ def _write(sock: ssl.SSLSocket, call: Callable[..., Any], *args: Any) -> int:
         return call(*given)
 
     try:
-        return _repeat(sock, "write", counted, *args)
-    except (OSError, TypeError, ValueError):
-        # An error of the connection, or data that are not bytes: raised as by the original.
+        written = _repeat(sock, "write", counted, data, *args)
+        if unfinished is not None:
+            sock.__dict__.pop(UNFINISHED, None)
+        return written + complete if complete else written
+    except OSError:
+        if tries and sock._sslobj is not None:  # type: ignore[attr-defined]  # see above
+            sock.__dict__.setdefault(UNFINISHED, 0)
+        raise
+    except (TypeError, ValueError):
+        # Data that are not bytes: raised as by the original.
         raise
     except BaseException:
         if tries:
             # OpenSSL was called at least once, so it may have built a record and sent a part of it. It would now accept
             # only the same data again. A cancelled caller does not send them again, and other data would corrupt the
             # stream. So mark the connection as broken: later calls raise BrokenPipeError.
-            sock.__dict__[BROKEN] = True
+            sock.__dict__[UNFINISHED] = True
         raise
+
+
+class _Records:
+    """A write of data record by record; a repeated call continues where the last one stopped."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def write(self, sock: ssl.SSLSocket, data: memoryview) -> None:
+        while self.sent < len(data):
+            self.sent += original_write(sock, data[self.sent : self.sent + RECORD])
 
 
 @compiled
 def sendall(self: ssl.SSLSocket, data: Any, flags: int = 0) -> None:
     if running() is None or self._sslobj is None:  # type: ignore[attr-defined]  # see above
         return original_sendall(self, data, flags)
-    sent = 0
+    records = _Records()
+    in_parts = not flags and not _passes_all(self)
     with memoryview(data) as view, view.cast("B") as left:
-        while sent < len(left):
-            try:
-                sent += self.send(left[sent:], flags)
-            except OSError:
-                raise
-            except BaseException as error:
-                # The peer has a part of `data`, and the caller does not know which: other data may not follow.
-                if is_a(error, Cancelled):
-                    error.bytes_sent = sent
-                if sent:
-                    self.__dict__[BROKEN] = True
-                raise
-    return None
+        try:
+            if in_parts:
+                _write(self, records.write, left)
+            while records.sent < len(left):
+                records.sent += self.send(left[records.sent :], flags)
+            return None
+        except OSError:
+            if records.sent and in_parts:
+                self.__dict__[UNFINISHED] = records.sent
+            raise
+        except BaseException as error:
+            # The peer has a part of `data`, and the caller does not know which: other data may not follow.
+            if is_a(error, Cancelled):
+                error.bytes_sent = records.sent
+            if records.sent:
+                self.__dict__[UNFINISHED] = True
+            raise
+
+
+@repeated_in("_calls/net/compiled/ssl.pxi")
+def _passes_all(sock: ssl.SSLSocket) -> bool:
+    """Return whether `sendall` has to pass all its data to `send` at once, as the original does."""
+    # A program may have replaced `send`. On a non-blocking socket and after a timeout a program passes all data again.
+    replaced = getattr(sock.send, "__func__", None) is not send
+    return replaced or timeout_of(sock) == 0 or UNFINISHED in sock.__dict__
 
 
 def do_handshake(self: ssl.SSLSocket, block: bool = False) -> None:

@@ -8,13 +8,14 @@ cdef extern from "_calls/net/compiled/ssl.h":
 cdef object TLS = None
 cdef object WantsRead = None, WantsWrite = None, TLSError = None, RAGGED_END = None
 # Names of `ssl.py`.
-cdef object BROKEN = None, AT_END = None
+cdef object UNFINISHED = None, AT_END = None
+cdef Py_ssize_t RECORD = 0
 
 
-def set_tls_names(*, socket_class, wants_read, wants_write, error, ragged_end, broken, at_end):
-    global TLS, WantsRead, WantsWrite, TLSError, RAGGED_END, BROKEN, AT_END
+def set_tls_names(*, socket_class, wants_read, wants_write, error, ragged_end, unfinished, record, at_end):
+    global TLS, WantsRead, WantsWrite, TLSError, RAGGED_END, UNFINISHED, RECORD, AT_END
     TLS, WantsRead, WantsWrite, TLSError, RAGGED_END = socket_class, wants_read, wants_write, error, ragged_end
-    BROKEN, AT_END = broken, at_end
+    UNFINISHED, RECORD, AT_END = unfinished, record, at_end
 
 
 # Repeats `_repeat` and `_refuse_if_broken`.
@@ -22,7 +23,7 @@ cdef Fiber _tls_caller(sock, int *fd, double *timeout):
     """Return the calling fiber, after the checkpoint; None if the Python version must handle the call."""
     if vt_here is NULL or type(sock) is not TLS or not managed or id(sock) not in managed:
         return None
-    if BROKEN in sock.__dict__:
+    if UNFINISHED in sock.__dict__:
         return None
     fiber = _caller(sock, fd, timeout)
     # At the checkpoint others may have run, and have ended TLS.
@@ -109,11 +110,9 @@ cdef object _encrypted(tls, data, Descriptor entry, int *direction):
 
 
 # Repeats `_repeat` and `_write`.
-cdef object _write_tls(sock, data, Fiber fiber, int fd, double timeout, str name):
+cdef object _write_tls(sock, tls, data, Fiber fiber, int fd, double deadline, str name):
     cdef int direction = WRITE
-    cdef double deadline = _deadline(fiber, timeout)
     cdef Descriptor entry = fiber._scheduler.descriptors.find(fd, sock)
-    tls = sock._sslobj
     try:
         while True:
             written = _encrypted(_tls_of(sock, tls), data, entry, &direction)
@@ -122,11 +121,14 @@ cdef object _write_tls(sock, data, Fiber fiber, int fd, double timeout, str name
             entry = _wait_for_tls(fiber, sock, fd, direction, deadline, name, "The write operation timed out")
             if entry is None:
                 tls = AT_END
-    except (OSError, TypeError, ValueError):
+    except OSError:
+        sock.__dict__.setdefault(UNFINISHED, 0)
+        raise
+    except (TypeError, ValueError):
         raise
     except BaseException:
         # A part of the record may have been sent, and OpenSSL would accept only the same data again: see `_write`.
-        sock.__dict__[BROKEN] = True
+        sock.__dict__[UNFINISHED] = True
         raise
 
 
@@ -137,7 +139,7 @@ def tls_write(self, data):
     cdef Fiber fiber = _tls_caller(self, &fd, &timeout)
     if fiber is None:
         return readable_parts["vthreads._calls.net.ssl.write"](self, data)
-    return _write_tls(self, data, fiber, fd, timeout, "ssl.SSLSocket.write")
+    return _write_tls(self, self._sslobj, data, fiber, fd, _deadline(fiber, timeout), "ssl.SSLSocket.write")
 
 
 @cython.binding(True)
@@ -149,9 +151,10 @@ def tls_send(self, data, flags=0):
         fiber = _tls_caller(self, &fd, &timeout)
     if fiber is None:
         return readable_parts["vthreads._calls.net.ssl.send"](self, data, flags)
-    return _write_tls(self, data, fiber, fd, timeout, "ssl.SSLSocket.send")
+    return _write_tls(self, self._sslobj, data, fiber, fd, _deadline(fiber, timeout), "ssl.SSLSocket.send")
 
 
+# Repeats `sendall` and `_passes_all`.
 @cython.binding(True)
 def tls_sendall(self, data, flags=0):
     cdef int fd = -1
@@ -171,15 +174,23 @@ def tls_sendall(self, data, flags=0):
 
 cdef object _write_all_tls(sock, bytes data, Fiber fiber, int fd, double timeout):
     cdef Py_ssize_t sent = 0
-    left = data
+    # One time limit and one TLS object for all records.
+    cdef double deadline = _deadline(fiber, timeout)
+    tls = sock._sslobj
+    view = None
+    record = data
+    if len(data) > RECORD:
+        view = memoryview(data)
+        record = view[:RECORD]
     try:
         while True:
-            sent += _write_tls(sock, left, fiber, fd, timeout, "ssl.SSLSocket.sendall")
+            sent += _write_tls(sock, tls, record, fiber, fd, deadline, "ssl.SSLSocket.sendall")
             if sent >= len(data):
                 return None
-            left = memoryview(data)[sent:]
-            Fiber._check(fiber)
+            record = view[sent : sent + RECORD]
     except OSError:
+        if sent:
+            sock.__dict__[UNFINISHED] = sent
         raise
     except BaseException as error:
         # The peer has a part of `data`, and the caller does not know which: other data may not follow.
@@ -187,5 +198,5 @@ cdef object _write_all_tls(sock, bytes data, Fiber fiber, int fd, double timeout
         if issubclass(type(error), Cancelled):
             error.bytes_sent = sent
         if sent:
-            sock.__dict__[BROKEN] = True
+            sock.__dict__[UNFINISHED] = True
         raise
