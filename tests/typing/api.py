@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED
 from contextlib import AbstractAsyncContextManager
-from typing import assert_type
+from typing import Any, assert_type
 
 import vthreads
-from vthreads import CancelScope, Channel, Future, Mutex, Queue, RwLock, ThreadGroup, aio
+from vthreads import CancelScope, Channel, Future, Mutex, Queue, RwLock, ThreadGroup, aio, serve
 
 
 def length(text: str) -> int:
@@ -126,6 +126,17 @@ def runs() -> None:
     assert_type(vthreads.offload(length, "text", on_cancel="abandon"), int)
     vthreads.run(word, poller="fastest")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     vthreads.offload(word, on_cancel="ignore")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def shows() -> None:
+    assert_type(vthreads.dump("json"), str)
+    vthreads.dump("xml")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def serves(app: Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]) -> None:
+    serve.wsgi(app, forwarded_fields="forwarded", access_log_format="common")
+    serve.wsgi(app, forwarded_fields="x-real-ip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    serve.wsgi(app, access_log_format="combined")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 # --- combinators

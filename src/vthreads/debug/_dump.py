@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 __all__ = ["dump"]
 
 
-def dump(format: str = "text", *, stacks: bool = True, patience: float = 0.5, limit: int | None = None) -> str:
+def dump(
+    format: Literal["text", "json"] = "text",
+    *,
+    stacks: bool = True,
+    patience: float = 0.5,
+    limit: int | None = None,
+) -> str:
     """Show every virtual thread of the process: what it waits for, since when, where it is and where it was spawned.
 
     Not a checkpoint: source files are read in place. Thread-safe; may be called from any OS thread and from a signal

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from .._core.arguments import checked_seconds
 from ._access_log import AccessLog
@@ -46,10 +46,10 @@ def wsgi(
     backlog: int = DEFAULT_BACKLOG,
     reuse_port: bool = False,
     trusted_proxies: Iterable[str] = (),
-    forwarded_fields: str = "x-forwarded",
+    forwarded_fields: Literal["x-forwarded", "forwarded"] = "x-forwarded",
     proxy_protocol: bool = False,
     access_log: IO[str] | None = None,
-    access_log_format: str = "json",
+    access_log_format: Literal["json", "common"] = "json",
     ready: Callable[[Server], object] | None = None,
 ) -> None:
     """Serve the WSGI application `app` over HTTP/1.1 until the server is stopped.
@@ -139,7 +139,7 @@ class WsgiOptions:
     reuse_port: bool = False
     multiprocess: bool = False
     trusted_proxies: Iterable[str] = ()
-    forwarded_fields: str = "x-forwarded"
+    forwarded_fields: Literal["x-forwarded", "forwarded"] = "x-forwarded"
     proxy_protocol: bool = False
     sight: Sight = field(default_factory=Sight)
 
