@@ -167,7 +167,8 @@ class StandIn:
 
     def __init__(self, thread: Any) -> None:
         self.outer = self._thread = thread
-        self._other = type(thread)(thread._scheduler, None)
+        kind: Any = type(thread)
+        self._other = kind.__new__(kind)._init_thread(thread._scheduler, None)
         self._other._thread_ident = thread._thread_ident
 
     def _park(self, abort: Callable[[], bool] | None = None, timeout: float | None = None) -> Any:
