@@ -39,7 +39,9 @@ class Figures:
     def __init__(self, files):
         self._runs = sorted(map(Results.read, files), key=lambda run: datetime.fromisoformat(run.date))
         values = {row: values for run in self._runs for row, values in run.values.items()}
-        self._whole = replace(self._runs[-1], values=values)
+        # A run of a few peers may be made where the packages of the others are not installed.
+        versions = {name: version for run in self._runs for name, version in run.versions.items()}
+        self._whole = replace(self._runs[-1], values=values, versions=versions)
         self._commands = {row: run.command for run in self._runs for row in run.values}
 
     def of(self, workload):
@@ -95,7 +97,7 @@ class Figures:
         return table_of(["operation", "goal", "measured", ""], rows)
 
     def machine(self):
-        """Return machine, system and versions of the last run."""
+        """Return machine and system of the last run, and the last known version of each package."""
         versions = ", ".join(f"{name} {version}" for name, version in self._whole.versions.items())
         facts = {**self._whole.machine, "versions": versions, "date": self._whole.date[:10]}
         return table_of(["", ""], [[name, str(value)] for name, value in facts.items()])
