@@ -618,7 +618,7 @@ def test_programs_do_not_see_the_os_thread_of_the_loop():
         thread = threading.current_thread()
         assert thread is threading.current_thread()
         assert thread.ident == threading.get_ident()
-        # It asks for the name of the thread.
+        # A log record contains the name of the thread.
         logging.getLogger("test").warning("a message")
         look()
         await aio.to_vthread(look)

@@ -54,7 +54,7 @@ def test_objects_that_the_program_has_frozen_stay_frozen(quiet_collector):
 
 
 def test_frozen_objects_are_counted_once(quiet_collector, monkeypatch):
-    # The count takes time for each of them, and a dump asks after every thousand threads.
+    # The count takes time for each frozen object, and a dump checks the collector every thousand threads.
     counted = []
     monkeypatch.setattr(gc, "get_freeze_count", lambda: counted.append(1) or 1_000_000)
     for _ in range(3):

@@ -191,10 +191,10 @@ def spawn(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]
     # Inside the scheduler no virtual thread runs; the new thread starts at the next switch.
     scheduler = carriers.get(get_ident())
     if scheduler is None:
-        # The caller has looked up the arguments, as in `spawn(retry, time.sleep)`, before this starts the runtime,
-        # which patches. So replace originals among them, which mypy cannot match with the types of `fn`.
+        # The caller has looked up the function and its arguments, as in `spawn(retry, time.sleep)`, before this starts
+        # the runtime, which patches. So replace originals among them, which mypy cannot match with the types of `fn`.
         scheduler = started_here()._scheduler
-        fn, args, kwargs = latest(fn), tuple(map(latest, args)), {name: latest(value) for name, value in kwargs.items()}  # type: ignore[assignment]
+        fn, args, kwargs = latest(fn), tuple(map(latest, args)), {name: latest(value) for name, value in kwargs.items()}  # type: ignore[assignment]  # see above
     elif scheduler.running is not None:
         scheduler = started_here()._scheduler
     background: BackgroundGroup = scheduler.background
