@@ -81,7 +81,8 @@ cdef Descriptor _begin_wait(
     cdef Descriptors descriptors = scheduler.descriptors
     if deadline < INF and deadline <= scheduler.now():
         raise TimeoutError(late)
-    if entry is None:
+    # The caller has looked it up before its attempt. A signal handler may have closed the socket since.
+    if descriptors._at(fd) is not entry:
         entry = descriptors.find(fd, sock)
     if entry is None:
         entry = descriptors.claim(fd, ref(sock))
