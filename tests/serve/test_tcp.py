@@ -70,6 +70,25 @@ def test_no_more_connections_are_accepted_than_the_limit(with_handler):
     assert b"x" == with_handler(echo, program, max_connections=2)
 
 
+def test_the_server_counts_the_connections_that_are_open(with_handler):
+    def program(site):
+        counts = [site.server.open_connections]
+        with site.client() as one, site.client() as two:
+            settle()
+            counts.append(site.server.open_connections)
+            two.send(b"x")
+            assert b"x" == two.read()
+            two.sock.close()
+            settle()
+            counts.append(site.server.open_connections)
+            one.send(b"x")
+            assert b"x" == one.read()
+        settle()
+        return [*counts, site.server.open_connections]
+
+    assert [0, 2, 1, 0] == with_handler(echo, program)
+
+
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 def test_a_lack_of_descriptors_is_survived_with_pauses_and_a_line_a_second(with_handler, monkeypatch, caplog, number):
     def fail(self):

@@ -105,7 +105,7 @@ class Heart:
         """Bring the gauges up to date. Not a checkpoint."""
         row, server = self._sight.row, self._server
         row.set("is_ready", not server.is_stopping)
-        row.set("connections", len(server._connections))
+        row.set("connections", server.open_connections)
         row.set("requests_in_flight", sum(exchange is not None for exchange in self._exchanges()))
         row.set("virtual_threads_parked", sum(carrier.threads["parked"] for carrier in metrics().carriers))
         row.set("resident_memory_bytes", _resident_bytes())

@@ -132,6 +132,11 @@ class Server:
         """The addresses of the listeners, as `socket.getsockname` returns them."""
         return [listener.getsockname() for listener in self._listeners if listener.fileno() >= 0]
 
+    @property
+    def open_connections(self) -> int:
+        """The number of accepted connections that are not closed yet, those of idle clients included. Thread-safe."""
+        return len(self._connections)
+
     def stop(self) -> None:
         """Begin to stop, and return at once. Not a checkpoint; thread-safe; may be called by a signal handler."""
         # Handlers see it through `vthreads.stopping()`.
