@@ -94,10 +94,14 @@ class Adapter:
             if found is not None:
                 exchange.stream.send_file(found[0], response.announce(found[1]))
                 return
+        if parts is None:
+            raise TypeError("the application returned None; return an iterable of bytes, as in [b'text']")
         for part in parts:
             # An empty part may come before `start_response`, and sends no head (PEP 3333).
-            if part:
+            if part or not isinstance(part, bytes):
                 response.write(part)
+                if not response.wants_more:
+                    return
 
     def _environ(self, exchange: Exchange) -> dict[str, Any]:
         head = exchange.head

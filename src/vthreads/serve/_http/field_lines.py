@@ -139,12 +139,32 @@ def lines_of(status: str, fields: Fields) -> Lines:
         lines: Lines | None = _lines.get(key)
     except TypeError:
         # A field is a list, for example, which has no hash.
-        return Lines(status, fields)
+        return _made(status, fields)
     if lines is None:
-        lines = Lines(status, fields)
+        lines = _made(status, fields)
         if lines.may_recur and len(lines.text) <= LONGEST_LINES:
             _lines.add(key, lines)
     return lines
+
+
+def _made(status: str, fields: Fields) -> Lines:
+    try:
+        return Lines(status, fields)
+    except (TypeError, ValueError):
+        # Types are not checked before: this costs nothing for fields that are in order.
+        for field in fields:
+            _check_pair(field)
+        raise
+
+
+def _check_pair(field: Any) -> None:
+    try:
+        name, value = field
+        is_pair = isinstance(name, str) and isinstance(value, str)
+    except (TypeError, ValueError):
+        is_pair = False
+    if not is_pair:
+        raise TypeError(f"the field {field!r:.100} is not a pair of strings; give its name and its value as str")
 
 
 def _code_of(status: str) -> int:

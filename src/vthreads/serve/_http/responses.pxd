@@ -27,5 +27,6 @@ cdef class Response:
     cdef bytes _head(self, length)
     cdef bytes _framed(self, bytes data)
 
+cdef bytes checked_bytes(part)
 cdef tuple _date_of
 cpdef str _date_line()

@@ -19,6 +19,7 @@ from math import inf
 from types import TracebackType
 from typing import Any
 
+from ..._core.runtime import checkpoint
 from .._deadlines import RequestScope
 from .field_lines import BY_LENGTH, CHUNKED, NO_FRAMING, Fields, Lines, check_fields, lines_of, serialized
 from .heads import Head
@@ -135,17 +136,31 @@ class Response:
         """Send a part of the body, and the head with the first part. A checkpoint.
 
         Raises:
-            RuntimeError: `start` was not called.
+            TypeError: `data` is not bytes.
+            RuntimeError: `start` was not called, or the body is already longer than its Content-Length.
             Disconnected: the client has gone.
         """
+        data = checked_bytes(data)
         if self.phase is STARTED or self.phase is NEW:
             self._send_with_head(data, None)
-        elif data and self.phase is SENDING and self.has_body:
-            self._stream.send(self._framed(data))
+        elif self.phase is BROKEN:
+            # PEP 3333 asks for an error. An application that writes without end would not notice otherwise.
+            raise RuntimeError("the body is longer than its Content-Length; correct the field, or leave it out")
+        elif self.phase is SENDING and self.has_body:
+            if data:
+                self._stream.send(self._framed(data))
+        else:
+            # The data are dropped without a wait. An application that writes without end must not pin the carrier.
+            checkpoint()
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether parts after the first one have a use: the response has a body, and is not too long yet."""
+        return self.has_body and self.phase is not BROKEN
 
     def write_all(self, parts: list[bytes] | tuple[bytes, ...]) -> None:
         """Send a body that is complete, in one call. A checkpoint; raises as `write`."""
-        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        body = checked_bytes(parts[0]) if len(parts) == 1 else b"".join([checked_bytes(part) for part in parts])
         self._send_with_head(body, len(body))
 
     def announce(self, length: int) -> int:
@@ -233,6 +248,19 @@ class Response:
                 data = data[: self._unsent]
             self._unsent -= len(data)
         return data
+
+
+def checked_bytes(part: Any) -> bytes:
+    """Return a part of the body of an application.
+
+    Raises:
+        TypeError: it is not bytes. PEP 3333 has no other kind, and of those with a buffer `len` may count other units.
+    """
+    if type(part) is bytes:
+        return part
+    if isinstance(part, bytes):
+        return bytes(part)
+    raise TypeError(f"a part of the body is {part!r:.100}; return an iterable of bytes, as in [b'text']")
 
 
 _date_of: tuple[int, str] = (0, "")
