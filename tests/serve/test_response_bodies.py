@@ -1,8 +1,12 @@
-"""The body that a WSGI application gives: its types and its length."""
+"""The body that a WSGI application gives: its types, its length, and files as `wsgi.file_wrapper`."""
 
 from __future__ import annotations
 
+import io
 import itertools
+import os
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -193,3 +197,104 @@ def test_endless_writes_without_a_body_are_cancelled_when_the_client_has_gone(wi
 
     ended = []
     with_app(app, program)
+
+
+# --- files
+
+
+def test_the_content_of_a_file_whose_size_says_nothing_is_sent(with_app):
+    # fstat(2) gives the size 0 for files of /proc, and 4096 for those of /sys.
+    for path in UNSIZED:
+        with open(path, "rb") as file:
+            content = file.read()
+        data = with_app(wrapping(partial(Path(path).open, "rb")), lambda site: site.ask(LAST))
+        assert b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) == body_of(data)
+
+
+UNSIZED = [path for path in ("/proc/version", "/sys/kernel/mm/transparent_hugepage/enabled") if os.path.exists(path)]
+
+
+class Upper(io.FileIO):
+    def read(self, size=-1):
+        return super().read(size).upper()
+
+
+class UpperReader(io.BufferedReader):
+    def read(self, size=-1):
+        return super().read(size).upper()
+
+
+@pytest.mark.parametrize("kind", [Upper, lambda path: UpperReader(io.FileIO(path))], ids=["raw", "buffered"])
+def test_the_read_of_a_class_of_the_program_is_called(with_app, tmp_path, kind):
+    path = tmp_path / "file"
+    path.write_bytes(b"text")
+    data = with_app(wrapping(lambda: kind(path), [("Content-Length", "4")]), lambda site: site.ask(LAST))
+    assert b"TEXT" == body_of(data)
+
+
+def pipe_with(content):
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    return open(reader, "rb")
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+@pytest.mark.parametrize(("offset", "expected"), [(6, b"6789"), (10, b""), (20, b"")])
+def test_a_file_is_sent_from_its_offset(with_app, tmp_path, offset, expected, buffering):
+    def opened():
+        file = path.open("rb", buffering)
+        file.seek(offset)
+        return file
+
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    data = with_app(wrapping(opened), lambda site: site.ask(LAST))
+    assert expected == body_of(data)
+    assert f"Content-Length: {len(expected)}\r\n".encode() in data
+
+
+def test_a_pipe_is_a_file(with_app):
+    data = with_app(wrapping(lambda: pipe_with(b"text"), [("Content-Length", "4")]), lambda site: site.ask(LAST))
+    assert b"text" == body_of(data)
+
+
+@pytest.mark.parametrize("content", [b"", b"text"])
+def test_a_file_that_cannot_be_read_is_a_failure_of_the_application(with_app, tmp_path, caplog, content):
+    def opened():
+        file = (tmp_path / "file").open("wb")
+        file.write(content)
+        file.flush()
+        file.seek(0)
+        return file
+
+    data = with_app(wrapping(opened), lambda site: site.ask(GET, LAST))
+    assert b"" == body_of(data) or data.startswith(b"HTTP/1.1 500 ")
+    assert 1 == data.count(b"HTTP/1.1 ")
+    assert 1 == caplog.text.count("the application failed in GET /")
+
+
+def test_a_file_that_becomes_shorter_is_a_failure_of_the_application(with_app, tmp_path, caplog):
+    def program(site):
+        with site.client() as client:
+            client.send(LAST)
+            os.truncate(path, 0)
+            return client.rest()
+
+    path = tmp_path / "file"
+    path.write_bytes(bytes(50_000_000))
+    data = with_app(wrapping(lambda: path.open("rb")), program)
+    assert len(data) < 50_000_000
+    assert "has become shorter while it was sent" in caplog.text
+
+
+def test_a_closed_file_is_a_failure_of_the_application(with_app, tmp_path, caplog):
+    def closed():
+        file = path.open("rb")
+        file.close()
+        return file
+
+    path = tmp_path / "file"
+    path.write_bytes(b"text")
+    assert with_app(wrapping(closed), lambda site: site.ask(LAST)).startswith(b"HTTP/1.1 500 ")
+    assert "closed file" in caplog.text

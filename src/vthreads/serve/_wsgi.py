@@ -27,6 +27,9 @@ from ._websocket import EXCHANGE
 
 __all__ = ["WsgiOptions", "serve_application", "wsgi"]
 
+# The modules of the classes whose `read` gives the bytes of the descriptor.
+PLAIN_MODULES = {"_io", "tempfile"}
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
@@ -213,8 +216,10 @@ class FileWrapper:
 
     def regular_file(self) -> tuple[Any, int] | None:
         """Return the file, and the bytes from its position to its end; None if it is not a regular file on a disk."""
-        # Others have a descriptor as well, but of other bytes: `gzip.GzipFile` that of the compressed ones.
-        if not isinstance(getattr(self._file, "raw", self._file), io.FileIO):
+        raw = getattr(self._file, "raw", self._file)
+        # Others have a descriptor as well, but of other bytes: `gzip.GzipFile` that of the compressed ones. A class of
+        # the program may do the same in its `read`.
+        if not isinstance(raw, io.FileIO) or not {type(self._file).__module__, type(raw).__module__} <= PLAIN_MODULES:
             return None
         try:
             found = os.fstat(self._file.fileno())
@@ -222,6 +227,7 @@ class FileWrapper:
             position = self._file.tell()
         except (AttributeError, OSError, io.UnsupportedOperation):
             return None
-        if not stat.S_ISREG(found.st_mode):
+        # The size of a file without blocks says nothing: files of /proc have 0, those of /sys 4096.
+        if not stat.S_ISREG(found.st_mode) or not found.st_blocks:
             return None
         return self._file, max(found.st_size - position, 0)

@@ -10,6 +10,7 @@ others would be refused while the server has nothing to do.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import ssl
 from typing import Any, BinaryIO
@@ -32,6 +33,9 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 1 << 20
 # Bytes of a file that a client must read within the limit of a write.
 FILE_AT_ONCE = 256 << 10
+# Errors of a connection, as opposed to those of the file that is sent on it.
+OF_CONNECTION = (ConnectionError, TimeoutError, ssl.SSLError)
+UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN})
 
 
 class Stream:
@@ -150,7 +154,7 @@ class Stream:
         """Send `size` bytes of `file`, from its position on. A checkpoint; raises as `send`.
 
         Raises:
-            Disconnected: also if the file has become shorter.
+            OSError: the file cannot be read, or has become shorter.
         """
         was_counted = self._begin_wait()
         try:
@@ -169,13 +173,15 @@ class Stream:
                 with move_on_after(self._options.limits.write_seconds) as limit:
                     self.sock.sendfile(file, position, min(left, FILE_AT_ONCE))
             except OSError as error:
-                raise Disconnected(str(error)) from error
+                if isinstance(error, OF_CONNECTION) or error.errno in UNREACHABLE:
+                    raise Disconnected(str(error)) from error
+                raise
             sent = file.tell() - position
             if limit.cancelled_caught and not sent:
                 self.reset_at_close()
                 raise Disconnected("the client has read nothing for too long")
             if not sent:
-                raise Disconnected("the file has become shorter while it was sent")
+                raise OSError(f"{file!r} has become shorter while it was sent: {left} of {size} bytes are missing")
             self.written += sent
             left -= sent
 
