@@ -1,17 +1,19 @@
-"""Logs whose reader does not read: the server goes on, and ends."""
+"""Logs whose reader does not read, or that cannot be written: the server goes on, and ends."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
+import sys
+import textwrap
 
 import pytest
 
 from vthreads.serve._outputs import MOST_WAITING, non_blocking
 
-from .test_command import fetch, serving
-from .test_workers import stop
+from .test_command import SECONDS, fetch, serving
+from .test_workers import stop, wait_until
 
 APP = """
     import logging
@@ -97,3 +99,58 @@ def test_files_and_terminals_stay_as_they_are(tmp_path):
     with open(tmp_path / "log", "w") as file:
         assert non_blocking(file) is file
     assert non_blocking(None) is None
+
+
+OUTPUTS = {
+    "full stdout": ">/dev/full",
+    "full stderr": "2>/dev/full",
+    "both full": ">/dev/full 2>&1",
+    "no stdout": ">&-",
+    "no stderr": "2>&-",
+    "no stream": "<&- >&- 2>&-",
+    "closed pipe": "> >(exec true) 2>&1",
+}
+
+
+@pytest.mark.sampled(3)
+@pytest.mark.real
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is simulated by a device of Linux")
+@pytest.mark.parametrize("redirection", OUTPUTS.values(), ids=OUTPUTS)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_outputs_that_cannot_be_written_do_not_end_the_server(tmp_path, workers, redirection):
+    (tmp_path / "site_of_test.py").write_text(textwrap.dedent(LOGS))
+    path = tmp_path / "socket"
+    command = f"exec {sys.executable} -m vthreads serve site_of_test:app --bind unix:{path} --workers {workers}"
+    shell = ["bash", "-c", f"{command} --access-log json --app-dir {tmp_path} {redirection}"]
+    with subprocess.Popen(shell, cwd=tmp_path, env={**os.environ, "VTHREADS_SERVE_UNKNOWN": "1"}) as process:
+        try:
+            wait_until(lambda: process.poll() is None and is_served(path))
+            # What is written to the numbers of the standard streams never goes to a client.
+            used = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
+            assert not any(name.startswith("socket:") for name in used)
+            process.terminate()
+            assert 0 == process.wait(SECONDS)
+        finally:
+            process.kill()
+
+
+LOGS = """
+    import logging
+
+    def app(environ, start_response):
+        logging.getLogger("shop").error("a record")
+        start_response("200 OK", [("Content-Length", "5")])
+        return [b"hello"]
+"""
+
+
+def is_served(path):
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(SECONDS)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            return False
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        with sock.makefile("rb") as file:
+            return file.read().endswith(b"hello")

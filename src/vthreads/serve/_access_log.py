@@ -7,6 +7,7 @@ full and lines are dropped and counted: a log never slows requests.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import IO
 
 from .._core.originals import allocate_lock, get_ident, sleep
@@ -72,7 +73,9 @@ class AccessLog:
                 sleep(BETWEEN_WRITES)
         finally:
             if self._owns_stream:
-                self._stream.close()
+                # The disk may still be full: `close` writes what an earlier failure has left.
+                with suppress(OSError):
+                    self._stream.close()
             own_os_threads.discard(get_ident())
             self._has_ended.release()
 

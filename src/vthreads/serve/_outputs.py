@@ -28,6 +28,8 @@ __all__ = [
     "flush_outputs",
     "non_blocking_outputs",
     "nonblocking_duplicate",
+    "open_missing_outputs",
+    "write_notice",
 ]
 
 MOST_WAITING = 1 << 20
@@ -49,7 +51,44 @@ def non_blocking_outputs() -> Iterator[None]:
     finally:
         # Not closed: handlers of `logging` may refer to them, and write at the exit of the process.
         finish_outputs()
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = map(_unless_it_fails, before)
+
+
+def _unless_it_fails(stream: Any) -> Any:
+    """Return `stream`, or None if it cannot be flushed, as on a full disk.
+
+    Python flushes the standard streams at exit, and a failure would replace the exit status by 120.
+    """
+    try:
+        stream.flush()
+    except OSError:
+        return None
+    return stream
+
+
+def open_missing_outputs() -> None:
+    """Open the null device for the standard streams that this process was started without.
+
+    Otherwise connections would get their descriptors, and faulthandler would write its stacks to a client.
+    """
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The system gives the lowest number that is free.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    # Like those of the interpreter, they are never closed.
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1)
+
+
+def write_notice(text: str) -> None:
+    """Write a line to stderr if that is possible: a full disk must not end a server. Not a checkpoint."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def _redirect_handlers(old: Any, new: Any) -> None:

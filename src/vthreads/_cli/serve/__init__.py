@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from functools import partial
@@ -12,7 +11,7 @@ from importlib.util import find_spec
 from ..._core.runtime import run
 from ...serve import Server
 from ...serve._board import Board
-from ...serve._outputs import non_blocking_outputs
+from ...serve._outputs import non_blocking_outputs, open_missing_outputs, write_notice
 from ..run import INTERRUPTED
 from ..systemd import inherited_addresses, notify
 from .logs import install_error_log
@@ -25,6 +24,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str]) -> int:
     """Serve the application that `arguments` name until SIGTERM or Ctrl-C; return its exit status."""
+    open_missing_outputs()
     parser = make_parser()
     given = vars(parser.parse_args(arguments))
     try:
@@ -52,7 +52,7 @@ def _serve(parser: ArgumentParser, settings: Namespace) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        print("\n".join([str(error), *getattr(error, "__notes__", ())]), file=sys.stderr)
+        write_notice("\n".join([str(error), *getattr(error, "__notes__", ())]))
         return 1
 
 
@@ -68,4 +68,4 @@ def _check(parser: ArgumentParser, settings: Namespace) -> None:
 
 def _announce(settings: Namespace, server: Server) -> None:
     notify("ready")
-    print(announced(server.addresses, settings), file=sys.stderr, flush=True)
+    write_notice(announced(server.addresses, settings))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -19,6 +18,7 @@ from functools import partial
 from math import isinf
 from typing import Any, NamedTuple
 
+from ...serve._outputs import write_notice
 from .settings import SETTINGS, Choice, Flag, Many, Setting
 
 __all__ = ["Found", "WrongSetting", "as_toml", "find_settings", "make_parser"]
@@ -147,7 +147,7 @@ def _warn_of_unknown(environment: Mapping[str, str]) -> None:
     known = {setting.variable for setting in SETTINGS} | {CONFIG_VARIABLE}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
-            print(f"{name} is not a setting and is ignored{_like(name.removeprefix(PREFIX))}", file=sys.stderr)
+            write_notice(f"{name} is not a setting and is ignored{_like(name.removeprefix(PREFIX))}")
 
 
 # --- printing

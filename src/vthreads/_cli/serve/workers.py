@@ -22,6 +22,7 @@ from ...serve import Server
 from ...serve._addresses import parse_address
 from ...serve._board import Board
 from ...serve._listeners import drop_new_connections, open_listeners
+from ...serve._outputs import write_notice
 from ...serve._tcp import DEFAULT_BACKLOG
 from ...serve._workers import Supervisor, WorkerPipes
 from ..systemd import notify
@@ -114,7 +115,7 @@ class Parent:
         if state != "watchdog" or "WATCHDOG_USEC" in os.environ:
             notify(state)
         if state == "ready":
-            print(self._where, file=sys.stderr, flush=True)
+            write_notice(self._where)
         if state == "stopping":
             if self._settings.drain_delay <= BEFORE_CLOSE:
                 self._refuse_connections()
