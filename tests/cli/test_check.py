@@ -50,14 +50,38 @@ def test_a_lock_that_is_held_is_found_with_its_place(tmp_path):
     status, out, err = checked(tmp_path, "import threading\nlock = threading.Lock()\nlock.acquire()\n")
     assert (1, "") == (status, err)
     assert "captured early: <" in out
-    assert "held by a thread; in __checked__.lock; call vthreads.patch()" in out
+    assert "held by a thread; in program.lock; call vthreads.patch()" in out
 
 
 def test_an_original_in_a_tuple_is_found(tmp_path):
     status, out, err = checked(tmp_path, "import time\nCALLS = (time.sleep,)\nclass A:\n    calls = (time.sleep,)\n")
     assert (1, "") == (status, err)
-    assert "captured early: __checked__.CALLS contains the original <built-in function sleep>" in out
-    assert "captured early: __checked__.A.calls contains" in out
+    assert "captured early: program.CALLS contains the original <built-in function sleep>" in out
+    assert "captured early: program.A.calls contains" in out
+
+
+def test_an_original_in_a_tuple_inside_another_container_is_found(tmp_path):
+    status, out, err = checked(tmp_path, "import time\nCALLS = {'wait': [(1, time.sleep)]}\nOPEN = [time.sleep]\n")
+    assert (1, "") == (status, err)
+    assert "captured early: program.CALLS contains the original <built-in function sleep>" in out
+    assert "OPEN" not in out
+
+
+def test_each_object_that_was_captured_early_is_listed(tmp_path):
+    program = (
+        "import threading\nlocks = [threading.Lock() for _ in range(12)]\nfor lock in locks:\n    lock.acquire()\n"
+    )
+    status, out, err = checked(tmp_path, program)
+    assert (1, "") == (status, err)
+    assert 12 == len(re.findall("^captured early: <.* held by a thread; in program.lock", out, re.M))
+    assert "12 findings in 1 imported module" == out.splitlines()[-1]
+
+
+def test_the_lock_of_a_condition_is_named_once(tmp_path):
+    program = "import threading\nfull = threading.Condition(threading.Lock())\nfull.acquire()\n"
+    status, out, err = checked(tmp_path, program)
+    assert (1, "") == (status, err)
+    assert "held by a thread; in program.full._lock; call" in out
 
 
 @pytest.mark.parametrize(("table", "kind"), [(check.PINNING, "pins its carrier"), (check.LOOPS, "cannot be shared")])
@@ -88,7 +112,7 @@ def test_a_failing_import_shows_its_traceback(tmp_path):
     assert out == (
         "import failed: program.py:1: ModuleNotFoundError: No module named 'no_such_module'; "
         "install it into this environment\n"
-        "0 findings in 1 imported modules; the check is not complete\n"
+        "0 findings in 1 imported module; the check is not complete\n"
     )
 
 
@@ -97,6 +121,26 @@ def test_a_module_is_named_by_m(tmp_path):
     status, out, err = command(tmp_path, "-m", "program")
     assert (1, "") == (status, err)
     assert "pins its carrier: sqlite3" in out
+
+
+def test_a_package_without_a_main_part_is_imported_once(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__init__.py").write_text("print('imported')\nfrom . import part\n")
+    (tmp_path / "package" / "part.py").write_text("import sqlite3\n")
+    status, out, err = command(tmp_path, "-m", "package")
+    assert (1, "imported\n") == (status, err)
+    assert "pins its carrier: sqlite3" in out
+
+
+def test_a_file_of_a_package_is_checked_by_m(tmp_path):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text("from . import part\n")
+    (tmp_path / "package" / "part.py").touch()
+    status, out, _ = command(tmp_path, "package")
+    assert 2 == status
+    assert "no known parent package; for a module of a package use -m" in out
+    status, out, err = command(tmp_path, "-m", "package")
+    assert (0, "") == (status, err)
 
 
 # --- programs that another library, or they themselves, have patched
@@ -134,7 +178,7 @@ def test_a_library_that_has_patched_is_found_with_the_call(tmp_path, library, mo
 def test_an_unrelated_class_in_place_of_one_of_the_standard_library_is_found(tmp_path, start):
     status, out, _ = checked(tmp_path, f"import socket\nsocket.socket = type('Mine', (), {{}})\n{start}\n")
     assert (2 if start else 1) == status
-    assert "cannot be patched: socket.socket is <class '__checked__.Mine'>, which is not derived from " in out
+    assert "cannot be patched: socket.socket is <class 'program.Mine'>, which is not derived from " in out
 
 
 def test_a_call_that_the_program_replaces_is_found_with_its_place(tmp_path):
@@ -151,7 +195,7 @@ def test_what_was_captured_before_the_program_started_the_runtime_is_found(tmp_p
     program = "import threading, vthreads\nlock = threading.Lock()\nlock.acquire()\nvthreads.spawn(print)\n"
     status, out, _ = checked(tmp_path, program)
     assert 1 == status
-    assert "held by a thread; in __checked__.lock; call vthreads.patch() before it is made" in out
+    assert "held by a thread; in program.lock; call vthreads.patch() before it is made" in out
 
 
 # --- programs that do more than define names at their import
@@ -203,7 +247,7 @@ FAILING = {
     "\ninput()": "import failed: program.py:2: EOFError: EOF when reading a line; standard input is empty during the ",
     "\nx = = 1": "import failed: program.py:2: SyntaxError: invalid syntax",
     "raise KeyboardInterrupt": "import failed: program.py:1: KeyboardInterrupt",
-    "class Odd(Exception):\n    __str__ = None\nraise Odd": "import failed: program.py:3: __checked__.Odd: ",
+    "class Odd(Exception):\n    __str__ = None\nraise Odd": "import failed: program.py:3: program.Odd: ",
     "def f(): f()\nf()": "import failed: program.py:2: RecursionError: ",
     "import vthreads\nvthreads.run(vthreads.Event().wait)": "import failed: program.py:2: vthreads.errors.Deadlock",
     "import os\nos._exit(7)": f"{ENDED} ended with status 7 during the import",
@@ -256,10 +300,10 @@ def test_the_failure_of_a_program_that_replaces_modules_is_shown(tmp_path):
     assert "ZeroDivisionError: division by zero" == err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("arguments", "status"), [(["none.py"], 2), (["-m", "no_such_module"], 1)])
-def test_a_program_that_is_not_there_is_an_error(tmp_path, arguments, status):
+@pytest.mark.parametrize("arguments", [["none.py"], ["-m", "no_such_module"]])
+def test_a_program_that_is_not_there_is_not_a_finding(tmp_path, arguments):
     ended = command(tmp_path, *arguments)
-    assert (status, "") == ended[:2]
+    assert (2, "") == ended[:2]
     assert arguments[-1] in ended[2]
 
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from .._core.exceptions import traceback_of
 from .._core.replaced import latest
-from .._patching import patch
+from .._patching import leftovers, patch
 from .._patching.foreign import derived_classes, is_foreign, monkey_patches, refuse_foreign
 from . import run
 from .supervised import Outcome, supervise
@@ -80,6 +80,7 @@ CLEAN, FOUND, INCOMPLETE = 0, 1, 2
 UNDER_MAIN = 'move it under `if __name__ == "__main__":`'
 REMEDIES: dict[type[BaseException], str] = {
     ModuleNotFoundError: "install it into this environment",
+    ImportError: "for a module of a package use -m, as in -m package.module",
     EOFError: f"standard input is empty during the check; {UNDER_MAIN}",
     SystemExit: UNDER_MAIN,
 }
@@ -102,9 +103,12 @@ def main(arguments: Sequence[str]) -> int:
     program.add_argument("script", metavar="SCRIPT", nargs="?", help="file, directory or zip file to import")
     program.add_argument("-m", dest="module", metavar="MODULE", help="name of a module to import")
     options = parser.parse_args(arguments)
-    load = partial(run.script, options.script) if options.module is None else partial(run.module, options.module)
+    if options.module is None:
+        load, name = partial(run.script, options.script), Path(options.script).resolve().stem
+    else:
+        load, name = partial(run.module, options.module, is_imported=True), options.module
     try:
-        return _report(supervise(partial(_check, load), options.timeout), options.timeout)
+        return _report(supervise(partial(_check, load, name), options.timeout), options.timeout)
     except KeyboardInterrupt:
         return run.INTERRUPTED
 
@@ -114,7 +118,7 @@ def _report(outcome: Outcome, seconds: float) -> int:
     findings, modules, incomplete = 0, None, outcome.failure is not None
     for kind, value in outcome.sent:
         if kind == "not found":
-            return int(value)
+            return INCOMPLETE
         if kind == "imported":
             modules = value
             continue
@@ -124,7 +128,7 @@ def _report(outcome: Outcome, seconds: float) -> int:
     if outcome.failure is not None:
         print(_ending(outcome, seconds, "import" if modules is None else "search"))
     number = "1 finding" if findings == 1 else f"{findings} findings"
-    where = "the program" if modules is None else f"{modules} imported modules"
+    where = "the program" if modules is None else "1 imported module" if modules == 1 else f"{modules} imported modules"
     print(f"{number} in {where}" + ("; the check is not complete" if incomplete else ""))
     return INCOMPLETE if incomplete else FOUND if findings else CLEAN
 
@@ -151,8 +155,17 @@ def _is_of_program(path: str) -> bool:
 # --- in the child process
 
 
-def _check(load: Callable[[], run.Program], send: Callable[[Any], None]) -> None:
+# The name of the program's module during the check. Messages have the name of the program instead.
+CHECKED = "__checked__"
+
+
+def _check(load: Callable[[], run.Program], name: str, send: Callable[[Any], None]) -> None:
     """Import and search the program. Send findings, a failure of the import, and the number of modules."""
+
+    def say(kind: str, text: str) -> None:
+        send([kind, text.replace(CHECKED, name)])
+
+    leftovers.most_shown = sys.maxsize
     captured = _captured_early()
     # The modules that the commands themselves have imported are not the program's.
     before, replaced = dict(sys.modules), list[str]()
@@ -168,34 +181,36 @@ def _check(load: Callable[[], run.Program], send: Callable[[Any], None]) -> None
             # There is no such program; the message was printed.
             send(["not found", error.code])
             return
-        _send_failure(error, place or "import", send)
+        say("failed", _failure(error, place or "import"))
     imported = set(sys.modules) - before.keys()
     send(["imported", len(imported)])
     for finding in chain(replaced, _patched(imported)):
-        send(["finding", finding])
+        say("finding", finding)
     for finding in [*captured, *_in_tuples(imported), *_known(imported)]:
-        send(["finding", finding])
+        say("finding", finding)
 
 
 def _import(program: run.Program) -> None:
-    """Execute the top level of the program as the module `__checked__`."""
-    module = ModuleType("__checked__")
+    """Execute the top level of the program as a module with a name that no other one has."""
+    module = ModuleType(CHECKED)
     module.__spec__ = program.spec
     module.__package__ = None if program.spec is None else program.spec.parent
     if program.file is not None:
         module.__file__ = program.file
-    sys.modules["__checked__"] = module
+    sys.modules[CHECKED] = module
     sys.argv[:] = [program.argv0]
     exec(program.code, module.__dict__)
 
 
-def _send_failure(error: BaseException, place: str, send: Callable[[Any], None]) -> None:
-    """Print the traceback of a failed import, and send its last line with what to do."""
+def _failure(error: BaseException, place: str) -> str:
+    """Print the traceback of a failed import; return its last line with what to do."""
     if not isinstance(error, SystemExit):
         run.show(error)
     last = traceback.format_exception_only(type(error), error)[-1].strip()
     remedy = next((f"; {remedy}" for kind, remedy in REMEDIES.items() if isinstance(error, kind)), "")
-    send(["failed", f"import failed: {place}: {last}{remedy}"])
+    if type(error) is ImportError and "relative import" not in str(error):
+        remedy = ""
+    return f"import failed: {place}: {last}{remedy}"
 
 
 def _place_of(error: BaseException) -> str | None:
@@ -320,11 +335,15 @@ def _in_tuples(modules: set[str]) -> Iterator[str]:
                     yield from _in_value(f"{name}.{key}.{attribute}", inner)
 
 
-def _in_value(where: str, value: Any) -> Iterator[str]:
-    if type(value) in (tuple, frozenset):
-        for item in value:
-            if latest(item) is not item:
-                yield f"captured early: {where} contains the original {item!r}; {PATCH_FIRST} made"
+def _in_value(where: str, value: Any, depth: int = 3) -> Iterator[str]:
+    """Yield the originals in tuples inside `value`, which may be a container of containers."""
+    is_fixed = type(value) in (tuple, frozenset)
+    if depth == 0 or not is_fixed and type(value) not in (dict, list, set):
+        return
+    for item in list(value.values() if type(value) is dict else value):
+        if is_fixed and latest(item) is not item:
+            yield f"captured early: {where} contains the original {item!r}; {PATCH_FIRST} made"
+        yield from _in_value(where, item, depth - 1)
 
 
 def _known(modules: set[str]) -> Iterator[str]:

@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--debug",
         action="store_true",
-        help="report threads that block others for 0.1 s, and answer `vthreads ps`, `dump` and `top`",
+        help="report threads that block others for 0.1 s, and answer `python -m vthreads ps`, `dump` and `top`",
     )
     parser.add_argument("script", metavar="SCRIPT", nargs=argparse.REMAINDER, help="file, directory or zip file to run")
     parser.add_argument("-m", dest="module", metavar="MODULE", nargs=argparse.REMAINDER, help="name of a module to run")
@@ -175,12 +175,15 @@ def script(path: str) -> Program:
     return Program(compile(text, file, "exec", dont_inherit=True), path, file)
 
 
-def module(name: str) -> Program:
-    """Find the module `name`, or the `__main__` of a package."""
+def module(name: str, *, is_imported: bool = False) -> Program:
+    """Find the module `name`, or the `__main__` of a package, which it does not need if it `is_imported`."""
     _import_first_from(os.getcwd())
     spec = importlib.util.find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
-        spec = importlib.util.find_spec(f"{name}.__main__")
+        main = importlib.util.find_spec(f"{name}.__main__")
+        if main is None and is_imported:
+            return code(f"import {name}")
+        spec = main
     return _found(spec, f"No module named {name!r} that can be executed")
 
 

@@ -25,10 +25,14 @@ HARMLESS = {__name__.partition(".")[0], "coverage"}
 
 # Referrers of referrers that are followed up to the name of a module.
 DEPTH = 5
-# How many leftovers are written out, and how many places of each.
-MOST_SHOWN = 10
+# How many places of a leftover are written out.
+MOST_PLACES = 5
+# How many leftovers a warning writes out. `vthreads check` writes all.
+most_shown = 10
 # The attributes that hold locks of single OS threads: those that wait for a condition, and the ends of OS threads.
 OF_OS_THREADS = {"_waiters", "_tstate_lock", "_shutdown_locks"}
+# Attributes of a `threading.Condition` that refer to its lock, beside `_lock` itself.
+OF_CONDITION = {"acquire", "release"}
 
 # The getter of `type`, which no metaclass overrides.
 _qualified: Any = vars(type)["__qualname__"].__get__
@@ -72,8 +76,8 @@ def warn_of_leftovers(leftovers: list[Leftover]) -> None:
         del places
     if not lines:
         return
-    if len(lines) > MOST_SHOWN:
-        lines[MOST_SHOWN:] = [f"  and {len(lines) - MOST_SHOWN} more"]
+    if len(lines) > most_shown:
+        lines[most_shown:] = [f"  and {len(lines) - most_shown} more"]
     text = (
         "vthreads could not exchange these objects, which were made before it started. A virtual thread that waits "
         "for one blocks its carrier; virtual threads share the data of a thread-local. Call vthreads.patch() before "
@@ -122,10 +126,10 @@ class _Places:
             # An OS thread that used it has ended since.
             return
         places = {*self._locals_of(thing), *(self._name(holder, thing, DEPTH) for holder in self._referrers(thing))}
-        named = sorted(name for name in places if name)
+        named = sorted(name for name in places if name and not _is_of_condition(name, places))
         # Skip objects that OS threads wait for in C, or hold on their stacks: virtual threads do not use them.
         if named or leftover.holder or NO_USER not in places and leftover.reason != HELD:
-            where = "in " + ", ".join(named[:MOST_SHOWN]) if named else UNNAMED
+            where = "in " + ", ".join(named[:MOST_PLACES]) if named else UNNAMED
             if not named and leftover.holder:
                 where = f"in a {leftover.holder}"
             # Not its own `__repr__`, which may be code of the program.
@@ -208,6 +212,12 @@ def _attribute(owner: Any, held: Any) -> str | None:
             if type(slot) is MemberDescriptorType and _value(slot, owner) is held:
                 return name
     return None
+
+
+def _is_of_condition(name: str, places: set[str | None]) -> bool:
+    """Whether the attribute is a method of the lock of a condition, which is among the places by its own name."""
+    owner, _, attribute = name.rpartition(".")
+    return attribute in OF_CONDITION and f"{owner}._lock" in places
 
 
 def _value(slot: MemberDescriptorType, owner: Any) -> Any:
