@@ -215,6 +215,7 @@ def test_systemd_passes_the_listener_and_is_notified(tmp_path, monkeypatch, work
         ("SELF", "x", "LISTEN_FDS='x' is not the number"),
         pytest.param("SELF", "", "LISTEN_FDS='' is not the number", marks=pytest.mark.thorough),
         pytest.param("SELF", "-1", "LISTEN_FDS='-1' is not the number", marks=pytest.mark.thorough),
+        pytest.param("SELF", "99999999999", "LISTEN_FDS='99999999999' is not the number", marks=pytest.mark.thorough),
         pytest.param("SELF", "9", "cannot listen on fd://", marks=pytest.mark.thorough),
     ],
 )
@@ -319,6 +320,10 @@ def test_ctrl_c_ends_it_at_once(tmp_path):
         (["site_of_test.sub:app"], "there is no module 'site_of_test.sub'"),
         (["site_of_test:app", "--bind", "nowhere"], "is not an address"),
         (["site_of_test:app", "--bind", "a..b:80"], "is not an address"),
+        (["site_of_test:app", "--bind", "unix:@name"], "write the path of a file"),
+        (["site_of_test:app", "--bind", "unix:/" + "a" * 107], "the path has 108 bytes"),
+        (["site_of_test:app", "--workers", "0"], "--workers: must be a whole number >= 1, got 0"),
+        (["site_of_test:app", "--workers", "abc"], "--workers: must be a whole number >= 1, got 'abc'"),
         (["site_of_test:app", "--drain", "-1"], "--drain: must be a number >= 0, got -1"),
         (["site_of_test:app", "--certfile", "missing", "--keyfile", "x"], "cannot load --certfile 'missing'"),
         (["site_of_test:app", "--idle-seconds", "-1"], "--idle-seconds: must be a number >= 0"),
@@ -361,13 +366,39 @@ def test_the_help_explains_every_limit(capsys):
     assert "(67108864)" in text
 
 
-def test_an_address_in_use_is_explained(tmp_path):
+@pytest.fixture
+def unusable(tmp_path):
+    """Addresses that cannot be listened on, with the reason that is shown."""
+    (tmp_path / "file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken, open(tmp_path / "file") as file:
+        os.dup2(file.fileno(), 63)
+        yield {
+            f"127.0.0.1:{taken.getsockname()[1]}": "another process listens there",
+            "192.0.2.1:8000": "no interface of this machine has this address",
+            f"unix:{tmp_path}/file": "the path exists and is not a socket",
+            f"unix:{tmp_path}/missing/socket": "its directory does not exist",
+            "fd://62": "the process has no such descriptor",
+            "fd://63": "it is not a socket",
+        }
+        os.close(63)
+
+
+@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("option", ["--bind", "--admin"])
+def test_an_address_that_cannot_be_used_ends_the_command(tmp_path, unusable, number, option, workers):
     (tmp_path / "site_of_test.py").write_text(textwrap.dedent(APP))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        command = [sys.executable, "-m", "vthreads", "serve", "site_of_test:app", "--bind", address]
-        ended = subprocess.run(
-            [*command, "--app-dir", str(tmp_path)], capture_output=True, text=True, timeout=SECONDS, check=False
-        )
-    assert (1, True) == (ended.returncode, f"cannot listen on {address}" in ended.stderr)
-    assert os.linesep in ended.stderr
+    address, reason = list(unusable.items())[number]
+    command = [sys.executable, "-m", "vthreads", "serve", "site_of_test:app", option, address, "--workers", workers]
+    command += ["--bind", "127.0.0.1:0"] if option == "--admin" else []
+    ended = subprocess.run(
+        [*command, "--app-dir", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+        pass_fds=[63],
+    )
+    assert 1 == ended.returncode
+    assert f"cannot listen on {address}: {reason}" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -31,7 +31,7 @@ def inherited_addresses(environment: Mapping[str, str]) -> list[str]:
     if environment.get("LISTEN_PID") != str(os.getpid()):
         return []
     count = environment.get("LISTEN_FDS", "0")
-    if not (count.isascii() and count.isdecimal()):
+    if not (count.isascii() and count.isdecimal() and len(count) < 5):
         raise ValueError(f"LISTEN_FDS={count!r} is not the number of sockets that systemd passes; correct or unset it")
     return [f"fd://{FIRST_FD + number}" for number in range(int(count))]
 

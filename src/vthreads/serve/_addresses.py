@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from typing import NamedTuple
 
 __all__ = ["Address", "FdAddress", "TcpAddress", "UnixAddress", "parse_address"]
@@ -38,6 +40,8 @@ class FdAddress(NamedTuple):
 
 Address = TcpAddress | UnixAddress | FdAddress
 
+# Bytes of the path of a Unix socket, without the NUL at its end.
+LONGEST_PATH = 107 if sys.platform == "linux" else 103
 HOST_AND_PORT = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -48,7 +52,7 @@ def parse_address(text: str) -> Address:
         ValueError: `text` is none of these.
     """
     if text.startswith("unix:") and len(text) > len("unix:"):
-        return UnixAddress(text.removeprefix("unix:"))
+        return _unix_address(text)
     if text.startswith("fd://") and text.removeprefix("fd://").isdecimal():
         return FdAddress(int(text.removeprefix("fd://")))
     found = HOST_AND_PORT.fullmatch(text)
@@ -61,3 +65,20 @@ def parse_address(text: str) -> Address:
     except UnicodeError as error:
         raise ValueError(f"{text!r} is not an address: the name of the host cannot be looked up ({error})") from None
     return TcpAddress(host, int(found["port"]))
+
+
+def _unix_address(text: str) -> UnixAddress:
+    path = text.removeprefix("unix:")
+    # A file of such a name would not be what other programs mean by it.
+    if path.startswith("@") or "\0" in path:
+        raise ValueError(
+            f"{text!r} is not an address: names in the abstract namespace are not supported; write the path of a file, "
+            "as in unix:/run/site.sock"
+        )
+    size = len(os.fsencode(path))
+    if size > LONGEST_PATH:
+        raise ValueError(
+            f"{text!r} is not an address: the path has {size} bytes, and the system allows {LONGEST_PATH}; choose a "
+            "shorter one"
+        )
+    return UnixAddress(path)

@@ -42,6 +42,17 @@ ABORTED = frozenset(
 )
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
+# Advice about an error at the start, by the kind of the address and the error.
+ADVICE = {
+    (TcpAddress, errno.EADDRINUSE): "another process listens there; stop it, or choose another port",
+    (TcpAddress, errno.EADDRNOTAVAIL): "no interface of this machine has this address; choose one of `ip address`",
+    (TcpAddress, errno.EACCES): "ports below 1024 need the capability CAP_NET_BIND_SERVICE; choose a higher port",
+    (UnixAddress, errno.EADDRINUSE): "the path exists and is not a socket; remove it, or choose another path",
+    (UnixAddress, errno.ENOENT): "its directory does not exist; create it",
+    (UnixAddress, errno.EACCES): "this user may not create files in its directory; change the owner of the directory",
+    (FdAddress, errno.EBADF): "the process has no such descriptor; the program that starts it must pass the listener",
+    (FdAddress, errno.ENOTSOCK): "it is not a socket; the program that starts the process must pass a listener",
+}
 
 # Linux: the option for a filter, which Python has no name for, and a filter of classic BPF: load the flags of the TCP
 # header, drop the packet if SYN is among them, accept it otherwise.
@@ -79,7 +90,8 @@ def open_listeners(addresses: Iterable[Address], *, backlog: int, reuse_port: bo
                 # One by one: a name may mean several addresses, of which only a later one cannot be used.
                 listeners.extend(map(stack.enter_context, _open(address, backlog, reuse_port)))
             except OSError as error:
-                error.add_note(f"cannot listen on {address}")
+                advice = ADVICE.get((type(address), error.errno or 0))
+                error.add_note(f"cannot listen on {address}" + (f": {advice}" if advice else ""))
                 raise
             if isinstance(address, UnixAddress):
                 stack.callback(_remove_socket_file, address.path, os.stat(address.path).st_ino)

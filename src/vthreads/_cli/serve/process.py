@@ -23,16 +23,18 @@ from ..._sync.events import Event
 from ..._timeouts import sleep
 from ...serve import Limits, Server
 from ...serve._access_log import AccessLog
-from ...serve._addresses import parse_address
+from ...serve._addresses import Address, FdAddress, parse_address
 from ...serve._admin import admin_application
 from ...serve._background import Background
 from ...serve._board import Board
 from ...serve._forced_end import INTERRUPTED, ForcedEnd
 from ...serve._heartbeat import Heart
+from ...serve._listeners import open_listeners
 from ...serve._outputs import finish_outputs, flush_outputs
 from ...serve._server import LAST_GRACE
 from ...serve._sight import Sight
 from ...serve._stopping import stopped_by_sigterm
+from ...serve._tcp import DEFAULT_BACKLOG
 from ...serve._workers import WorkerPipes
 from ...serve._wsgi import Application, WsgiOptions, serve_application
 from ..systemd import notify
@@ -129,8 +131,14 @@ class Process:
 
     def _serve(self, app: Application, options: WsgiOptions) -> None:
         addresses = [parse_address(text) for text in self._settings.bind]
-        # Threads beside the server, which end with it.
-        with ThreadGroup("operation", on_failure="report", errors="first") as self._operation:
+        admin = [parse_address(self._settings.admin)] if self._settings.admin else []
+        with (
+            # Before the server: an address that cannot be used ends the start, and a worker closes the listeners that
+            # it has inherited as soon as it serves.
+            open_listeners(admin, backlog=DEFAULT_BACKLOG, reuse_port=False) as self._admin_listeners,
+            # Threads beside the server, which end with it.
+            ThreadGroup("operation", on_failure="report", errors="first") as self._operation,
+        ):
             try:
                 serve_application(app, addresses, options, self._begin)
             finally:
@@ -142,7 +150,7 @@ class Process:
         heart.refresh()
         self._operation.spawn(heart.run)
         self._operation.spawn(_flush_often)
-        if self._settings.admin:
+        if self._admin_listeners:
             self._serve_admin(admin_application(self._board, heart.refresh))
         if self._pipes is None:
             self._operation.spawn(_report_stop, server)
@@ -156,11 +164,13 @@ class Process:
         self._end.within(max(seconds, self._background.seconds_left + LAST_GRACE))
 
     def _serve_admin(self, application: Application) -> None:
-        """Start the admin port and wait until it serves. A failure is reported, and the server goes on."""
-        # The report that this process serves covers this port. A worker also closes the listeners that it inherited, so
-        # this server must have its duplicates before.
+        """Start the admin port and wait until it serves, which the report that this process serves covers.
+
+        A later failure is reported, and the server goes on.
+        """
         serves = Event()
-        where, options = [parse_address(self._settings.admin)], WsgiOptions(limits=ADMIN_LIMITS)
+        where: list[Address] = [FdAddress(listener.fileno()) for listener in self._admin_listeners]
+        options = WsgiOptions(limits=ADMIN_LIMITS)
         thread = self._operation.spawn(serve_application, application, where, options, lambda _: serves.set())
         thread.add_done_callback(lambda _: serves.set())
         serves.wait()
