@@ -296,7 +296,9 @@ class Supervisor:
         if worker.kill_at is not None or self._status is not None:
             return
         if worker.replaces is not None:
-            log.error("the new worker %d ended with status %d; the reload is given up", worker.pid, status)
+            log.error(
+                "the new worker %d %s; the reload is given up, and the old workers go on", worker.pid, _end_by(status)
+            )
             self._to_reload.clear()
             self._reload_next()
             return
@@ -307,12 +309,12 @@ class Supervisor:
                 return
         if not self._has_served and not worker.is_ready:
             # Others would fail as well, for the same reason.
-            log.error("worker %d ended with status %d before it served", worker.pid, status)
+            log.error("worker %d %s before it served, so the server ends", worker.pid, _end_by(status))
             self._status = status if status > 0 else 1
             for other in self._workers.values():
                 self._stop(other, signal.SIGTERM)
             return
-        log.warning("worker %d ended with status %d and is replaced", worker.pid, status)
+        log.warning("worker %d %s and is replaced", worker.pid, _end_by(status))
         self._pause_after(worker)
 
     def _pause_after(self, worker: _Worker) -> None:
@@ -345,6 +347,16 @@ class Supervisor:
                 log.error("worker %d did not stop and is killed", worker.pid)
                 os.kill(worker.pid, signal.SIGKILL)
                 worker.kill_at += KILLED_AFTER
+
+
+def _end_by(status: int) -> str:
+    """Return how a process has ended; a signal of the system is mostly SIGKILL for want of memory, or a crash."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was killed by signal {-status}"
 
 
 def _end_process(status: int) -> NoReturn:
