@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=DESCRIPTION)
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="what to measure (default: everything)")
     parser.add_argument("--list", action="store_true", help="list workloads and peers, measure nothing")
-    parser.add_argument("--peers", nargs="+", metavar="PEER", help="whom to measure (default: everybody)")
+    parser.add_argument("--peers", nargs="+", metavar="PEER", help="the peers to measure (default: all)")
     parser.add_argument(
         "--rounds", type=_positive, default=5, metavar="N", help="measurements of each peer (%(default)s)"
     )

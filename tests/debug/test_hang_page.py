@@ -27,16 +27,29 @@ def mended(program, diff):
     return program.replace(before, after)
 
 
+# The output of the commands on the page, in this order: three dumps or tables of its service, then of other programs.
+BLOCKS = re.findall(r"^```console\n(.*?)^```$", PAGE, re.M | re.S)
+
+
+def shapes(text):
+    """The lines of an output without what differs between two runs of the same program: numbers, times, folders."""
+    text = text.replace("reference engine", "accelerated engine").replace("program.py", "service.py")
+    text = re.sub(r"\b[\d.]+ (?:ms|s)\b", "TIME", re.sub(r"/\S*/", "", text))
+    return [re.sub(r"0x\w+|[\d.]*\d", "N", line) for line in text.splitlines() if line and line[0] != "$"]
+
+
 DIFFS = re.findall(r"^```diff\n(.*?)^```$", PAGE, re.M | re.S)
 
 
-def dump_once(program, condition):
-    """The text of its dump, as soon as that is as expected."""
+def dump_once(program, condition, times=None):
+    """The text of its dump, as soon as that is as expected, or the last one of so many."""
     text = ""
-    while not condition(text):
+    while not condition(text) and times != 0:
         assert program.process.poll() is None
         if list(Path(program.environment["XDG_RUNTIME_DIR"]).glob("vthreads/*.sock")):
             text = render(ask_process(program.pid, "dump"))
+            # At the moment of a dump, the heartbeat may run.
+            times = None if times is None else times - 1
     return text
 
 
@@ -51,6 +64,9 @@ def test_the_first_hang_is_a_circle_of_two_locks(start, served_here):
     circle = text[text.index("DEADLOCK") :].splitlines()[1:3]
     assert "in pack at" in circle[0] + circle[1]
     assert "in charge at" in circle[0] + circle[1]
+    # The dump on the page ends with a line of dots: the other workers.
+    shown = set(shapes(BLOCKS[0])) - {"      …"}
+    assert shown <= set(shapes(dump_once(program, lambda text: shown <= set(shapes(text)), times=20)))
 
 
 def test_the_second_hang_is_a_forgotten_task(start, served_here):
@@ -59,6 +75,18 @@ def test_the_second_hang_is_a_forgotten_task(start, served_here):
     text = dump_once(program, lambda text: everybody_is_idle in text)
     assert "waits in Queue.join() of <Queue size=0" in text
     assert "DEADLOCK" not in text
+    shown = shapes(BLOCKS[1])
+    assert shown == shapes(dump_once(program, lambda text: shown == shapes(text), times=20))
+
+
+def headings(table):
+    return [line.split() for line in table.splitlines() if line.startswith(("carrier ", "parked for "))]
+
+
+def test_top_has_the_columns_of_the_page(start, served_here):
+    program = start(mended(SERVICE, DIFFS[0]), VTHREADS_DEBUG="1")
+    dump_once(program, lambda text: "MainThread" in text)
+    assert headings(BLOCKS[2]) == headings(program.look("top", "--once", "--interval", "0.1", "--slowest", "6"))
 
 
 def test_mended_twice_it_ends(start):

@@ -6,6 +6,9 @@ import contextlib
 import http.client
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +132,30 @@ def test_an_order_is_added_packed_announced_and_counted(shop):
 def state_of(shop, number):
     status, order = shop.ask("GET", f"/orders/{number}")
     return status, order["state"]
+
+
+# The commands in its README, each with the lines that it prints there.
+SHOWN = re.findall(r"^\$ (curl .*)\n((?:\{.*\n)*)", (SERVICE / "README.md").read_text(), re.M)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl")
+def test_the_commands_in_the_readme_print_what_it_shows(shop):
+    assert 4 == len(SHOWN)
+    for command, output in SHOWN:
+        words = command.replace("8000", str(shop.ports["orders"])).replace("9900", str(shop.ports["figures"]))
+        ended = subprocess.run(shlex.split(words), check=True, stdout=subprocess.PIPE, text=True, timeout=SECONDS)
+        assert output in ended.stdout
+        # A reader is slower than the workers.
+        wait_until(lambda: {"packed"} == set(shop.states().values()))
+    assert "shop_packed_total 1\n" in ended.stdout
+
+
+def test_the_command_in_the_readme_follows_the_news(shop):
+    command = [sys.executable, "-m", "websockets", f"ws://127.0.0.1:{shop.ports['orders']}/news"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as visitor:
+        assert "Connected to ws://" in visitor.stdout.readline()
+        visitor.stdin.close()
+        visitor.kill()
 
 
 def test_wrong_requests_are_refused(shop):
