@@ -305,6 +305,51 @@ def test_ctrl_c_ends_it_at_once(tmp_path):
         assert "Traceback" not in process.stderr.read()
 
 
+WAITING = """
+    import time
+
+    def app(environ, start_response):
+        print("begun", flush=True)
+        time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_during_a_stop_ctrl_c_ends_it_and_sighup_has_no_effect(tmp_path, monkeypatch, workers):
+    path = str(tmp_path / "notify")
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    command = (
+        "site_of_test:app",
+        "--bind",
+        "127.0.0.1:0",
+        "--drain",
+        "3600",
+        "--access-log",
+        "off",
+        "--workers",
+        workers,
+    )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(path)
+        manager.settimeout(SECONDS)
+        with (
+            serving(tmp_path, *command, app=WAITING, stdout=subprocess.PIPE) as (process, port),
+            socket.create_connection(("127.0.0.1", port)) as sock,
+        ):
+            assert b"READY=1" == manager.recv(1000)
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert "begun\n" == process.stdout.readline()
+            process.send_signal(signal.SIGTERM)
+            assert b"STOPPING=1" == manager.recv(1000)
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGINT)
+            assert -signal.SIGINT == process.wait(SECONDS)
+        # Nothing like READY=1 after STOPPING=1.
+        manager.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            manager.recv(1000)
+
+
 @pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("arguments", "complaint"),

@@ -47,6 +47,8 @@ KILLED_AFTER = 10.0
 # Seconds between SIGABRT, at which a worker without a heartbeat writes its stacks, and SIGKILL.
 STACKS_SECONDS = 2.0
 BETWEEN_CHECKS = 1.0
+# Seconds after which a worker that does not serve yet is reported: an import that waits forever stops a reload.
+SLOW_START = 30.0
 
 
 class WorkerPipes(NamedTuple):
@@ -71,7 +73,7 @@ class _Worker:
         # The worker that ends when this one serves; None also if it has ended by itself meanwhile.
         self.replaces = replaces
         self.started = time.monotonic()
-        self.is_ready = False
+        self.is_ready = self.is_reported = False
         # The watchdog counts from here: the import of an application may take longer than it allows.
         self.ready_at = inf
         self.kill_at: float | None = None
@@ -150,7 +152,7 @@ class Supervisor:
             worker.has_pipe = False
         elif not worker.is_ready:
             self._became_ready(worker)
-        elif worker.kill_at is None and self._status is None:
+        elif worker.kill_at is None:
             log.info("worker %d has reached a limit and is replaced", worker.pid)
             self._replace([worker])
 
@@ -168,8 +170,19 @@ class Supervisor:
                 log.error("worker %d had no heartbeat for %g s and is killed", worker.pid, self._watchdog)
                 worker.kill_at = now + STACKS_SECONDS
                 os.kill(worker.pid, signal.SIGABRT)
+            self._report_slow(worker, now)
         if self._has_changed is not None and self._has_changed():
             self._reload()
+
+    def _report_slow(self, worker: _Worker, now: float) -> None:
+        if worker.is_ready or worker.is_reported or worker.kill_at is not None or now - worker.started < SLOW_START:
+            return
+        worker.is_reported = True
+        log.warning(
+            "worker %d does not serve yet, %g s after its start; the import of the application may wait for something",
+            worker.pid,
+            SLOW_START,
+        )
 
     def _seconds_to_wait(self) -> float | None:
         times = [worker.kill_at for worker in self._workers.values() if worker.kill_at is not None]
@@ -185,6 +198,11 @@ class Supervisor:
             self._reload()
         elif self._status is None:
             self._stop_all(number)
+        elif number == signal.SIGINT:
+            # Ctrl-C during a stop: do not wait for the requests any longer.
+            self._status = 128 + number
+            for worker in self._workers.values():
+                os.kill(worker.pid, number)
 
     # --- starting
 
@@ -238,6 +256,9 @@ class Supervisor:
     def _became_ready(self, worker: _Worker) -> None:
         worker.is_ready = True
         worker.ready_at = time.monotonic()
+        if self._status is not None:
+            # It was about to serve when the stop began, and has got the signal as well.
+            return
         if worker.replaces is not None:
             self._stop(worker.replaces, signal.SIGTERM)
             worker.replaces = None
@@ -306,6 +327,7 @@ class Supervisor:
             if other.replaces is worker:
                 # The successor serves in its place already, or soon.
                 other.replaces = None
+                log.warning("worker %d %s before its successor %d served", worker.pid, _end_by(status), other.pid)
                 return
         if not self._has_served and not worker.is_ready:
             # Others would fail as well, for the same reason.

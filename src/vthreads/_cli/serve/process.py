@@ -240,7 +240,10 @@ class Process:
             self._server.stop()
 
     def _reload(self, *_: object) -> None:
-        """Handle SIGHUP without workers: only the certificate can be replaced."""
+        """Handle SIGHUP without workers: only the certificate can be replaced. After SIGTERM it has no effect."""
+        if self._is_terminated:
+            # "Ready" would follow "stopping".
+            return
         notify("reloading")
         self._certificates.reload()
         notify("ready")
