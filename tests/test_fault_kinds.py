@@ -192,7 +192,11 @@ KINDS = {
                 "test_an_os_thread_that_lives_does_not_hide_a_circle",
                 "test_a_writer_and_a_reader_are_a_circle",
             ),
-            "debug/test_stalls": ("test_a_c_function_is_named",),
+            "debug/test_stalls": (
+                "test_a_c_function_is_named",
+                "test_a_call_that_keeps_the_gil_is_noticed_whatever_ran_before",
+                "test_a_thread_without_a_frame_is_reported_with_the_place_of_the_spawn",
+            ),
             "debug/test_serving": ("test_a_directory_that_is_taken_is_not_used_and_is_a_warning",),
         },
     ),

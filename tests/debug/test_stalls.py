@@ -1,5 +1,6 @@
 """The stall monitor: who does not switch, where, in which C function, and who waits meanwhile."""
 
+import math
 import os
 import re
 import subprocess
@@ -16,7 +17,7 @@ from vthreads._core import carrier
 from vthreads._core.participants import Participant, participants
 from vthreads.debug import _stalls
 from vthreads.debug._c_function import c_function_of
-from vthreads.testing import max_stall
+from vthreads.testing import VirtualClock, max_stall
 
 pytestmark = pytest.mark.unpatched
 
@@ -435,6 +436,74 @@ def test_a_call_that_keeps_the_gil_is_noticed_when_it_returns():
 
     with pytest.raises(AssertionError, match="has not switched for"):
         vthreads.run(root, patch=False)
+
+
+def after_spawns(group):
+    for _ in range(5):
+        group.spawn(sleep, 0)
+    sum(range(10_000_000))
+
+
+def after_an_interrupt(group):
+    # As Ctrl-C does, so that the next checkpoint delivers it.
+    vthreads.current_thread()._scheduler.slice_end = -math.inf
+    sum(range(10_000_000))
+
+
+@pytest.mark.parametrize("clock", [None, "virtual"])
+@pytest.mark.parametrize("stall", [after_spawns, after_an_interrupt])
+def test_a_call_that_keeps_the_gil_is_noticed_whatever_ran_before(stall, clock):
+    def root():
+        with max_stall(0.01), ThreadGroup() as group:
+            # The monitor has seen the run of this thread before the stall begins.
+            pin(0.02)
+            stall(group)
+
+    with pytest.raises(AssertionError, match="has not switched for"):
+        vthreads.run(root, patch=False, clock=clock and VirtualClock())
+
+
+def sum_in_thread(numbers):
+    with ThreadGroup() as group:
+        group.spawn(sum, numbers)
+
+
+def sum_in_map(numbers):
+    list(vthreads.map(sum, [numbers]))
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("call", [sum_in_thread, sum_in_map])
+def test_a_c_function_of_a_thread_is_named_with_the_place_of_the_spawn(call):
+    named = []
+
+    def report(stall):
+        # On a busy machine, the monitor finds other code as well.
+        if "is in sum(), which is C code" in str(stall):
+            named.append(stall)
+
+    def root():
+        monitor = debug.StallMonitor(0.05, report, once_a_place=False)
+        monitor.start()
+        with monitor:
+            while not named:
+                call(range(10_000_000))
+
+    vthreads.run(root, patch=False)
+    assert call.__name__ == named[0].stack[-1].name
+
+
+def test_a_thread_without_a_frame_is_reported_with_the_place_of_the_spawn(virtual):
+    stalls = []
+    monitor = debug.StallMonitor(1, stalls.append, iter([0, 0, 1]).__next__)
+
+    def root():
+        with ThreadGroup() as group:
+            group.spawn(list, map(debug.StallMonitor.look, [monitor, monitor]))
+
+    virtual(root)
+    [stall] = stalls
+    assert "group.spawn(list, map(debug.StallMonitor.look, [monitor, monitor]))" == stall.stack[-1].line
 
 
 def test_short_runs_are_no_failure():

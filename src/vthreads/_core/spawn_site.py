@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from traceback import FrameSummary
 from types import CodeType, FrameType
 
 from .repeated import repeated_in
@@ -63,11 +64,19 @@ class SpawnSite:
         return id(self._code), self._instruction
 
     def __str__(self) -> str:
+        return f'File "{self._code.co_filename}", line {self.line}, in {self._code.co_qualname}'
+
+    @property
+    def line(self) -> int:
         line = self._code.co_firstlineno
         for start, end, number in self._code.co_lines():
             if start <= self._instruction < end and number is not None:
                 line = number
-        return f'File "{self._code.co_filename}", line {line}, in {self._code.co_qualname}'
+        return line
+
+    @property
+    def summary(self) -> FrameSummary:
+        return FrameSummary(self._code.co_filename, self.line, self._code.co_name, lookup_line=False)
 
 
 def is_own_frame(frame: FrameType | None) -> bool:

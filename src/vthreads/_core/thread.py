@@ -215,7 +215,8 @@ class VirtualThread(Recipient, ThreadFields, threading.Thread):
                     raise self._deliver(self._affected_by)
                 assert self._call is not None
                 function, arguments, keywords = self._call
-                value = latest(function)(*arguments, **keywords)
+                function = latest(function)
+                value = function(*arguments, **keywords)
             except BaseException as raised:  # noqa: BLE001  # raised by `Future.result`
                 error = raised
                 # Remove the frame of this method, which would be noise in the user's traceback.

@@ -16,11 +16,9 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from .._core.carrier import Carrier
-from .._core.clock import MonotonicClock
 from .._core.current import carriers
 from .._core.deadlock import threads_on
 from .._core.engine import Scheduler, State
-from .._core.engine.states import SLICE
 from .._core.exceptions import add_note
 from .._core.originals import sleep
 from .._core.os_thread_kinds import frames_of_os_threads
@@ -45,7 +43,8 @@ class Stall(NamedTuple):
         carrier: name of its root.
         thread: name of the running virtual thread.
         seconds: time since the last switch.
-        stack: stack of the thread, without frames of the runtime.
+        stack: stack of the thread, without frames of the runtime. Of a thread that was given a C function, the places
+            where it was spawned.
         function: the C function that runs, for example "time.sleep"; "….sleep", or "…", if it belongs to an unnamed
             object. None if Python code runs.
         ready, parked: numbers of virtual threads of the carrier that were ready, and that were parked.
@@ -123,7 +122,6 @@ class StallMonitor:
         self._report = report
         self._now = now
         self._began_at = now()
-        self._checked_at = -inf
         self._runs: dict[Scheduler, _Run] = {}
         # When each blocked loop was first seen in its present wait, which its beginning on the clock identifies.
         self._waits: dict[Scheduler, tuple[float, float]] = {}
@@ -156,20 +154,18 @@ class StallMonitor:
                 if now - run.since >= self.threshold / 2:
                     self._check_run(scheduler, run, now)
         self._check_loops(now)
-        self._runs, self._checked_at = runs, now
+        self._runs = runs
 
     def _run_of(self, scheduler: Scheduler, now: float) -> _Run | None:
         """Return the current run of `scheduler`; None if it polls, or switches during the check."""
         before = scheduler.switches
-        slice_end = scheduler.slice_end
+        began = scheduler.switched_at
         if scheduler.running is None or scheduler.switches != before:
             return None
         run = self._runs.get(scheduler)
         if run is None or run.switches != before:
-            began = slice_end - SLICE if type(scheduler.clock) is MonotonicClock else -inf
-            # With another clock, and among threads that only spawn, the slice does not show when the run began.
-            since = began if self._checked_at < began <= now else now
-            run = _Run(before, max(since, self._began_at))
+            # The monitor may have begun after the run. A test may give it a clock that is behind real time.
+            run = _Run(before, min(max(began, self._began_at), now))
         return run
 
     def _check_run(self, scheduler: Scheduler, run: _Run, now: float) -> None:
@@ -178,7 +174,8 @@ class StallMonitor:
             # The carrier starts and patches the standard library. No thread waits for it yet, so this is not a stall.
             run.since = now
             return
-        frame = first_frame_outside(innermost)
+        # Without a frame outside the runtime, the thread has been given a C function: the innermost frame calls it.
+        frame = first_frame_outside(innermost) or innermost
         thread = scheduler.running
         if frame is None or thread is None or scheduler.switches != run.switches:
             return
@@ -224,7 +221,7 @@ class StallMonitor:
 
     def _stall(self, scheduler: Scheduler, thread: Any, frame: FrameType, run: _Run, now: float) -> Stall:
         # Read both before the close look, which takes time and lets the frame move on.
-        stack, function = _stack_from(frame), None if run.moves else c_function_of(frame)
+        stack, function = _stack_of(thread, frame), None if run.moves else c_function_of(frame)
         if function is not None and self._is_in_loop(scheduler, run):
             function = None
         return Stall(
@@ -242,7 +239,8 @@ class StallMonitor:
         was_elsewhere = False
         for _ in range(CLOSE_LOOKS):
             sleep(CLOSE_LOOK_AFTER)
-            frame = first_frame_outside(frames_of_os_threads().get(scheduler.ident))
+            innermost = frames_of_os_threads().get(scheduler.ident)
+            frame = first_frame_outside(innermost) or innermost
             if frame is None or scheduler.switches != run.switches:
                 return False
             is_there = run.place == (frame.f_code, frame.f_lasti)
@@ -259,7 +257,16 @@ def _starts(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def _stack_from(frame: FrameType | None) -> traceback.StackSummary:
+def _stack_of(thread: Any, innermost: FrameType) -> traceback.StackSummary:
+    """Return the stack of `thread` without frames of the runtime, or the places where it was spawned if there are none.
+
+    The carrier of a fleet or of a server may run a thread without either; then the frames of the runtime are returned.
+    """
+    frame = first_frame_outside(innermost)
+    if frame is None and thread._sites:
+        return traceback.StackSummary.from_list([site.summary for site in reversed(thread._sites)])
+    if frame is None:
+        return traceback.StackSummary.extract(traceback.walk_stack(innermost), lookup_lines=False)
     frames = []
     while frame is not None:
         frames.append((frame, frame.f_lineno))

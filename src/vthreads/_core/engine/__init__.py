@@ -31,6 +31,7 @@ A scheduler has, for any OS thread:
     clock        its source of time
     poller       waits for descriptors
     switches     the number of switches so far
+    switched_at  the real time of the last switch, as that of `time.monotonic`
     slice_end    the time at which the slice of the running fiber ends; a time in the past ends it
     timers       iteration over them is for inspection
     idle_on      the greenlet on whose stack the carrier waits while no fiber is ready, else None

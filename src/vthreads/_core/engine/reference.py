@@ -80,6 +80,7 @@ class Scheduler:
     idle_on: greenlet | None = None
     outside: int = 0
     switches: int = 0
+    switched_at: float = -inf
     slice_end: float = inf
     closed: bool = False
 
@@ -157,6 +158,7 @@ class Scheduler:
         """Make the running code the code of `fiber`."""
         fiber.state = RUNNING
         self.running = fiber
+        self.switched_at = monotonic()
         self.slice_end = self._now() + SLICE
 
     def make_ready(self, fiber: Fiber) -> None:
@@ -348,6 +350,7 @@ class Scheduler:
     def _take_next(self) -> Fiber:
         self.switches += 1
         now = self._now()
+        self.switched_at = monotonic()
         if self.switches >= self._poll_at_switch or now >= self._poll_at:
             self._look_outside(0)
         if self._inbox:
@@ -360,6 +363,7 @@ class Scheduler:
                 self._idle()
                 if self._spawners:
                     self.idle_on = None
+                    self.switched_at = monotonic()
                     self.slice_end = self._now() + SLICE
                     return self._spawners.pop()
             self.idle_on = None
@@ -367,6 +371,7 @@ class Scheduler:
                 # A message for an idle carrier may have come after the inbox was read last.
                 self._empty_inbox()
             now = self._now()
+            self.switched_at = monotonic()
         self.slice_end = now + SLICE if self.when_forking is None else -inf
         fiber: Fiber = self._ready.popleft()
         return fiber

@@ -94,7 +94,8 @@ def call_in_a_frame(function: Callable[..., Any], arguments: tuple[Any, ...], ke
 
     Code that reads the callers of a checkpoint then finds a frame even if a virtual thread runs a compiled function.
     """
-    return latest(function)(*arguments, **(keywords or {}))
+    function = latest(function)
+    return function(*arguments, **(keywords or {}))
 
 
 def landed() -> None:

@@ -29,6 +29,7 @@ cdef class Scheduler:
     cdef bint _is_untraced
     cdef public Py_ssize_t outside
     cdef public double slice_end
+    cdef readonly double switched_at
     cdef readonly bint closed
     # Set by the modules above: see the contract.
     cdef public object background, threads, daemons, root, placement, when_idle
@@ -71,7 +72,7 @@ cdef class Scheduler:
         self.timers, self.descriptors = Timers(), Descriptors(poller)
         self._events = EpollEvents(poller, self.descriptors._epoll) if self.descriptors._epoll >= 0 else None
         self.slice_end = self._turn_ends_at = INF
-        self._poll_at = self._contended_at = -INF
+        self._poll_at = self._contended_at = self.switched_at = -INF
         self._is_deadlocked, self._when_deadlocked = is_deadlocked, when_deadlocked
         self._when_signalled = when_signalled
         self._real_time = VT_HAS_MONOTONIC and type(clock) is MonotonicClock
@@ -114,6 +115,7 @@ cdef class Scheduler:
         """Make the running code the code of `fiber`."""
         fiber.state = RUNNING
         self.running = fiber
+        self.switched_at = vt_monotonic()
         self.slice_end = self.now() + SLICE
 
     cpdef int make_ready(self, Fiber fiber) except -1:
@@ -269,6 +271,7 @@ cdef class Scheduler:
     cdef int _take_next(self, double now) except -1:
         """Store in `arriving` the fiber that runs next; poll until there is one."""
         self.switches += 1
+        self.switched_at = now if self._real_time else vt_monotonic()
         if self.switches >= self._poll_at_switch or now >= self._poll_at:
             self._look_outside(0.0)
         if self._inbox:
@@ -282,6 +285,7 @@ cdef class Scheduler:
                 self._idle()
                 if self._spawners:
                     self.idle_on = None
+                    self.switched_at = vt_monotonic()
                     self.slice_end = self.now() + SLICE
                     self.arriving = self._spawners.pop()
                     return 0
@@ -289,6 +293,7 @@ cdef class Scheduler:
             if self._inbox:
                 self._empty_inbox()
             now = max(now, self._looked_at)  # the poll has read the clock after its wait
+            self.switched_at = now if self._real_time else vt_monotonic()
         self.slice_end = now + SLICE if self.when_forking is None else -INF
         self.arriving = <Fiber>(self._fifo.popleft() if self._fifo is not None else self._ready.popleft())
         return 0
