@@ -1,8 +1,11 @@
 """The virtual clock, and the standard library's clocks on it."""
 
+import concurrent.futures
 import datetime
 import hashlib
+import multiprocessing
 import queue
+import subprocess
 import sys
 import threading
 import time
@@ -90,6 +93,52 @@ def test_timeouts_that_the_standard_library_counts_itself_end():
         return time.monotonic()
 
     assert 7200 == pytest.approx(on_virtual_time(root))
+
+
+def poll_a_connection(seconds):
+    reader, writer = multiprocessing.Pipe()
+    with reader, writer:
+        return reader.poll(seconds)
+
+
+def wait_for_futures(seconds):
+    with pytest.raises(TimeoutError):
+        list(concurrent.futures.as_completed([concurrent.futures.Future()], seconds))
+
+
+def communicate(seconds):
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE) as child:
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.communicate(timeout=seconds)
+        child.kill()
+
+
+@pytest.mark.parametrize("seconds", [0, 5, 0.001 + 0.002])
+@pytest.mark.parametrize("wait", [poll_a_connection, wait_for_futures, communicate])
+def test_a_wait_that_ends_after_its_deadline_ends_on_virtual_time(wait, seconds):
+    def root():
+        time.sleep(1 / 3)
+        start = vthreads.now()
+        wait(seconds)
+        return vthreads.now() - start
+
+    # The clock of the program may run on by the least amount, but not that of the runtime.
+    # A poll rounds up to milliseconds.
+    assert seconds == pytest.approx(on_virtual_time(root), abs=0.0011)
+
+
+@pytest.mark.parametrize("clock", ["monotonic", "monotonic_ns", "time", "time_ns"])
+def test_a_loop_that_waits_for_a_later_time_ends(clock):
+    def root():
+        read = getattr(time, clock)
+        start = read()
+        while read() <= start:
+            pass
+        return vthreads.now(), read() - start
+
+    now, passed = on_virtual_time(root)
+    assert 0 == now
+    assert 1 == passed if clock.endswith("_ns") else 0 < passed < 1e-6
 
 
 def test_an_os_thread_keeps_the_real_time():

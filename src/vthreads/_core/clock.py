@@ -22,6 +22,9 @@ DEFAULT_EPOCH = 946_684_800.0
 # Seconds of real time to wait for OS threads that run; limits the wait for one that never waits.
 BUSY_PATIENCE = 5.0
 
+# The same time may be read so often before it seems to be read in a loop that waits for a later one.
+PATIENT_READS = 200
+
 
 class Clock(Protocol):
     """The methods that the scheduler calls. All times are seconds."""
@@ -79,12 +82,20 @@ class VirtualClock:
         self._outside_patience = outside_patience
         self._waits_outside = False
         self._jumps_at_latest = inf  # in real time; finite while it declines to jump
+        self._read_at, self._reads = start, 0
         self.patch_time = patch_time
         self.epoch = epoch
 
     def now(self) -> float:
         """Return the virtual time in seconds. Not a checkpoint; thread-safe."""
         return self._now
+
+    def is_read_in_a_loop(self) -> bool:
+        """Return whether a patched clock has read this time so often that the caller seems to wait for a later one."""
+        if self._read_at != self._now:
+            self._read_at, self._reads = self._now, 0
+        self._reads += 1
+        return self._reads > PATIENT_READS
 
     def patience(self, due: float, outside: bool) -> float | None:
         if due == inf:

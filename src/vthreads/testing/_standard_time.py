@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from math import inf, nextafter
 from typing import Any
 
 from .._core.clock import VirtualClock
@@ -40,6 +41,19 @@ def _clock_here() -> VirtualClock | None:
     return clock if isinstance(clock, VirtualClock) and clock.patch_time else None
 
 
+# Some loops of the standard library go on until their deadline is over, and wait for the time that remains until then:
+# 0 seconds at the deadline itself. A clock that stands still would keep them there. So it runs on by the least amount.
+
+
+def _seconds(clock: VirtualClock, origin: float = 0.0) -> float:
+    seconds = origin + clock.now()
+    return nextafter(seconds, inf) if clock.is_read_in_a_loop() else seconds
+
+
+def _units(clock: VirtualClock, unit: int, origin: float = 0.0) -> int:
+    return round(origin * unit) + round(clock.now() * unit) + clock.is_read_in_a_loop()
+
+
 def _since_start(name: str, unit: int | None = None) -> Callable[[], Any]:
     """Return a function for a clock that returns `now()`, in seconds or as a whole number of `unit`ths of a second."""
 
@@ -47,7 +61,7 @@ def _since_start(name: str, unit: int | None = None) -> Callable[[], Any]:
         clock = _clock_here()
         if clock is None:
             return original[name]()
-        return clock.now() if unit is None else round(clock.now() * unit)
+        return _seconds(clock) if unit is None else _units(clock, unit)
 
     return replacement
 
@@ -56,20 +70,20 @@ def wall_time() -> float:
     clock = _clock_here()
     if clock is None:
         return original["time"]()  # type: ignore[no-any-return]  # a float
-    return clock.epoch + clock.now()
+    return _seconds(clock, clock.epoch)
 
 
 def wall_time_ns() -> int:
     clock = _clock_here()
     if clock is None:
         return original["time_ns"]()  # type: ignore[no-any-return]  # an int
-    return round(clock.epoch * NANOSECONDS) + round(clock.now() * NANOSECONDS)
+    return _units(clock, NANOSECONDS, clock.epoch)
 
 
 def clock_gettime(clk_id: int, /) -> Any:
     clock = _clock_here()
     if clock is not None and clk_id in SINCE_START:
-        return clock.now()
+        return _seconds(clock)
     if clock is not None and clk_id in SINCE_1970:
         return wall_time()
     return original["clock_gettime"](clk_id)
@@ -78,7 +92,7 @@ def clock_gettime(clk_id: int, /) -> Any:
 def clock_gettime_ns(clk_id: int, /) -> Any:
     clock = _clock_here()
     if clock is not None and clk_id in SINCE_START:
-        return round(clock.now() * NANOSECONDS)
+        return _units(clock, NANOSECONDS)
     if clock is not None and clk_id in SINCE_1970:
         return wall_time_ns()
     return original["clock_gettime_ns"](clk_id)
