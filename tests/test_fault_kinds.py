@@ -225,7 +225,12 @@ KINDS = {
                 "test_shrinking_ends_at_the_least_number_of_switches",
                 "test_shrinking_goes_on_if_no_schedule_with_one_switch_less_fails",
             ),
-            "testing/test_explore_patching": ("test_a_pool_that_was_made_before_is_explored",),
+            "testing/test_explore_patching": (
+                "test_a_pool_that_was_made_before_is_explored",
+                "test_a_pool_of_multiprocessing_that_was_made_before_is_explored",
+                "test_a_pool_of_multiprocessing_that_is_made_in_the_run_is_explored",
+            ),
+            "testing/test_clock": ("test_a_wait_that_ends_after_its_deadline_ends_on_virtual_time",),
             "testing/test_injection": (
                 "test_a_child_process_that_is_left_running_is_reported",
                 "test_a_permit_that_is_given_back_too_often_is_reported",

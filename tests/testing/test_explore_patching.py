@@ -1,6 +1,7 @@
 """`explore` patches the standard library, also what was made before, and leaves the process as it was."""
 
 import gc
+import multiprocessing.pool
 import random
 import signal
 import sys
@@ -45,6 +46,49 @@ def test_a_pool_that_was_made_before_is_explored(is_used):
         assert "error" == failure_of(adds, max_seconds=5).kind
         assert (threads, queue_) == (pool._threads, pool._work_queue)
         assert 1 == pool.submit(int, 1).result()
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
+@pytest.mark.parametrize("call", ["map", "imap", "imap_unordered"])
+def test_a_pool_of_multiprocessing_that_was_made_before_is_explored(call):
+    vthreads.unpatch()
+    with multiprocessing.pool.ThreadPool(2) as pool:
+        assert [0, 1] == pool.map(int, range(2))
+        before = dict(vars(pool))
+        explores_pool(lambda function: list(getattr(pool, call)(function, range(3))))
+        assert before == vars(pool)
+        assert [0, 1] == pool.map(int, range(2))
+    # Otherwise the garbage collector closes the pipe.
+    pool._change_notifier.close()
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.everywhere
+def test_a_pool_of_multiprocessing_that_is_made_in_the_run_is_explored():
+    def use(function):
+        with multiprocessing.pool.ThreadPool(2) as pool:
+            return pool.map(function, range(3))
+
+    vthreads.unpatch()
+    explores_pool(use)
+
+
+def explores_pool(use):
+    def adds():
+        total = [0]
+
+        def add(_):
+            total[0] += 1
+
+        use(add)
+        assert 3 == total[0]
+
+    def in_turn():
+        assert [0, 1, 2] == sorted(use(int))
+
+    assert 5 == explore(in_turn, seed=1, schedules=5, max_seconds=30).schedules
+    assert "error" == failure_of(adds, max_seconds=30, shrink=False).kind
 
 
 class MadeBefore:

@@ -30,6 +30,7 @@ from .tracing import trace_alone
 __all__ = [
     "ThreadHandle",
     "count",
+    "creating_short_lived_pools",
     "is_virtual",
     "set_sentinel",
     "standard_threads",
@@ -59,6 +60,9 @@ WITH_OS_THREADS = frozenset(
         "multiprocessing.resource_sharer",
     }
 )
+
+# Virtual threads that create a pool of threads that is not used after their run. Its helpers are virtual threads, too.
+creating_short_lived_pools: set[VirtualThread] = set()
 
 # Virtual threads started here that have not ended, each with its sentinel, if it has one yet.
 alive: dict[VirtualThread, StandardLock | None] = {}
@@ -192,9 +196,9 @@ def _owner_of(function: Any) -> threading.Thread | None:
 
 
 def _stays_an_os_thread(owner: threading.Thread | None) -> bool:
-    if type(owner) is not threading.Thread:
-        return type(owner).__module__ in WITH_OS_THREADS
-    return getattr(getattr(owner, "_target", None), "__module__", None) in WITH_OS_THREADS
+    made_by = type(owner) if type(owner) is not threading.Thread else getattr(owner, "_target", None)
+    module = getattr(made_by, "__module__", None)
+    return module in WITH_OS_THREADS and running() not in creating_short_lived_pools
 
 
 def _spawns_here(function: Callable[..., Any]) -> bool:

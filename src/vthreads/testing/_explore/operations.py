@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
+from multiprocessing.pool import Pool, ThreadPool
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from ..._core.members import Members
 from ..._core.semaphore import Semaphore
 from ..._core.thread import VirtualThread
 from ..._patching.references import Undo, set_attribute
+from ..._patching.threads import creating_short_lived_pools
 from ..._sync import queues
 from ..._sync.events import Event
 from ..._sync.locks import Lock, RLock
@@ -289,10 +291,38 @@ def _start(operations: Operations, original: Method) -> Method:
 def _submit(operations: Operations, original: Method) -> Method:
     def submit(self: ThreadPoolExecutor, /, *args: Any, **keywords: Any) -> Any:
         if operations.here() is not None:
-            operations.pools.renew(self)
+            operations.pools.renew_executor(self)
         return original(self, *args, **keywords)
 
     return submit
+
+
+def _check_running(operations: Operations, original: Method) -> Method:
+    """Wrap the method that each call of a `multiprocessing.pool.Pool` begins with."""
+
+    def check_running(self: Any) -> None:
+        if operations.here() is not None and isinstance(self, ThreadPool):
+            operations.pools.renew(self)
+        original(self)
+
+    return check_running
+
+
+def _create_pool(operations: Operations, original: Method) -> Method:
+    """Wrap the creation of a pool of threads: all its threads are threads of the run."""
+
+    def create_pool(self: ThreadPool, *args: Any, **keywords: Any) -> None:
+        thread = operations.here()
+        if thread is None:
+            original(self, *args, **keywords)
+            return
+        creating_short_lived_pools.add(thread)
+        try:
+            original(self, *args, **keywords)
+        finally:
+            creating_short_lived_pools.discard(thread)
+
+    return create_pool
 
 
 def _readable(operations: Operations, original: Method) -> Method:
@@ -339,6 +369,8 @@ OPERATIONS: list[tuple[type, str, Callable[[Operations, Method], Method]]] = [
     (threading.Thread, "start", _start),
     (threading.Thread, "join", _join),
     (ThreadPoolExecutor, "submit", _submit),
+    (ThreadPool, "__init__", _create_pool),
+    (Pool, "_check_running", _check_running),
     (ThreadGroup, "spawn", _readable),
     (Members, "spawn", _readable),
     (Members, "_launch", _launch),
