@@ -61,7 +61,10 @@ KINDS = {
                 "test_data_of_a_class_made_before_end_with_their_thread_and_with_the_object",
             ),
             "patching/test_locks": ("test_a_lock_made_before_is_exchanged_wherever_it_is_kept",),
-            "patching/test_leftovers": ("test_what_stays_is_reported_once_with_its_place",),
+            "patching/test_leftovers": (
+                "test_what_stays_is_reported_once_with_its_place",
+                "test_a_file_that_was_opened_before_is_reported_if_its_reads_wait",
+            ),
             "patching/test_instances": (
                 "test_a_simple_queue_made_before_parks_and_keeps_its_items",
                 "test_a_method_bound_before_to_a_socket_parks_and_is_put_back",

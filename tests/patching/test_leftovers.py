@@ -143,6 +143,43 @@ print(str(caught[0].message).rpartition("; ")[2])
     assert "in __main__.server.lock\n" == run_script(script)
 
 
+FILES = {
+    "file = open(readable)": "in __main__.file",
+    "file = open(readable, 'rb', buffering=0)": "in __main__.file",
+    "file = open(pty.openpty()[1], 'rb', buffering=0)": "in __main__.file",
+    "ends = socket.socketpair(); file = open(ends[0].fileno(), 'rb', buffering=0)": "in __main__.file",
+    "child = subprocess.Popen(['true'], stdout=subprocess.PIPE)": "in __main__.child.stdout.raw",
+    "read = open(readable, 'rb', buffering=0).read": "in __main__.read",
+    # Nothing to wait for, or no wait.
+    "file = open(os.devnull)": "",
+    "file = open(writable, 'w')": "",
+    "os.set_blocking(readable, False); file = open(readable)": "",
+    "file = open(readable); file.close()": "",
+    "file = open(readable, closefd=False); os.close(readable)": "",
+}
+
+
+@pytest.mark.sampled(1)
+@pytest.mark.parametrize("statement", FILES)
+def test_a_file_that_was_opened_before_is_reported_if_its_reads_wait(run_script, statement):
+    script = f"""
+import os, pty, socket, subprocess, warnings
+readable, writable = os.pipe()
+{statement}
+import vthreads
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always", RuntimeWarning)
+    vthreads.spawn(int).result()
+for each in caught:
+    line = str(each.message).splitlines()[1]
+    assert "a file of a pipe, a socket or a terminal" in line, line
+    print(line.rpartition("; ")[2].partition(",")[0], flush=True)
+# Without warnings of files that are not closed.
+os._exit(0)
+"""
+    assert FILES[statement] == run_script(script).strip()
+
+
 def test_the_start_goes_on_where_warnings_are_errors(run_script):
     script = """
 import threading, warnings

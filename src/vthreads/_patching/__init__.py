@@ -28,6 +28,7 @@ from .foreign import is_foreign, refuse_foreign
 from .holders import Survey, without_collections
 from .instances import exchange_instances
 from .leftovers import CLASS_OF_C, Leftover, place_of_caller, warn_of_leftovers
+from .open_files import files_that_wait
 from .references import Undo, replace_references, set_attribute
 from .stand_in import stand_in
 
@@ -127,7 +128,7 @@ def _replace_all() -> list[Leftover]:
         _replace_functions(in_modules, survey, state.undo, _bound_before(survey))
         _exchange_standard_input(survey)
         refused = [Leftover(cls, CLASS_OF_C) for cls in adopt_classes()]
-        leftovers = refused + exchange_instances(survey)
+        leftovers = refused + files_that_wait(survey) + exchange_instances(survey)
         del survey
     state.undo += integrations.activate()
     return leftovers

@@ -114,6 +114,10 @@ class Survey:
         self._add_untracked(untracked, found)
         return list(found.values())
 
+    def tracked(self, kind: type) -> list[Any]:
+        """Return the objects of this exact type, which the collector tracks."""
+        return self._by_type.get(id(kind), [])
+
     def _add_untracked(self, containers: dict[int, Any], found: Wanted) -> None:
         """Add the `containers` that hold, at some depth, one of `found`."""
         inner: AbstractSet[int] = found.keys()

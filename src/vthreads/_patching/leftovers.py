@@ -18,10 +18,11 @@ from .._core.spawn_site import first_frame_outside, is_own_frame
 from .below import attributes_of, class_dict, classes_of, is_a, module_of
 from .holders import is_own_class, thawed
 
-__all__ = ["CLASS_OF_C", "HELD", "HIDDEN", "Leftover", "place_of_caller", "warn_of_leftovers"]
+__all__ = ["CLASS_OF_C", "HELD", "HIDDEN", "OPENED", "Leftover", "place_of_caller", "warn_of_leftovers"]
 
-# Packages that hold their locks for a few instructions, never while a virtual thread parks: this one, and what traces.
-HARMLESS = {__name__.partition(".")[0], "coverage"}
+# Packages that hold their locks for a few instructions, never while a virtual thread parks: this one, and what traces;
+# and one that reads its pipes on OS threads: that of pytest-xdist.
+HARMLESS = {__name__.partition(".")[0], "coverage", "execnet"}
 
 # Referrers of referrers that are followed up to the name of a module.
 DEPTH = 5
@@ -41,6 +42,7 @@ _qualified: Any = vars(type)["__qualname__"].__get__
 HELD = "held by a thread"
 HIDDEN = "referred to by what cannot be changed"
 CLASS_OF_C = "a class of C code"
+OPENED = "a file of a pipe, a socket or a terminal"
 
 # Where it is, if no name refers to it.
 UNNAMED = "in C code or on the stack of a call"
@@ -127,6 +129,11 @@ class _Places:
             return
         places = {*self._locals_of(thing), *(self._name(holder, thing, DEPTH) for holder in self._referrers(thing))}
         named = sorted(name for name in places if name and not _is_of_condition(name, places))
+        if leftover.reason == OPENED:
+            # A program can do something about a file that it has a name for.
+            named = [name for name in named if not name.startswith("a ")]
+            if not named:
+                return
         # Skip objects that OS threads wait for in C, or hold on their stacks: virtual threads do not use them.
         if named or leftover.holder or NO_USER not in places and leftover.reason != HELD:
             where = "in " + ", ".join(named[:MOST_PLACES]) if named else UNNAMED
