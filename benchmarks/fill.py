@@ -22,9 +22,9 @@ from goals import GOALS, reached
 PLACE = re.compile(r"(<!-- figures: ([\w -]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table_of(head, rows):
-    """Return a Markdown table with right-aligned numbers."""
-    ruler = ["---", *("---:" for _ in head[1:])]
+def table_of(head, rows, ruler="---:"):
+    """Return a Markdown table; the columns after the first are numbers, unless `ruler` aligns them on the left."""
+    ruler = ["---", *(ruler for _ in head[1:])]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (head, ruler, *rows))
 
 
@@ -55,7 +55,7 @@ class Figures:
         places = sorted((place for place in tables if place[1] in sizes), key=lambda place: place[1])
         cells = {(named(row), place): self.cell(row) for place in places for row in tables[place]}
         firsts = [tables[place][0] for place in places]
-        head = ["", *(f"{row.size:,} {row.size_word}: {row.unit}" for row in firsts)]
+        head = ["", *(f"{counted(row.size, row.size_word)}: {row.unit}" for row in firsts)]
         rows = [
             [f"**{peer}**" if peer == "vthreads" else peer, *(cells.get((peer, place), "") for place in places)]
             for peer in dict.fromkeys(peer for peer, _ in cells)
@@ -76,12 +76,13 @@ class Figures:
 
     def curve(self, workload, page):
         """Draw the growth of a figure with the size in a file beside the page; return the Markdown that shows it."""
-        rows = [row for row in self.of(workload) if row.size == row.measured_at]
+        figure = next(iter(workload_of(workload).figures))
+        rows = [row for row in self.of(workload) if row.size == row.measured_at and row.figure == figure]
         peers = {}
         for row in rows:
             peers.setdefault(row.peer, []).append((row.size, self._whole.median(row)))
         drawing = page.with_name(f"{workload}.svg")
-        drawing.write_text(lines(peers, rows[0].size_word) + "\n", encoding="utf-8")
+        drawing.write_text(lines(peers, rows[0].size_word, f"{workload}: {rows[0].unit}") + "\n", encoding="utf-8")
         return f"![{rows[0].unit}, by {rows[0].size_word}]({drawing.name})\n\n{self.commands(rows)}"
 
     def goals(self):
@@ -100,7 +101,8 @@ class Figures:
         """Return machine and system of the last run, and the last known version of each package."""
         versions = ", ".join(f"{name} {version}" for name, version in self._whole.versions.items())
         facts = {**self._whole.machine, "versions": versions, "date": self._whole.date[:10]}
-        return table_of(["", ""], [[name, str(value)] for name, value in facts.items()])
+        rows = [[name, re.sub(r"^(\d+) kB$", in_gigabytes, str(value))] for name, value in facts.items()]
+        return table_of(["property", "value"], rows, ruler="---")
 
     def left_out(self):
         """Return the missing peers with reasons."""
@@ -109,7 +111,7 @@ class Figures:
             for run in self._runs
             for (workload, size, why), peers in grouped(run.left_out + run.failed).items()
         ]
-        return table_of(["", "peers", "why"], rows) if rows else "None."
+        return table_of(["workload", "peers", "why"], rows, ruler="---") if rows else "None."
 
     def filling(self, name, page):
         """Return the text for a place; None if there is none."""
@@ -120,6 +122,17 @@ class Figures:
         if not self.of(workload):
             return None
         return self.table(workload) if workload == name else self.curve(workload, page)
+
+
+def counted(number, word):
+    """Return the number with the word, which is a plural."""
+    single = word.removesuffix("es") if word.endswith("sses") else word.removesuffix("s")
+    return f"{number:,} {single if number == 1 else word}"
+
+
+def in_gigabytes(kilobytes):
+    """Return the match of a number of kB as GB."""
+    return f"{int(kilobytes[1]) / 1e6:.0f} GB"
 
 
 def bound(goal):

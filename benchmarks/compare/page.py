@@ -92,7 +92,7 @@ def _curves(results: Results, workload: str) -> list[str]:
             points = curves.setdefault((row.unit, row.size_word), {}).setdefault(row.peer, [])
             points.append((row.size, results.median(row)))
     return [
-        f"<h3>{escape(unit)}, by {escape(size_word)}</h3><figure>{lines(peers, size_word)}</figure>"
+        f"<h3>{escape(unit)}, by {escape(size_word)}</h3><figure>{lines(peers, size_word, unit)}</figure>"
         for (unit, size_word), peers in curves.items()
         if max(map(len, peers.values())) >= CURVE
     ]

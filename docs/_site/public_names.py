@@ -12,7 +12,8 @@ describes every name in `__all__` of these modules and of the public modules ins
 
     .. commands::
 
-prints the help of each command. A public name that no page describes is a warning, which fails `make docs`.
+prints the help of each command. A public name that no page describes is a warning, and so is a site without the
+commands: either fails `make docs`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from vthreads._cli import COMMANDS, main
 PACKAGE = "vthreads"
 # Part of the docstring of a class that users do not call.
 CREATED_BY = "Created by "
+COMMANDS_ARE_HERE = "has the commands of vthreads"
+PRIVATE_ATTRIBUTE = re.compile(r":vartype \w+: .*\._\w+\W*$")
 PATH_OF_TYPE = re.compile(r"~(?:\w+\.)*(\w+)|\bvthreads\.(?:\w+\.)*_\w*(?:\.\w+)*\.(\w+)")
 
 
@@ -144,6 +147,8 @@ class Commands(Generated):
 
     def run(self) -> list[nodes.Node]:
         """Make a section for each command."""
+        # For the check. Sphinx removes it with the page.
+        self.env.metadata[self.env.docname][COMMANDS_ARE_HERE] = True
         sections = [self.section("vthreads", [])]
         return [*sections, *(self.section(f"vthreads {name}", [name]) for name in COMMANDS)]
 
@@ -172,6 +177,8 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
         is_of_package = path.count(".") == 1
         if path not in described if is_of_package else id(value) not in ids:
             logger.warning("%s is public, but no page of docs/reference describes it", path)
+    if not any(COMMANDS_ARE_HERE in page for page in env.metadata.values()):
+        logger.warning("no page of docs/reference has the directive `commands`")
 
 
 def shortened(app: Sphinx, *of: Any) -> tuple[str | None, str | None]:
@@ -185,6 +192,16 @@ def shortened(app: Sphinx, *of: Any) -> tuple[str | None, str | None]:
     return tuple(text and PATH_OF_TYPE.sub(lambda match: match[1] or match[2], text) for text in (signature, result))  # type: ignore[return-value]
 
 
+def shorten_attributes(app: Sphinx, *of: Any) -> None:
+    """Shorten the types of attributes as those of signatures, and remove those that only the package uses."""
+    lines: list[str] = of[-1]
+    lines[:] = [
+        PATH_OF_TYPE.sub(lambda match: match[1] or match[2], line) if line.startswith(":vartype ") else line
+        for line in lines
+        if not PRIVATE_ATTRIBUTE.match(line)
+    ]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and the check."""
     assert vthreads.__file__ is not None
@@ -192,5 +209,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("public-modules", PublicModules)
     app.add_directive("commands", Commands)
     app.connect("autodoc-process-signature", shortened)
+    # After napoleon, which writes the types of attributes.
+    app.connect("autodoc-process-docstring", shorten_attributes, priority=600)
     app.connect("env-check-consistency", check)
     return {"parallel_read_safe": True}
