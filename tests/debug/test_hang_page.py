@@ -1,4 +1,4 @@
-"""The page "Debug a hang": its program has both faults as described, and none after the fixes shown."""
+"""The page about a hang: its program has both faults as described, and none after the fixes shown."""
 
 from __future__ import annotations
 

@@ -359,6 +359,26 @@ def test_every_workload_has_a_place_in_the_page():
     assert len(places) == len(set(places)) == PERFORMANCE.read_text().count("<!-- end -->")
 
 
+def figures_of(workload, column=1):
+    """The medians of a table of the page, by peer."""
+    table = PERFORMANCE.read_text().partition(f"<!-- figures: {workload} -->")[2].partition("<!-- end -->")[0]
+    rows = [[cell.strip(" *") for cell in row.strip("|").split("|")] for row in table.splitlines() if row[:1] == "|"]
+    return {cells[0].partition(" ")[0]: float(cells[column].split()[0]) for cells in rows[2:]}
+
+
+def test_the_figures_on_other_pages_are_those_of_the_page():
+    readme, engines, comparison = (
+        re.sub(" +", " ", (BENCHMARKS.parent / name).read_text())
+        for name in ("README.md", "docs/explanation/two-engines.md", "docs/explanation/comparison.md")
+    )
+    started, switched, parked = figures_of("spawn_join"), figures_of("yield"), figures_of("parked", column=2)
+    of_others = f"{started['asyncio']:.1f} µs for an asyncio task, {started['os_threads']:.0f} µs for an OS thread"
+    assert f"| {started['vthreads']:.1f} µs | {of_others} |" in readme
+    assert f"| {parked['vthreads']:.0f} KiB | {parked['uvloop']:.1f} KiB for an asyncio task on uvloop " in readme
+    assert f"| a yield | {switched['vthreads_reference']:.1f} µs | {switched['vthreads']:.2f} µs |" in engines
+    assert f"A switch costs {switched['os_threads'] / switched['vthreads']:.0f} times as much." in comparison
+
+
 def test_every_goal_is_of_something_that_is_measured():
     for goal in load("goals").GOALS:
         workload = WORKLOADS[goal.workload]
