@@ -2,9 +2,9 @@
 
     python benchmarks/fill.py docs/explanation/performance.md results.json more.json where.md
 
-NAME is a workload, `goals`, `machine`, `left-out`, or `curve` and a workload: a plot in a file beside the page. If
-several runs have a figure, that of the latest run is used, in whatever order the files are given. A file NAME.md is
-inserted unchanged. A place without new figures keeps its text.
+NAME is a workload, `goals`, `machine`, `left-out`, `runs`, or `curve` and a workload: a plot in a file beside the page.
+If several runs have a figure, that of the latest run is used, in whatever order the files are given. A file NAME.md is
+inserted unchanged. A place without new figures keeps its text, and `runs` keeps the runs of such places.
 """
 
 import re
@@ -42,7 +42,7 @@ class Figures:
         # A run of a few peers may be made where the packages of the others are not installed.
         versions = {name: version for run in self._runs for name, version in run.versions.items()}
         self._whole = replace(self._runs[-1], values=values, versions=versions)
-        self._commands = {row: run.command for run in self._runs for row in run.values}
+        self._run_of = {row: run for run in self._runs for row in run.values}
 
     def of(self, workload):
         """Return the rows of a workload."""
@@ -60,12 +60,18 @@ class Figures:
             [f"**{peer}**" if peer == "vthreads" else peer, *(cells.get((peer, place), "") for place in places)]
             for peer in dict.fromkeys(peer for peer, _ in cells)
         ]
-        return f"{self.commands(row for place in places for row in tables[place])}\n\n{table_of(head, rows)}"
+        return f"{self.runs_of(row for place in places for row in tables[place])}\n\n{table_of(head, rows)}"
 
-    def commands(self, rows):
-        """Return the commands that produced these rows, in Markdown."""
-        found = dict.fromkeys(self._commands[row] for row in rows)
-        return ", ".join(f"`{re.sub(' --(json|html) [^ ]+', '', command)}`" for command in found)
+    def runs_of(self, rows):
+        """Return the dates of the runs that produced these rows, in Markdown."""
+        dates = sorted({dated(self._run_of[row]) for row in rows})
+        return f"[{'Run' if len(dates) == 1 else 'Runs'}](#runs) of {', '.join(dates)}"
+
+    def runs(self, text):
+        """Return the command of each run of the page, `text` being what the page has."""
+        known = dict(re.findall(r"^\| ([\d: -]+) \| (`.+`) \|$", text, re.MULTILINE))
+        of_rows = {dated(run): f"`{re.sub(' --(json|html) [^ ]+', '', run.command)}`" for run in self._run_of.values()}
+        return table_of(["run", "command"], [list(run) for run in sorted({**known, **of_rows}.items())], ruler="---")
 
     def cell(self, row):
         """Return the median, the range, and the ratio to vthreads."""
@@ -83,7 +89,7 @@ class Figures:
             peers.setdefault(row.peer, []).append((row.size, self._whole.median(row)))
         drawing = page.with_name(f"{workload}.svg")
         drawing.write_text(lines(peers, rows[0].size_word, f"{workload}: {rows[0].unit}") + "\n", encoding="utf-8")
-        return f"![{rows[0].unit}, by {rows[0].size_word}]({drawing.name})\n\n{self.commands(rows)}"
+        return f"![{rows[0].unit}, by {rows[0].size_word}]({drawing.name})\n\n{self.runs_of(rows)}"
 
     def goals(self):
         """Return each goal, the measured figure, and whether the goal is reached."""
@@ -113,8 +119,10 @@ class Figures:
         ]
         return table_of(["workload", "peers", "why"], rows, ruler="---") if rows else "None."
 
-    def filling(self, name, page):
-        """Return the text for a place; None if there is none."""
+    def filling(self, name, page, text):
+        """Return the text for a place that has a text now; None if there is none."""
+        if name == "runs":
+            return self.runs(text)
         whole = {"goals": self.goals, "machine": self.machine, "left-out": self.left_out}
         if name in whole:
             return whole[name]()
@@ -122,6 +130,11 @@ class Figures:
         if not self.of(workload):
             return None
         return self.table(workload) if workload == name else self.curve(workload, page)
+
+
+def dated(run):
+    """Return date and time of a run, to the minute."""
+    return f"{datetime.fromisoformat(run.date):%Y-%m-%d %H:%M}"
 
 
 def counted(number, word):
@@ -151,7 +164,7 @@ def main():
 
     def filled(place):
         begin, name, end = place.groups()
-        new = ready.get(name) or figures.filling(name, page)
+        new = ready.get(name) or figures.filling(name, page, place[0])
         return place[0] if new is None else f"{begin}\n{new.strip()}\n\n{end}"
 
     page.write_text(PLACE.sub(filled, page.read_text(encoding="utf-8")), encoding="utf-8")

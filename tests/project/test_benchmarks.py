@@ -412,6 +412,12 @@ as it was
 
 <!-- figures: curve echo -->
 <!-- end -->
+
+<!-- figures: runs -->
+
+| 2025-01-01 10:00 | `an early run` |
+
+<!-- end -->
 """
 
 
@@ -429,6 +435,9 @@ def test_a_page_is_filled_and_filling_it_again_changes_nothing(three_rounds, tmp
         assert ["as it was", "nowhere"] == [line for line in lines if line in ("as it was", "nowhere")]
         assert "![µs <each>, by connections](echo.svg)" in lines
         assert 3 == len(ElementTree.parse(tmp_path / "echo.svg").findall(".//{*}polyline"))
+        runs = [line for line in lines if line.startswith("| 20")]
+        assert ["| 2025-01-01 10:00 | `an early run` |", f"| {three_rounds.date[:10]}"] == [runs[0], runs[1][:12]]
+        assert f"[Run](#runs) of {runs[1].split(' | ')[0].strip('| ')}" in lines
 
 
 @pytest.mark.real
