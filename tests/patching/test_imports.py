@@ -166,10 +166,15 @@ print(*[name for name, call in calls.items() if "vthreads" in call().__globals__
 
 @pytest.mark.real
 def test_a_first_group_imports_none_of_the_modules_that_it_only_patches(run_script):
-    # The base class of futures needs `traceback`, which imports `dataclasses` since Python 3.14.
+    # The base class of futures needs `traceback`, which imports `dataclasses` since Python 3.14. A named tuple imports
+    # `ast` since Python 3.15.
     script = """
+from __future__ import annotations
 import sys
 import traceback
+import typing
+class Pair(typing.NamedTuple):
+    first: int
 known = set(sys.modules)
 import vthreads
 with vthreads.ThreadGroup() as group:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import re
 import select
+import sys
 import threading
 import weakref
 
@@ -80,13 +81,16 @@ def weakly_held_queue():
     return weakly_held(queue.SimpleQueue)
 
 
+# Since Python 3.15 the collector does not track a frozen set of objects that it does not track: its holder is unknown.
+POLLS = r"a frozenset" if sys.version_info >= (3, 15) else r".*\.polls \(a frozenset\)"
+
 LEFTOVERS = {
     held_lock: r"_thread\.lock object at .*held by a thread; in .*\.lock$",
     held_rlock: r"RLock object at .*held by a thread; in .*\.lock$",
     hidden_lock: r"_thread\.lock object at .*cannot be changed; in .*\.locks \(a frozenset\)$",
     hidden_local: r"_local object at .*cannot be changed; in .*\.locals \(a frozenset\)$",
     hidden_queue: r"SimpleQueue object at .*cannot be changed; in .*\.queues \(a frozenset\)$",
-    hidden_poll: r"poll object at .*cannot be changed; in .*\.polls \(a frozenset\)$",
+    hidden_poll: rf"poll object at .*cannot be changed; in {POLLS}$",
     weakly_held_lock: r"_thread\.lock object at .*cannot be changed; in .*\.thing$",
     weakly_held_rlock: r"RLock object at .*cannot be changed; in .*\.thing$",
     weakly_held_local: r"_local object at .*cannot be changed; in .*\.thing$",
@@ -111,7 +115,10 @@ def test_what_stays_is_reported_once_with_its_place(before, make):
 
 
 def test_queues_of_a_tuple_over_which_the_program_iterates_are_reported(run_script):
-    # Only the iterator, on the stack of the module, refers to the tuple.
+    # Only the iterator, on the stack of the module, refers to the tuple. Since Python 3.15 the loop has no iterator:
+    # then only the queue without a name is reported, and the name of the other one gets the new queue.
+    old = "in a tuple_iterator, in a tuple_iterator"
+    expected = "in C code or on the stack of a call" if sys.version_info >= (3, 15) else old
     script = """
 import queue, warnings
 
@@ -123,7 +130,7 @@ for one in queue.SimpleQueue(), queue.SimpleQueue():
     import vthreads
     vthreads.spawn(int).result()
 """
-    assert "in a tuple_iterator, in a tuple_iterator\n" == run_script(script)
+    assert f"{expected}\n" == run_script(script)
 
 
 def test_a_lock_of_a_module_is_reported_by_its_name(run_script):

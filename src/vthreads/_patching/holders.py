@@ -61,8 +61,8 @@ BARREN = frozenset(
 )
 
 # The collector stops tracking containers of these types while they hold only objects that it does not track, as locks
-# are up to Python 3.12. It lists them neither as objects nor as holders.
-UNTRACKABLE = frozenset(map(id, (tuple, dict)))
+# are up to Python 3.12; frozen sets since Python 3.15. It lists them neither as objects nor as holders.
+UNTRACKABLE = frozenset(map(id, (tuple, dict, frozenset)))
 
 # How many objects to check together; most contain no wanted reference, so large chunks are excluded at once.
 CHUNKS = (256, 16, 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 from collections.abc import Callable
 from types import ModuleType
@@ -22,6 +23,10 @@ from .._sync.queues import SimpleQueue
 from ..errors import Cancelled, Empty
 
 __all__ = ["fit"]
+
+# The positions of two arguments of `concurrent.futures.thread._worker`. Since Python 3.14 the context of the worker is
+# between them.
+POOL, QUEUE = 0, 2 if sys.version_info >= (3, 14) else 1
 
 
 class _Membership:
@@ -102,13 +107,14 @@ def fit(module: ModuleType) -> list[Callable[[], None]]:
     work: Callable[..., None] = module._worker
 
     @functools.wraps(work)
-    def worker(pool: Callable[[], Any], queue: Any, *args: Any) -> None:
+    def worker(*args: Any) -> None:
         thread = running()
         if thread is None:
-            return work(pool, queue, *args)
-        _workers[thread] = membership = _Membership(pool, queue)
+            return work(*args)
+        _workers[thread] = membership = _Membership(args[POOL], args[QUEUE])
+        stand_ins = {POOL: membership, QUEUE: membership}
         try:
-            return work(membership, membership, *args)
+            return work(*(stand_ins.get(position, given) for position, given in enumerate(args)))
         finally:
             _workers.pop(thread, None)
 
