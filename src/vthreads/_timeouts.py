@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from contextvars import ContextVar
-from math import inf, nan
-from operator import index
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
-from ._core.arguments import checked_seconds, checked_timeout
+from ._core.arguments import checked_seconds, checked_timeout, standard_time
 from ._core.cancel import CancelNode, CancelScope, ThreadInside
 from ._core.current import running, started_here
 from ._core.engine import compiled
@@ -65,13 +64,12 @@ def sleep_here(seconds: float, /) -> None:
             refuse_to_wait_inside_scheduler()
         original_sleep(seconds)
         return
-    # The original accepts floats and objects with `__index__`.
-    span = seconds if isinstance(seconds, float) else index(seconds) if hasattr(type(seconds), "__index__") else nan
+    span = standard_time(seconds, TOO_LONG)
     if span == 0:
         thread._yield_now()
     elif 0 < span < TOO_LONG:
         thread._check()
-        waiter_here()._park(None, float(span))
+        waiter_here()._park(None, span)
     else:
         # The original raises the error, whose text depends on the Python: no number, negative, NaN, or too large.
         original_sleep(seconds)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, NamedTuple, TypeVar
 
-from .._core.arguments import is_standard_time
+from .._core.arguments import standard_time
 from .._core.carrier import is_main_carrier
 from .._core.current import running
 from .._core.originals import close_fd, read_fd, write_fd
@@ -67,14 +67,15 @@ def sigwaitinfo(sigset: Iterable[int], /) -> Any:
 
 def sigtimedwait(sigset: Iterable[int], timeout: float, /) -> Any:
     """`signal.sigtimedwait`, for signals that are blocked. A checkpoint unless `timeout` is 0; thread-safe."""
-    if not is_standard_time(timeout) or timeout <= 0:
+    seconds = standard_time(timeout)
+    if not seconds > 0:
         # Without a wait. The original also raises the error for a negative or wrong argument.
         return original_sigtimedwait(sigset, timeout)
     thread = _checked_thread()
     if thread is None:
         return original_sigtimedwait(sigset, timeout)
     wanted = set(sigset)
-    return _until(thread, wanted, lambda: original_sigtimedwait(wanted, 0), timeout)
+    return _until(thread, wanted, lambda: original_sigtimedwait(wanted, 0), seconds)
 
 
 def pause() -> None:

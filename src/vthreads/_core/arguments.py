@@ -7,20 +7,24 @@ plain value or raises with a message that names the argument.
 
 from __future__ import annotations
 
+import sys
 from _thread import TIMEOUT_MAX
 from concurrent.futures import Future
 from functools import partial
-from math import inf, isnan
+from math import inf, isnan, nan
 from operator import index
 from types import CoroutineType, FunctionType, MethodType
 from typing import Any
 
 from .repeated import repeated_in
 
-__all__ = ["check_function", "checked_count", "checked_seconds", "checked_timeout", "is_standard_time"]
+__all__ = ["check_function", "checked_count", "checked_seconds", "checked_timeout", "standard_time"]
 
 # The getter of `partial` itself: a subclass may override the access to attributes.
 partial_function: Any = vars(partial)["func"].__get__
+
+# The methods of a number that the standard library accepts as a time beside a float.
+CONVERSIONS = ("__index__", "__float__") if sys.version_info >= (3, 15) else ("__index__",)
 
 # The flags of code objects, as `inspect` has them. Importing it would double the time of this package's import.
 CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
@@ -58,11 +62,20 @@ def checked_timeout(timeout: float | None, name: str = "timeout") -> float | Non
     return float(timeout)
 
 
-def is_standard_time(seconds: Any) -> bool:
-    """Return whether calls of the standard library accept `seconds` as a time; else they raise without waiting."""
-    is_number = isinstance(seconds, float) or hasattr(type(seconds), "__index__")
-    # NaN is not between these limits, and values beyond them are too large for the original.
-    return is_number and -TIMEOUT_MAX <= seconds <= TIMEOUT_MAX
+def standard_time(time: Any, largest: float = TIMEOUT_MAX) -> float:
+    """Return `time` as a float if calls of the standard library accept it; else NaN: they raise, and do not wait.
+
+    Args:
+        time: seconds, or what the call counts in.
+        largest: the largest time that the call accepts.
+    """
+    if not isinstance(time, float) and not any(hasattr(type(time), name) for name in CONVERSIONS):
+        return nan
+    try:
+        number = float(time)
+    except Exception:  # noqa: BLE001  # raised by the original, which converts it too
+        return nan
+    return number if -largest <= number <= largest else nan
 
 
 def checked_seconds(seconds: float | None, name: str) -> float:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .._core.arguments import is_standard_time
+from .._core.arguments import standard_time
 from .._core.current import carriers, running
 from .._core.deadlock import threads_on
 from .._core.engine import TIMED_OUT
@@ -101,7 +101,8 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
     stopped although it still runs.
     """
     thread = running()
-    if self is current_thread() or timeout is not None and (not is_standard_time(timeout) or timeout <= 0):
+    seconds = None if timeout is None else standard_time(timeout)
+    if self is current_thread() or seconds is not None and not seconds > 0:
         return original_join(self, timeout)
     if thread is None:
         if self.is_alive():
@@ -115,7 +116,7 @@ def join_thread(self: threading.Thread, timeout: float | None = None) -> None:
     joiners.add(joiner)
     if OVER in self.__dict__ and joiners.withdraw(joiner):
         return original_join(self, timeout)
-    if joiners.park(joiner, timeout) is TIMED_OUT:
+    if joiners.park(joiner, seconds) is TIMED_OUT:
         return None
     # The last Python code has run, so the rest of the thread ends without waiting.
     original_join(self)

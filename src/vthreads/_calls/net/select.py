@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import select as _select
 import sys
+from _thread import TIMEOUT_MAX
 from collections.abc import Iterable, Mapping
 from errno import EBADF, EPERM
 from math import inf
 from typing import Any
 
-from ..._core.arguments import is_standard_time
+from ..._core.arguments import standard_time
 from ..._core.current import give_way, running
 from ..._core.engine import READ, WRITE, compiled, supply
 from ..._core.thread import VirtualThread
@@ -30,8 +31,8 @@ original_poll: Any = getattr(_select, "poll", None)
 original_epoll: Any = getattr(_select, "epoll", None)
 original_kqueue: Any = getattr(_select, "kqueue", None)
 
-# The largest timeout of poll(2), in milliseconds.
-INT_MAX = 2**31 - 1
+# The largest timeout of `poll`, in milliseconds: that of poll(2), which since Python 3.15 is called again and again.
+LONGEST_POLL = TIMEOUT_MAX * 1000 if sys.version_info >= (3, 15) else 2**31 - 1
 # The event bits of poll(2), which epoll uses too.
 POLLIN, POLLPRI, POLLOUT = 1, 2, 4
 # Seconds, at most, between two attempts where no readiness event reports the change.
@@ -132,7 +133,8 @@ def _fd_of(file: Any) -> int:
 def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) -> tuple[list[Any], ...]:
     """`select.select`. A checkpoint unless `timeout` is 0."""
     thread = running()
-    if timeout is not None and (not is_standard_time(timeout) or timeout <= 0):
+    seconds = None if timeout is None else standard_time(timeout)
+    if seconds is not None and not seconds > 0:
         give_way()
         return original_select(rlist, wlist, xlist, timeout)
     if thread is None:
@@ -141,7 +143,7 @@ def select(rlist: Any, wlist: Any, xlist: Any, timeout: float | None = None, /) 
     thread._check()
     # The original validates the arguments. If something is ready, its result is final.
     files = [_repeatable(rlist), _repeatable(wlist), _repeatable(xlist)]
-    time_left = _TimeLeft(thread, timeout)
+    time_left = _TimeLeft(thread, seconds)
     ready = original_select(*files, 0)
     if any(ready):
         return ready
@@ -250,19 +252,17 @@ class Poll:
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """Wait up to `timeout` milliseconds. A checkpoint unless it is 0."""
         thread = running()
-        if timeout is not None and (not isinstance(timeout, int | float) or 0 <= timeout < 1):
+        milliseconds = None if timeout is None else standard_time(timeout, LONGEST_POLL)
+        if milliseconds is not None and not (milliseconds < 0 or milliseconds >= 1):
             give_way()
             return self._poll.poll(timeout)
         if thread is None:
             return wait_outside_scheduler(lambda: self._poll.poll(timeout), lambda: self._poll.poll(0), bool)
         thread._check()
-        if timeout is not None and not -inf < timeout <= INT_MAX:
-            # The original raises the error.
-            return self._poll.poll(timeout)
         if self._under_way:
             raise RuntimeError("concurrent poll() invocation")
         # Negative means no limit, as None does.
-        time_left = _TimeLeft(thread, None if timeout is None or timeout < 0 else timeout / 1000)
+        time_left = _TimeLeft(thread, None if milliseconds is None or milliseconds < 0 else milliseconds / 1000)
         wait = _Wait(thread, self._masks, time_left)
         self._under_way = True
         try:
@@ -345,7 +345,8 @@ class Epoll(_KernelQueue):
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """Wait up to `timeout` seconds. A checkpoint unless it is 0."""
         thread = running()
-        if timeout is not None and (not is_standard_time(timeout) or timeout == 0):
+        seconds = None if timeout is None else standard_time(timeout)
+        if seconds is not None and not (seconds < 0 or seconds > 0):
             give_way()
             return self._queue.poll(timeout, maxevents)
         if thread is None:
@@ -353,7 +354,7 @@ class Epoll(_KernelQueue):
                 lambda: self._queue.poll(timeout, maxevents), lambda: self._queue.poll(0, maxevents), bool
             )
         thread._check()
-        time_left = _TimeLeft(thread, None if timeout is None or timeout < 0 else timeout)
+        time_left = _TimeLeft(thread, None if seconds is None or seconds < 0 else seconds)
         while True:
             ready: list[tuple[int, int]] = self._queue.poll(0, maxevents)
             if ready or not self._wait(thread, time_left):
