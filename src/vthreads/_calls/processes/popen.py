@@ -53,6 +53,9 @@ def wait(self: Popen[Any], timeout: float | None) -> int | None:
 
 def _wait(thread: VirtualThread, process: Popen[Any], timeout: float | None) -> int | None:
     thread._check()
+    if process.returncode is not None:
+        # `communicate` has waited, and the end of the `with` block waits again.
+        return process.returncode
     if os.waitpid is not latest(original_waitpid):
         # The program has replaced it as well, for example by a mock. The original calls what it finds there.
         replaced: int | None = original_wait(process, timeout)
