@@ -105,7 +105,7 @@ def with_every_cause(names, causes=CAUSES):
         test = pytest.mark.parametrize("name", names)(test)
         test = pytest.mark.parametrize("cause", causes, ids=lambda cause: cause.__name__)(test)
         # From 3.12 on, if there are idle OS threads of the offload pool.
-        return pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")(test)
+        return pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")(test)
 
     return parametrised
 

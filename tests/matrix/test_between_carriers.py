@@ -94,7 +94,7 @@ CAUSES = [sibling_failure, deadline, future_cancel, interrupt, ctrl_c]
 
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("cause", CAUSES, ids=lambda cause: cause.__name__)
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_nothing_happened(name, cause):
     def root():
         schedulers = schedulers_beside(vthreads.current_thread()._scheduler)

@@ -303,11 +303,18 @@ READING = {
 def test_a_reader_of_tls_that_is_shut_down_gets_the_end_of_data(virtual, name, end, timeout):
     call, nothing = READING[name]
 
+    def read(sock):
+        try:
+            return call(sock)
+        except BrokenPipeError:
+            # The end of data without a farewell, by newer releases of OpenSSL (3.6.5), on OS threads too.
+            return nothing
+
     def root():
         server, client = tls_pair()
         with server, client:
             client.settimeout(timeout)
-            reader = vthreads.spawn(call, client)
+            reader = vthreads.spawn(read, client)
             wait_all_parked()
             end(client)
             return reader.result()
@@ -326,7 +333,8 @@ def test_an_end_of_tls_without_its_farewell_is_an_error_if_asked_for(virtual, en
             end(client)
             return reader.result()
 
-    assert isinstance(virtual(root), ssl.SSLEOFError)
+    # By newer releases of OpenSSL (3.6.5) it is a broken pipe, on OS threads too.
+    assert isinstance(virtual(root), (ssl.SSLEOFError, BrokenPipeError))
 
 
 @pytest.mark.parametrize("end", [shut_down, leave])

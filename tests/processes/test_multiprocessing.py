@@ -19,7 +19,7 @@ from vthreads import ThreadGroup
 from vthreads import _patching as patching
 from vthreads.testing import VirtualClock
 
-pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")]
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
 mp = multiprocessing.get_context("fork")
 
@@ -34,7 +34,7 @@ def virtual(fn):
 
 def script(text, *args):
     ended = subprocess.run(
-        [sys.executable, "-W", "error", "-W", "ignore:.*use of fork:DeprecationWarning", "-c", textwrap.dedent(text)]
+        [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning", "-c", textwrap.dedent(text)]
         if not args
         else [sys.executable, *args],
         capture_output=True,

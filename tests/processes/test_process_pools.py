@@ -17,7 +17,7 @@ import pytest
 import vthreads
 from vthreads import ThreadGroup
 
-pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")]
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
 mp = multiprocessing.get_context("fork")
 

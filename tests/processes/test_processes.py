@@ -601,7 +601,7 @@ def wait_for_a_shell(name, script):
     return os.spawnl(os.P_WAIT, "/bin/sh", "sh", "-c", script)
 
 
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("name", ["system", "spawn"])
 class TestShells:
     def test_the_outcome_is_that_of_the_original(self, name):
@@ -656,7 +656,7 @@ def test_the_environment_and_the_errors_of_system_are_those_of_the_original(monk
     virtual(root)
 
 
-@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_spawn_without_waiting_is_no_checkpoint():
     def root():
         with vthreads.move_on_after(0) as scope:
