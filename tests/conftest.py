@@ -195,13 +195,17 @@ def order(request):
     return None if request.param is None else SeededOrder(request.param)
 
 
+# Before Python 3.15 `os.fork` goes on if its warning of other OS threads is an error.
+FORKS = "ignore:This process:DeprecationWarning"
+
+
 @pytest.fixture
 def run_script():
     """Run a script in a separate process, where a warning is an error: what it prints."""
 
     def run_script(script, *arguments, **environment):
         ended = subprocess.run(
-            [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *arguments],
+            [sys.executable, "-W", "error", "-W", FORKS, "-c", textwrap.dedent(script), *arguments],
             capture_output=True,
             text=True,
             timeout=200,
