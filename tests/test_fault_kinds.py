@@ -225,6 +225,8 @@ KINDS = {
                 "test_a_signal_handler_is_a_thread_of_the_run",
                 "test_an_installed_package_that_is_not_stopped_is_reported",
                 "test_abandoned_runs_write_nothing",
+            ),
+            "testing/test_explore_shrinking": (
                 "test_shrinking_ends_at_the_least_number_of_switches",
                 "test_shrinking_goes_on_if_no_schedule_with_one_switch_less_fails",
             ),

@@ -139,16 +139,6 @@ def test_a_known_race_is_found_and_replayed_and_its_mended_version_is_not(name, 
     assert 40 == explore(mended, seed=1, strategy=strategy, schedules=40).schedules
 
 
-def test_a_failing_schedule_is_shrunk_to_the_switch_that_matters():
-    shrunk, found = [], []
-    for program in (races.check_then_act, races.double_checked_locking, races.aba):
-        failed = failure_of(program)
-        shrunk.append(len(failed.schedule.switches))
-        found.append(len(failed.found.switches))
-    assert [1, 1, 1] == shrunk
-    assert max(found) > 5
-
-
 @pytest.mark.parametrize("points", ["lines", "opcodes"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_lost_update_is_found_at_lines_and_at_opcodes(strategy, points):
@@ -205,45 +195,6 @@ def test_one_line_is_not_atomic_at_opcodes_but_at_lines_it_is():
 
     assert explore(add_on_one_line, points="lines", seed=1, schedules=300)
     assert failure_of(add_on_one_line, points="opcodes")
-
-
-@pytest.mark.parametrize(
-    ("name", "seed"),
-    [
-        ("dining philosophers", 0),
-        ("dining philosophers", 3),
-        pytest.param("bounded buffer, `if` for `while`", 1, marks=pytest.mark.thorough),
-        pytest.param("bounded buffer, `if` for `while`", 5, marks=pytest.mark.thorough),
-        pytest.param("urllib3 `PoolManager` (#204)", 3, marks=pytest.mark.thorough),
-    ],
-)
-def test_shrinking_ends_at_the_least_number_of_switches(name, seed):
-    assert 2 == len(failure_of(races.RACES[name][0], seed=seed).schedule.switches)
-
-
-@pytest.mark.parametrize(("strategy", "seed"), [("pct", 16), ("random", 31)])
-def test_shrinking_goes_on_if_no_schedule_with_one_switch_less_fails(strategy, seed):
-    def alternating():
-        step, seen = [0], []
-
-        def first():
-            if step[0] == 0:
-                step[0] = 1
-            if step[0] == 2:
-                step[0] = 3
-
-        def second():
-            if step[0] == 1:
-                step[0] = 2
-            if step[0] == 3:
-                seen.append(step[0])
-
-        run_threads(first, second)
-        assert not seen
-
-    # The exploration finds a schedule with four switches, and no similar one with three fails.
-    failed = failure_of(alternating, strategy=strategy, seed=seed, schedules=2_000)
-    assert 2 == len(failed.schedule.switches)
 
 
 def test_a_list_may_change_between_its_look_up_and_the_question_whether_it_is_empty():
