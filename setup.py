@@ -58,4 +58,6 @@ for module in MODULES:
     # installation fails if there is no C compiler or no Python.h.
     module.optional = True
 
-setup(ext_modules=MODULES)
+# Compile some modules at the same time. No more, because a compiler takes up to 400 MB: if memory does not suffice, the
+# module is left out, as it is optional.
+setup(ext_modules=MODULES, options={"build_ext": {"parallel": 4}})
