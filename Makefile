@@ -185,8 +185,9 @@ COMPILED += $(addprefix src/vthreads/debug/_event_log.,py pxd)
 COMPILED += $(foreach types,$(wildcard src/vthreads/serve/*.pxd src/vthreads/serve/_http/*.pxd),$(types) $(types:.pxd=.py))
 
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
-# Further extras use the compiled modules that are in the source tree: compiling them again takes a few minutes.
-BUILT := $(VENV)/.built
+# Editable installations of one Python share the modules that are compiled in the source tree: compiling them again takes
+# a few minutes.
+BUILT := src/vthreads/_core/engine/accelerated$(shell $(PYTHON) -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))' 2>/dev/null)
 
 $(INSTALLED)-%: $(MADE) pyproject.toml setup.py $(COMPILED)
 	@echo 'Installing vthreads[$*] into $(VENV) ...'
@@ -194,6 +195,6 @@ $(INSTALLED)-%: $(MADE) pyproject.toml setup.py $(COMPILED)
 		{ test -e $(BUILT) && test -z "$$(find pyproject.toml setup.py $(COMPILED) -newer $(BUILT))"; }; then \
 		VTHREADS_PURE=1 $(INSTALL) '.[$*]'; \
 	else \
-		echo 'It compiles the engine, which takes a few minutes.' && $(INSTALL) '.[$*]' && touch $(BUILT); \
+		echo 'It compiles the engine, which takes a few minutes.' && $(INSTALL) '.[$*]'; \
 	fi
 	@touch $(addprefix $(INSTALLED)-,$(subst $(comma), ,$*) $(if $(filter $(WITH_TEST),$(subst $(comma), ,$*)),test))
