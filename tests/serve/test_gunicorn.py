@@ -25,6 +25,8 @@ from .test_workers import children_of, has_ended, wait_until
 
 pytestmark = pytest.mark.real
 
+# More than the system allows.
+NO_PROCESS = 1 << 22
 WORKER = "vthreads.integrations.gunicorn.Worker"
 SHOW = """
     import vthreads
@@ -402,7 +404,7 @@ def test_a_part_of_the_graceful_timeout_is_left_for_the_cleanup(monkeypatch, sec
 
 
 # The master closes its listeners before it stops all workers, but not before a reload.
-@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize("listens", [True, False, None], ids=["listens", "has closed", "cannot be asked"])
 def test_a_stop_finds_out_whether_the_master_still_listens(listens):
     from gunicorn.config import Config
 
@@ -421,14 +423,17 @@ def test_a_stop_finds_out_whether_the_master_still_listens(listens):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         inherited = [listener.fileno()] if listens else []
         with subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=inherited) as master:
-            worker = Worker(0, master.pid, [], None, 30, Config(), logging.getLogger("of the test"))
+            # Processes of another user have no readable folder, as one that does not exist.
+            pid = NO_PROCESS if listens is None else master.pid
+            worker = Worker(0, pid, [], None, 30, Config(), logging.getLogger("of the test"))
             try:
                 worker._server = server = Stopped(listener)
                 worker.handle_exit(signal.SIGTERM, None)
             finally:
                 worker.tmp.close()
                 master.kill()
-    assert listens is server.found
+    # Not to know it must not stop the new connections of other workers.
+    assert (listens is not False) is server.found
 
 
 @pytest.mark.thorough
@@ -547,6 +552,66 @@ LOGS = """
         start_response("200 OK", [("Content-Length", "5")])
         return [b"hello"]
 """
+
+
+def test_a_request_that_the_server_refuses_is_recorded_as_itself(tmp_path):
+    config = """
+        keepalive = 60
+        accesslog = "-"
+        access_log_format = "%(U)s %(s)s"
+    """
+    with gunicorn(tmp_path, config=config) as (process, port):
+        second = b"POST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n"
+        exchange(port, b"GET /first HTTP/1.1\r\nHost: a\r\n\r\n" + second)
+        assert ["/first 200\n", "/second 413\n"] == [process.stdout.readline() for _ in range(2)]
+
+
+def test_threads_that_nothing_can_unpark_do_not_delay_the_stop(tmp_path):
+    app = """
+        import vthreads
+
+        vthreads.spawn(vthreads.Queue().get)
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Length", "5")])
+            return [b"hello"]
+    """
+    with gunicorn(tmp_path, "--graceful-timeout", "3600", app=app) as (process, port):
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(SECONDS)
+
+
+def test_the_heartbeat_begins_with_the_server(tmp_path):
+    # The import of the application may have used most of the time that the master allows for a beat.
+    (tmp_path / "worker_of_test.py").write_text(
+        textwrap.dedent("""
+            from vthreads.integrations.gunicorn import Worker
+            from vthreads.serve import _heartbeat
+
+            _heartbeat.BETWEEN_BEATS = 3600
+
+            class Mine(Worker):
+                def notify(self):
+                    print("notified", flush=True)
+                    super().notify()
+        """)
+    )
+    with gunicorn(tmp_path, "-k", "worker_of_test.Mine", "--timeout", "3600") as (process, _):
+        assert "notified\n" == process.stdout.readline()
+
+
+def test_what_waits_for_the_reader_of_a_log_is_written_when_it_reads(tmp_path):
+    app = """
+        def app(environ, start_response):
+            # More than a pipe holds.
+            print("x" * 300_000, flush=True)
+            start_response("200 OK", [("Content-Length", "5")])
+            return [b"hello"]
+    """
+    with gunicorn(tmp_path, app=app) as (process, port):
+        assert b"hello" == fetch(port)
+        assert "x" * 300_000 == process.stdout.readline().rstrip()
 
 
 @pytest.mark.thorough

@@ -101,6 +101,22 @@ def test_files_and_terminals_stay_as_they_are(tmp_path):
     assert non_blocking(None) is None
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.thorough)])
+def test_what_waits_for_a_reader_is_written_when_it_reads(tmp_path, workers):
+    app = """
+        def app(environ, start_response):
+            # More than a pipe holds.
+            print("x" * 300_000, flush=True)
+            start_response("200 OK", [("Content-Length", "5")])
+            return [b"hello"]
+    """
+    command = "site_of_test:app", "--bind", "127.0.0.1:0", "--workers", workers, "--access-log", "off"
+    with serving(tmp_path, *command, app=app, stdout=subprocess.PIPE) as (process, port):
+        assert b"hello" == fetch(port)
+        assert "x" * 300_000 == process.stdout.readline().rstrip()
+
+
 OUTPUTS = {
     "full stdout": ">/dev/full",
     "full stderr": "2>/dev/full",

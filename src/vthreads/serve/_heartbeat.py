@@ -75,8 +75,7 @@ class Heart:
             while True:
                 before = now()
                 sleep(BETWEEN_BEATS)
-                if self._sight.row.pinned_by:
-                    self._sight.row.pinned_by = ""
+                self._sight.row.pinned_by = ""
                 self._sight.row.set("run_queue_delay_seconds", max(now() - before - BETWEEN_BEATS, 0.0))
                 self.refresh()
                 if not self._late:
