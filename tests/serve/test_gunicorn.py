@@ -554,6 +554,25 @@ LOGS = """
 """
 
 
+def test_only_the_worker_is_patched(tmp_path):
+    # By its number: the patch replaces references to the object.
+    config = """
+        import time
+
+        original = id(time.sleep)
+
+        def post_worker_init(worker):
+            print("worker", id(time.sleep) == original, flush=True)
+
+        def on_exit(server):
+            print("master", id(time.sleep) == original, flush=True)
+    """
+    with gunicorn(tmp_path, config=config) as (process, port):
+        assert b"hello" == fetch(port)
+        process.send_signal(signal.SIGTERM)
+        assert "worker False\nmaster True\n" == process.communicate(timeout=SECONDS)[0]
+
+
 def test_a_request_that_the_server_refuses_is_recorded_as_itself(tmp_path):
     config = """
         keepalive = 60

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import ssl
 from argparse import Namespace
+from dataclasses import asdict
 
 import pytest
 import trustme
 
 import vthreads
-from vthreads import sleep
+from vthreads import serve, sleep
 from vthreads._cli.serve import process
+from vthreads._cli.serve.settings import SETTINGS
 from vthreads.serve import Limits
 from vthreads.serve._http import responses
+from vthreads.serve._wsgi import FileWrapper
 
 from .conftest import settle
 
@@ -187,3 +191,45 @@ def test_the_extensions_of_a_chunk_are_limited(with_app, size, status):
     data = with_app(echo, lambda site: site.ask(head + b"5" + extension + b"\r\nhello\r\n0\r\n\r\n"))
     assert data.startswith(b"HTTP/1.1 " + status)
     assert data.endswith(b"hello") == (status == b"200")
+
+
+def test_the_defaults():
+    limits = {
+        "header_seconds": 10.0,
+        "handshake_seconds": 10.0,
+        "idle_seconds": 75.0,
+        "body_bytes": 64 << 20,
+        "body_rate": 240.0,
+        "write_seconds": 60.0,
+        "request_seconds": 60.0,
+        "gone_seconds": 1.0,
+        "in_flight": 1_000,
+        "age_seconds": 1.0,
+        "connections": 10_000,
+    }
+    assert limits == asdict(Limits())
+    settings = {setting.name: setting.default for setting in SETTINGS}
+    assert limits == {name: settings[name] for name in limits}
+    others = {"drain": 30.0, "drain_delay": 0.0, "trusted_proxies": [], "half_close": False, "access_log": "auto"}
+    assert others == {name: settings[name] for name in others}
+    for function, name, value in [
+        (serve.tcp, "max_connections", 10_000),
+        (serve.tcp, "drain", 30.0),
+        (serve.wsgi, "drain", 30.0),
+        (serve.wsgi, "trusted_proxies", ()),
+        (serve.wsgi, "half_close", False),
+    ]:
+        assert value == inspect.signature(function).parameters[name].default
+
+
+# PEP 3333, "Optional Platform-Specific File Handling".
+def test_a_regular_file_is_sent_by_the_kernel(with_app, tmp_path, monkeypatch):
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](path.open("rb"))
+
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    # Without it, nothing of the file can come through Python.
+    monkeypatch.delattr(FileWrapper, "__iter__")
+    assert with_app(app, lambda site: site.ask(LAST)).endswith(b"\r\n\r\ncontent")
