@@ -1,7 +1,8 @@
 """Worker processes that share listeners: start, replace, reload, stop. It does not depend on what a worker serves.
 
     STARTING ──ready──> READY ──SIGTERM──> STOPPING ──exit──> reaped
-        └──exit: reload given up     └──exit: replaced, after a pause if it lived shortly
+        │                └──exit: replaced, after a pause if it lived shortly; not if its successor is STARTING
+        └──exit: the first workers: the server ends; a successor: the reload is given up; others: as from READY
 
 The parent runs no virtual threads and serves nothing, so that nothing of a request can hold it up. It waits in one
 `select` for signals, by the wakeup descriptor, and for workers: each writes a byte to its pipe when it serves. The pipe
@@ -314,30 +315,28 @@ class Supervisor:
             self._reload_next()
 
     def _ended(self, worker: _Worker, status: int) -> None:
+        """Handle the end of a worker that nothing has asked for; see the diagram in the module's docstring."""
         if worker.kill_at is not None or self._status is not None:
             return
+        how = _end_by(status)
+        successor = next((other for other in self._workers.values() if other.replaces is worker), None)
         if worker.replaces is not None:
-            log.error(
-                "the new worker %d %s; the reload is given up, and the old workers go on", worker.pid, _end_by(status)
-            )
+            log.error("the new worker %d %s; the reload is given up, and the old workers go on", worker.pid, how)
             self._to_reload.clear()
             self._reload_next()
-            return
-        for other in self._workers.values():
-            if other.replaces is worker:
-                # The successor serves in its place already, or soon.
-                other.replaces = None
-                log.warning("worker %d %s before its successor %d served", worker.pid, _end_by(status), other.pid)
-                return
-        if not self._has_served and not worker.is_ready:
+        elif successor is not None:
+            # It serves in its place already, or soon.
+            successor.replaces = None
+            log.warning("worker %d %s before its successor %d served", worker.pid, how, successor.pid)
+        elif not self._has_served and not worker.is_ready:
+            log.error("worker %d %s before it served, so the server ends", worker.pid, how)
             # Others would fail as well, for the same reason.
-            log.error("worker %d %s before it served, so the server ends", worker.pid, _end_by(status))
             self._status = status if status > 0 else 1
             for other in self._workers.values():
                 self._stop(other, signal.SIGTERM)
-            return
-        log.warning("worker %d %s and is replaced", worker.pid, _end_by(status))
-        self._pause_after(worker)
+        else:
+            log.warning("worker %d %s and is replaced", worker.pid, how)
+            self._pause_after(worker)
 
     def _pause_after(self, worker: _Worker) -> None:
         """Delay the next start if `worker` lived shortly, longer with each such worker.
