@@ -2,9 +2,13 @@
 
 import asyncio
 import contextvars
+import gc
+import operator
 import threading
+import weakref
 from concurrent.futures import CancelledError
 
+import anyio
 import pytest
 
 import vthreads
@@ -288,3 +292,202 @@ def test_callbacks_of_the_task_run_though_it_ends_in_its_first_step(kind):
 
     called = []
     assert called == [vthreads.run(root, poller=kind)]
+
+
+# --- nothing of one call is seen by the next one, whether the calls end in their first step or wait
+
+
+@pytest.fixture(params=["ends", "waits"])
+def step(request):
+    """The rest of a first step: the coroutine ends in it, or waits."""
+
+    async def waits():
+        await asyncio.sleep(0)
+
+    async def ends():
+        pass
+
+    return {"ends": ends, "waits": waits}[request.param]
+
+
+def traces_of_two_calls(kind, step, leave, find):
+    """Return what `find(task)` returns in a call after one in which `leave(task)` was called."""
+
+    async def leaves():
+        await step()
+        leave(asyncio.current_task())
+
+    async def finds():
+        task = asyncio.current_task()
+        found = [find(task)]
+        await step()
+        return [*found, find(task)]
+
+    def root():
+        aio.await_(step())
+        try:
+            aio.await_(leaves())
+        except CancelledError:
+            pass
+        return aio.await_(finds())
+
+    return vthreads.run(root, poller=kind)
+
+
+def test_the_attributes_of_a_task_are_of_one_call(kind, step):
+    leave = operator.methodcaller("__setattr__", "of_the_call", True)
+    assert [False, False] == traces_of_two_calls(kind, step, leave, lambda task: hasattr(task, "of_the_call"))
+
+
+def test_the_name_of_a_task_is_of_one_call(kind, step):
+    found = traces_of_two_calls(kind, step, lambda task: task.set_name("of the call"), asyncio.Task.get_name)
+    assert "of the call" not in found
+
+
+def test_what_refers_weakly_to_a_task_does_not_find_the_next_call(kind, step):
+    known = weakref.WeakKeyDictionary()
+    assert [False, False] == traces_of_two_calls(
+        kind, step, lambda task: known.setdefault(task, True), lambda task: task in known
+    )
+
+
+def test_a_cancellation_of_its_own_task_ends_with_the_call(kind, step):
+    assert [0, 0] == traces_of_two_calls(kind, step, asyncio.Task.cancel, asyncio.Task.cancelling)
+
+
+def test_a_cancellation_that_was_withdrawn_ends_with_the_call(kind, step):
+    def leave(task):
+        task.cancel()
+        task.uncancel()
+
+    assert [0, 0] == traces_of_two_calls(kind, step, leave, asyncio.Task.cancelling)
+
+
+def test_a_callback_is_called_once_with_the_task_that_it_was_added_to(kind, step):
+    called = []
+    ended = traces_of_two_calls(
+        kind, step, lambda task: task.add_done_callback(called.append), lambda task: task in called and not task.done()
+    )
+    assert [False, False] == ended
+    assert [True] == [task.done() for task in called]
+
+
+def test_context_variables_are_of_one_call(kind, step):
+    found = traces_of_two_calls(kind, step, lambda _: variable.set("of a coroutine"), lambda _: variable.get())
+    assert ["of the thread"] * 2 == found
+
+
+def test_a_task_that_something_refers_to_ends_with_its_call(kind, step):
+    async def gives():
+        await step()
+        return asyncio.current_task()
+
+    def root():
+        tasks = [aio.await_(gives()) for _ in range(3)]
+        aio.await_(asyncio.sleep(0))
+        return tasks
+
+    tasks = vthreads.run(root, poller=kind)
+    assert 3 == len(set(tasks))
+    assert all(task.done() and not task.cancelled() for task in tasks)
+
+
+def test_between_two_calls_no_task_is_shown(kind, step):
+    async def loop():
+        await step()
+        return asyncio.get_running_loop(), len(asyncio.all_tasks())
+
+    def root():
+        return [(shown, len(asyncio.all_tasks(of))) for of, shown in [aio.await_(loop()) for _ in range(3)]]
+
+    assert [(1, 0)] * 3 == vthreads.run(root, poller=kind)
+
+
+def test_calls_at_the_same_time_have_a_task_each(kind):
+    async def waits():
+        tasks.append(asyncio.current_task().get_name())
+        await go_on.wait()
+        return asyncio.current_task().get_name()
+
+    async def sets():
+        go_on.set()
+
+    def root():
+        with ThreadGroup() as group:
+            names = [group.spawn(aio.await_, waits()) for _ in range(3)]
+            aio.await_(sets())
+        return [name.result() for name in names]
+
+    go_on, tasks = asyncio.Event(), []
+    names = vthreads.run(root, poller=kind)
+    assert tasks == names
+    assert 3 == len(set(names))
+
+
+def test_a_first_step_that_cancels_its_task_cancels_what_it_waits_for(kind):
+    async def cancels_itself():
+        task = asyncio.current_task()
+        inner = asyncio.get_running_loop().create_future()
+        task.cancel("why")
+        try:
+            await inner
+        except asyncio.CancelledError as error:
+            return inner.cancelled(), error.args, task.cancelling()
+
+    def root():
+        return [aio.await_(cancels_itself()) for _ in range(2)]
+
+    assert [(True, ("why",), 1)] * 2 == vthreads.run(root, poller=kind)
+
+
+def test_the_stack_of_a_waiting_task_is_that_of_its_coroutine(kind):
+    async def waits():
+        task = asyncio.current_task()
+        asyncio.get_running_loop().call_soon(lambda: shown.append((repr(task), len(task.get_stack()))))
+        await asyncio.sleep(0)
+
+    shown = []
+    vthreads.run(aio.await_, waits(), poller=kind)
+    [(text, depth)] = shown
+    assert "running at" in text
+    assert 1 == depth
+
+
+def test_scopes_of_asyncio_and_anyio_work_in_each_call(kind, step):
+    async def scopes():
+        async with asyncio.timeout(3600), asyncio.TaskGroup() as group:
+            with anyio.move_on_after(3600):
+                await step()
+            group.create_task(step())
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await asyncio.get_running_loop().create_future()
+        return scope.cancelled_caught
+
+    def root():
+        return [aio.await_(scopes()) for _ in range(3)]
+
+    assert [True] * 3 == vthreads.run(root, poller=kind)
+
+
+def test_debug_mode_can_change_between_calls(kind, step):
+    async def sets(debug):
+        asyncio.get_running_loop().set_debug(debug)
+        await step()
+        return asyncio.get_running_loop().get_debug()
+
+    def root():
+        return [aio.await_(sets(debug)) for debug in (False, True, True, False, False)]
+
+    assert [False, True, True, False, False] == vthreads.run(root, poller=kind)
+
+
+def test_no_task_is_left_when_the_loop_has_ended(kind, step, caplog):
+    def root():
+        for _ in range(3):
+            aio.await_(step())
+
+    vthreads.run(root, poller=kind)
+    gc.collect()
+    assert [] == [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)]
+    assert [] == caplog.records

@@ -554,3 +554,24 @@ def test_the_child_of_a_fork_makes_its_own_loop_and_runtime(script, forks):
     run(main())
     """
     assert "spawned shared\nboth both\nboth\n" == script(text)
+
+
+def test_a_loop_may_end_between_two_calls_and_go_on_or_be_followed_by_another_one(script):
+    text = """
+    from vthreads import aio
+
+    async def ends():
+        pass
+
+    async def waits():
+        await asyncio.sleep(0)
+
+    async def main():
+        await aio.to_vthread(lambda: [aio.await_(step()) for step in (ends, waits) * 3])
+        return len(asyncio.all_tasks())
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if sys.argv[1] == "uvloop" else None) as runner:
+        print(runner.run(main()), runner.run(main()))
+    print(run(main()))
+    """
+    assert "1 1\n1\n" == script(text)

@@ -79,7 +79,7 @@ class Guest(GuestFields):
         self._turn_follows = False
         self._soon: Any = None
         self._later: Any = None
-        self._start_task, self._current_task = _functions_of_tasks(loop)
+        self._start_task, self._drop_spare_task, self._current_task = _functions_of_tasks(loop)
         self._fd: int = scheduler.poller.fileno()  # type: ignore[attr-defined]  # see `_can_be_guest`
         self._leave_original = _wait_in_original(loop)
         try:
@@ -121,6 +121,7 @@ class Guest(GuestFields):
             if handle is not None:
                 handle.cancel()
         self._soon = self._later = None
+        self._drop_spare_task()
         if not self.loop.is_closed():
             self.loop.remove_reader(self._fd)
             self._leave_original()
@@ -172,11 +173,14 @@ class Guest(GuestFields):
 
     @compiled
     def create_task(self, coroutine: Any, context: Any) -> Any:
-        """Create a task of the loop, and make its first step at once if the loop could."""
+        """Create a task of the loop, and make its first step at once if the loop could.
+
+        Returns None if the coroutine has ended in that step and nothing has kept its task.
+        """
         loop = self.loop
         if running() is self.thread and loop.get_task_factory() is None and self._current_task(loop) is None:
             task = self._start_task(coroutine, context=context)
-            if not task.done() and task._fut_waiter is None:
+            if task is not None and not task.done() and task._fut_waiter is None:
                 # It has yielded, so the next iteration of the loop makes its next step. A turn after that finds the
                 # threads that the step has unparked, without one more iteration.
                 self._turn_follows = True
@@ -249,13 +253,13 @@ class Guest(GuestFields):
             goes_on, polls = True, False
 
 
-def _functions_of_tasks(loop: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _functions_of_tasks(loop: Any) -> tuple[Callable[..., Any], Callable[[], None], Callable[..., Any]]:
     # Imported here, because they import asyncio, and programs without asyncio import this module too.
     from asyncio import current_task
 
     from .first_steps import task_starter
 
-    return task_starter(loop), current_task
+    return *task_starter(loop), current_task
 
 
 def _wait_in_original(loop: Any) -> Callable[[], None]:

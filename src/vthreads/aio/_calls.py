@@ -54,8 +54,8 @@ class ServingLoop(Protocol):
     def begin(self, function: Callable[[], object]) -> None:
         """Call `function()`, which creates a task, on the loop: as soon as the loop allows. Raises as `call`."""
 
-    def create_task(self, coroutine: Coroutine[Any, Any, T], context: Context) -> asyncio.Task[T]:
-        """Create a task of the loop; called by a function that was passed to `begin`."""
+    def create_task(self, coroutine: Coroutine[Any, Any, T], context: Context) -> asyncio.Task[T] | None:
+        """Create a task of the loop; called by a function that was passed to `begin`. None: it has ended already."""
 
 
 # --- public
@@ -355,7 +355,7 @@ class AwaitCall(TaskCall):
             return
         coroutine: Any = self._await()
         task = self.shared.create_task(coroutine, self._context)
-        if not self._is_over:
+        if task is not None and not self._is_over:
             self._task = task
             if not coroutine.cr_suspended:
                 # It has not begun, so a cancellation may end the task without it.

@@ -47,7 +47,7 @@ cdef class GuestFields:
                 task = (<TaskStarter>self._start_task)._start(coroutine, context)
             else:
                 task = self._start_task(coroutine, context=context)
-            if not task.done() and task._fut_waiter is None:
+            if task is not None and not task.done() and task._fut_waiter is None:
                 self._turn_follows = True
             return task
         return loop.create_task(coroutine, context=context)
@@ -105,7 +105,7 @@ cdef object _lend_to_guest(GuestFields guest, bint polls):
     while True:
         guest.is_lent = True
         try:
-            seconds = guest.scheduler.lend(goes_on, polls)
+            seconds = _lend(guest.scheduler, goes_on, polls)
         finally:
             guest.is_lent = False
         if not guest._begun:

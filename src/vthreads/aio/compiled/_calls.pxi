@@ -95,7 +95,7 @@ def call_start(self):
     try:
         coroutine = self._await()
         task = (<GuestFields>call.shared)._create_task(coroutine, call._context)
-        if not call._is_over:
+        if task is not None and not call._is_over:
             call._task = task
             if not coroutine.cr_suspended:
                 task.add_done_callback(self._ended)
@@ -106,15 +106,25 @@ def call_start(self):
 @cython.binding(True)
 def call_settle(self, value, error):
     cdef CallFields call = <CallFields?>self
+    cdef Section changing
     shared = call.shared
-    (<dict>shared.waiting).pop(self, None)
+    if isinstance(shared, GuestFields):
+        (<GuestFields>shared).waiting.pop(self, None)
+        changing = (<GuestFields>shared).changing
+    else:
+        (<dict>shared.waiting).pop(self, None)
+        changing = shared.changing
     if call._waiting_thread is not None:
         call._waiting_thread.clear()
-    with shared.changing:
+    changing._enter()
+    try:
         if call._is_over:
             return
         # The flag last: on another OS thread, `wait` reads it without the section, and then reads the outcome.
         call.value, call.error, call._is_over = value, error, True
+    finally:
+        changing._leave()
     if call._abandoned:
         call._report_late()
-    call._waiting.unpark_all()
+    if call._waiting._number:
+        call._waiting.unpark_all()

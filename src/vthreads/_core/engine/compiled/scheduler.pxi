@@ -212,14 +212,14 @@ cdef class Scheduler:
         """Run others until it is the turn of the event loop that the running fiber runs: see the reference engine."""
         return _lend(self, goes_on, polls)
 
-    def call_host(self):
+    cpdef int call_host(self) except -1:
         """Run the fiber that called `lend`, up to its next park: see the reference engine."""
         cdef Fiber fiber = self.running
         if self.when_forking is not None and self._has_forked():
-            return
+            return 0
         _begin_call_of_host(self, fiber)
         self._switch(<PyObject *>fiber._greenlet)
-        self._land()
+        return self._land()
 
     def _yield_now(self):
         """Run every ready fiber once."""
