@@ -442,6 +442,89 @@ def test_a_cancellation_of_the_program_goes_through(with_pool):
     assert ["accepted"] == with_pool(root)
 
 
+# --- results that tasks wait for
+
+
+def drainer():
+    return celery.backends.asynchronous.drainers["default"](None)
+
+
+def test_one_task_at_a_time_reads_results_and_its_reading_is_for_all():
+    def root():
+        def read(timeout):
+            reading.append(vthreads.current_thread())
+            at_once.append(len(reading))
+            vthreads.sleep(timeout)
+            reading.remove(vthreads.current_thread())
+
+        shared = drainer()
+        began = vthreads.now()
+        with vthreads.ThreadGroup() as group:
+            for _ in range(3):
+                group.spawn(shared.wait_for, None, read, 5)
+        shared.wait_for(None, read, 5)
+        return vthreads.now() - began
+
+    reading, at_once = [], []
+    assert 10 == vthreads.run(root, clock=VirtualClock())
+    assert [1, 1] == at_once
+
+
+def test_a_task_waits_for_the_reading_of_another_one_no_longer_than_its_limit():
+    def root():
+        def read(timeout):
+            vthreads.sleep(3600)
+
+        shared = drainer()
+        with vthreads.ThreadGroup() as group:
+            group.spawn(shared.wait_for, None, read)
+            began = vthreads.now()
+            shared.wait_for(None, read, 5)
+            waited = vthreads.now() - began
+            group.cancel()
+        return waited
+
+    assert 5 == vthreads.run(root, clock=VirtualClock())
+
+
+def test_a_reading_that_fails_unparks_the_others_and_one_of_them_reads_next():
+    def root():
+        def fails(timeout):
+            vthreads.sleep(timeout)
+            raise OSError("the connection is lost")
+
+        def reads_once(timeout):
+            read.append(timeout)
+
+        def reads():
+            with pytest.raises(OSError, match="is lost"):
+                shared.wait_for(None, fails, 5)
+
+        shared = drainer()
+        with vthreads.ThreadGroup() as group:
+            group.spawn(reads)
+            shared.wait_for(None, fails)
+        shared.wait_for(None, reads_once, 7)
+
+    read = []
+    vthreads.run(root, clock=VirtualClock())
+    assert [7] == read
+
+
+def test_the_import_of_the_integration_patches(run_script):
+    script = """
+import time
+import vthreads.integrations.celery
+import vthreads
+from vthreads.testing import VirtualClock
+
+# Without the patch this would take an hour.
+vthreads.run(time.sleep, 3600, clock=VirtualClock())
+print("slept")
+"""
+    assert "slept\n" == run_script(script)
+
+
 def test_the_timer_of_a_worker_without_a_loop_is_a_virtual_thread():
     def root():
         timer, called = TaskPool.Timer(max_interval=0.05), vthreads.Queue()
