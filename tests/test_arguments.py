@@ -22,6 +22,8 @@ from math import inf, nan
 import pytest
 
 import vthreads
+import vthreads.serve
+from vthreads import debug, testing
 from vthreads._patching import table
 from vthreads.testing import VirtualClock, explore, inject_cancel
 
@@ -181,7 +183,32 @@ SPANS = {
     "cleanup_grace of a group": lambda seconds: vthreads.ThreadGroup(cleanup_grace=seconds),
     "shutdown": shut_down,
     "Barrier": lambda seconds: vthreads.Barrier(2, timeout=seconds),
+    "VirtualClock(start)": testing.VirtualClock,
+    "VirtualClock(epoch)": lambda seconds: testing.VirtualClock(epoch=seconds),
 }
+
+# Where less than nothing is refused as well.
+DURATIONS = {
+    "advance": lambda seconds: testing.VirtualClock().advance(seconds),
+    "dump": lambda seconds: vthreads.dump(patience=seconds),
+    "load": lambda seconds: debug.load(patience=seconds),
+    "latency": lambda seconds: testing.Network(latency=seconds),
+    "limits of a server": lambda seconds: vthreads.serve.Limits(idle_seconds=seconds),
+    "outside_patience": lambda seconds: testing.VirtualClock(outside_patience=seconds),
+    "snapshot": lambda seconds: debug.snapshot(patience=seconds),
+    "wait_all_parked": testing.wait_all_parked,
+}
+
+# Where nothing is refused as well.
+PERIODS = {
+    "max_seconds": lambda seconds: testing.explore(int, max_seconds=seconds),
+    "max_seconds of replay": lambda seconds: testing.replay(int, "opcodes:", max_seconds=seconds),
+    "max_stall": testing.max_stall,
+    "patch(preempt)": lambda seconds: vthreads.patch(preempt=seconds),
+    "run(preempt)": lambda seconds: vthreads.run(int, preempt=seconds),
+    "watch_stalls": debug.watch_stalls,
+}
+SPANS |= DURATIONS | PERIODS
 
 # Times that no call accepts, and the error.
 REFUSED = [
@@ -256,6 +283,19 @@ def test_a_span_that_is_no_time_is_refused_at_the_call(call, seconds, error, tex
             call(seconds)
 
     vthreads.run(root, clock=VirtualClock())
+
+
+@pytest.mark.parametrize("call", DURATIONS.values(), ids=DURATIONS)
+def test_a_duration_of_less_than_nothing_is_refused(call):
+    with pytest.raises(ValueError, match=r"must be >= 0.*, got -0.5"):
+        call(-0.5)
+
+
+@pytest.mark.parametrize("call", PERIODS.values(), ids=PERIODS)
+@pytest.mark.parametrize("seconds", [0, -0.5])
+def test_a_period_of_nothing_is_refused(call, seconds):
+    with pytest.raises(ValueError, match=f"must be > 0 seconds, got {seconds}"):
+        call(seconds)
 
 
 @pytest.mark.parametrize("seconds", [-1, -0.5, -(10**30)])
@@ -407,9 +447,17 @@ COUNTS = {
     "max_concurrency": (lambda count: vthreads.ThreadGroup(max_concurrency=count), "max_concurrency"),
     "max_pending": (lambda count: vthreads.ThreadGroup(max_pending=count), "max_pending"),
     "map": (lambda count: vthreads.map(len, ["item"], max_concurrency=count), "max_concurrency"),
+    "capacity": (lambda count: testing.Network(capacity=count), "capacity"),
+    "carriers": (lambda count: vthreads.run(int, carriers=count), "carriers"),
+    "dump": (lambda count: vthreads.dump(limit=count), "limit"),
+    "load": (lambda count: debug.load(slowest=count), "slowest"),
+    "max_checkpoints": (lambda count: testing.inject_cancel(int, max_checkpoints=count), "max_checkpoints"),
+    "max_points": (lambda count: testing.explore(int, max_points=count), "max_points"),
+    "max_preemptions": (lambda count: testing.explore(int, max_preemptions=count), "max_preemptions"),
+    "schedules": (lambda count: testing.explore(int, schedules=count), "schedules"),
 }
 # Where None is the default.
-OPTIONAL = ["max_concurrency", "max_pending", "map"]
+OPTIONAL = ["dump", "max_concurrency", "max_pending", "map"]
 
 
 @pytest.mark.parametrize("name", COUNTS)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import signal
 from functools import partial
-from math import inf, nan
+from math import nan
 from opcode import opmap
 from types import FrameType
 from typing import Any
@@ -59,8 +59,6 @@ state = _Preemption()
 
 def preempt(scheduler: Scheduler, seconds: float) -> None:
     """Make threads on `scheduler` yield after `seconds` if others are ready; see `run` for errors."""
-    if not 0 < seconds < inf:
-        raise ValueError(f"preempt must be > 0 seconds, got {seconds!r}")
     if scheduler.placement is not None:
         raise RuntimeError(
             f"preempt={seconds!r} in a run with several carriers: only threads of the main OS thread can be preempted; "

@@ -632,7 +632,7 @@ def test_a_limit_of_the_text_counts_like_threads_as_one(virtual):
 
 
 def test_a_limit_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="limit must be 1 or more, or None for all, got 0"):
+    with pytest.raises(ValueError, match="limit=0 is too small; give 1 or more"):
         dump(limit=0)
 
 

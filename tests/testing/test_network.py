@@ -637,9 +637,9 @@ def test_a_conversation_stands_a_cancellation_anywhere():
 
 
 def test_arguments_out_of_range_are_refused():
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="must be >= 0 seconds"):
         Network(-1)
-    with pytest.raises(ValueError, match="pass 1 byte or more"):
+    with pytest.raises(ValueError, match="is too small; give 1 or more"):
         Network(capacity=0)
 
 

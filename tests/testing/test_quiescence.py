@@ -121,7 +121,7 @@ def test_another_observer_goes_on_hearing_of_everything(virtual):
 
 
 def test_a_length_below_nothing_is_refused(virtual):
-    with pytest.raises(ValueError, match="0 or more"):
+    with pytest.raises(ValueError, match="must be >= 0 seconds"):
         virtual(wait_all_parked, -1)
 
 

@@ -18,7 +18,15 @@ from typing import Any
 
 from .repeated import repeated_in
 
-__all__ = ["check_function", "checked_count", "checked_seconds", "checked_timeout", "standard_time"]
+__all__ = [
+    "check_function",
+    "checked_count",
+    "checked_period",
+    "checked_seconds",
+    "checked_span",
+    "checked_timeout",
+    "standard_time",
+]
 
 # The getter of `partial` itself: a subclass may override the access to attributes.
 partial_function: Any = vars(partial)["func"].__get__
@@ -82,6 +90,30 @@ def checked_seconds(seconds: float | None, name: str) -> float:
     """Convert `seconds` to a float, None to `inf`. Raises the errors of `checked_timeout`."""
     seconds = checked_timeout(seconds, name)
     return inf if seconds is None else seconds
+
+
+def checked_span(seconds: float, name: str, least: float = 0.0) -> float:
+    """Convert `seconds` to a float of at least `least`, which may be `inf`.
+
+    Raises:
+        ValueError: it is less or NaN. Also the errors of `checked_timeout`.
+    """
+    number = checked_timeout(seconds, name)
+    if number is None or number < least:
+        raise ValueError(f"{name} must be >= {least:g} seconds, got {seconds!r}")
+    return number
+
+
+def checked_period(seconds: float, name: str) -> float:
+    """Convert `seconds` to a finite float above 0.
+
+    Raises:
+        ValueError: it is not. Also the errors of `checked_timeout`.
+    """
+    number = checked_timeout(seconds, name)
+    if number is None or not 0 < number < inf:
+        raise ValueError(f"{name} must be > 0 seconds, got {seconds!r}")
+    return number
 
 
 def checked_count(count: Any, name: str, least: int) -> int:

@@ -12,6 +12,7 @@ from math import inf
 from time import monotonic as real_time
 from typing import Protocol
 
+from .arguments import checked_span
 from .os_thread_states import busy_os_threads
 
 __all__ = ["Clock", "MonotonicClock", "VirtualClock"]
@@ -78,13 +79,13 @@ class VirtualClock:
         patch_time: bool = False,
         epoch: float = DEFAULT_EPOCH,
     ) -> None:
-        self._now = start
-        self._outside_patience = outside_patience
+        self._now = start = checked_span(start, "start", -inf)
+        self._outside_patience = checked_span(outside_patience, "outside_patience")
         self._waits_outside = False
         self._jumps_at_latest = inf  # in real time; finite while it declines to jump
         self._read_at, self._reads = start, 0
         self.patch_time = patch_time
-        self.epoch = epoch
+        self.epoch: float = checked_span(epoch, "epoch", -inf)
 
     def now(self) -> float:
         """Return the virtual time in seconds. Not a checkpoint; thread-safe."""
@@ -116,4 +117,4 @@ class VirtualClock:
 
     def advance(self, seconds: float) -> None:
         """Advance the time by `seconds`; timers that become due run at the next checkpoint."""
-        self._now += seconds
+        self._now += checked_span(seconds, "seconds")

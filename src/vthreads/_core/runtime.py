@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from .arguments import check_function, checked_count
+from .arguments import check_function, checked_count, checked_period
 from .background import BackgroundGroup
 from .cancel import CancelNode, CancelScope
 from .carrier import Carrier, without_run
@@ -110,6 +110,7 @@ def run(
         DeadlockError: every virtual thread was parked and nothing could unpark one.
     """
     check_function(fn, "run")
+    preempt = None if preempt is None else checked_period(preempt, "preempt")
     if poller in EVENT_LOOPS and (clock is not None or order is not None):
         raise ValueError(
             f"poller={poller!r} with clock= or order=: an event loop has its own time and order; "

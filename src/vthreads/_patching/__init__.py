@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import integrations
+from .._core.arguments import checked_period
 from .._core.current import started_here
 from .._core.engine import Scheduler
 from .._core.originals import PlainRLock
@@ -84,6 +85,7 @@ def patch(*, threads: bool = False, preempt: float | None = None) -> None:
         RuntimeError: the caller cannot be preempted, or gevent or eventlet has patched the standard library.
         ValueError: the seconds are out of range.
     """
+    preempt = None if preempt is None else checked_period(preempt, "preempt")
     with state.lock:
         _patch(threads)
     if preempt is not None:

@@ -28,12 +28,11 @@ def dump(
             one.
 
     Raises:
-        ValueError: `format` is neither "text" nor "json", or `limit` is below 1.
+        TypeError: `limit` is not a whole number, or `patience` not a number.
+        ValueError: `format` is neither "text" nor "json", `limit` is below 1, or `patience` is negative.
     """
     if format not in ("text", "json"):
         raise ValueError(f'format={format!r}: pass "text" or "json"')
-    if limit is not None and limit < 1:
-        raise ValueError(f"limit must be 1 or more, or None for all, got {limit!r}")
     import json
 
     from ._snapshots import snapshot

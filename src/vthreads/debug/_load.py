@@ -12,6 +12,7 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+from .._core.arguments import checked_count, checked_span
 from .._core.deadlock import threads_on
 from .._core.engine import Fiber, Scheduler, State, carriers, engine_name
 from .._core.originals import allocate_lock
@@ -37,6 +38,7 @@ def load(*, slowest: int = 10, patience: float = 0.5) -> Data:
     Returns:
         Data for `json.dumps`, as described in docs/reference/dump.md.
     """
+    slowest, patience = checked_count(slowest, "slowest", 0), checked_span(patience, "patience")
     return {
         "pid": os.getpid(),
         "engine": engine_name,

@@ -16,6 +16,7 @@ from math import inf
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from .._core.arguments import checked_count, checked_span
 from .._core.cancel import CancelNode, CancelScope
 from .._core.engine import Scheduler, State, carriers, engine_name
 from .._core.members import Members
@@ -57,6 +58,8 @@ def snapshot(*, stacks: bool = True, patience: float = PATIENCE, fold: bool = Fa
     Returns:
         The data that docs/reference/dump.md describes, ready for `json.dumps`.
     """
+    limit = None if limit is None else checked_count(limit, "limit", 1)
+    patience = checked_span(patience, "patience")
     collected = [_collect(scheduler, stacks, patience, fold, limit) for scheduler in list(carriers.values())]
     found = [data for data, _ in collected]
     _count_threads(collected)

@@ -11,10 +11,10 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from math import inf
 from types import FrameType
 from typing import Any, NamedTuple
 
+from .._core.arguments import checked_period
 from .._core.carrier import Carrier
 from .._core.current import carriers
 from .._core.deadlock import threads_on
@@ -116,9 +116,7 @@ class StallMonitor:
         *,
         once_a_place: bool = True,
     ) -> None:
-        if not 0 < threshold < inf:
-            raise ValueError(f"threshold must be > 0 seconds, got {threshold!r}")
-        self.threshold = threshold
+        self.threshold: float = checked_period(threshold, "threshold")
         self._report = report
         self._now = now
         self._began_at = now()
@@ -127,7 +125,7 @@ class StallMonitor:
         self._waits: dict[Scheduler, tuple[float, float]] = {}
         self._once_a_place = once_a_place
         self._places: set[tuple[str, int | None]] = set()
-        self._ticker = Ticker(threshold / 4, self.look)
+        self._ticker = Ticker(self.threshold / 4, self.look)
 
     def __enter__(self) -> StallMonitor:
         return self

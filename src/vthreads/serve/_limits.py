@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import inf
 
+from .._core.arguments import checked_timeout
+
 __all__ = ["Limits"]
 
 
@@ -45,7 +47,8 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not value >= 0:
+            number = checked_timeout(value, field.name)
+            if number is None or number < 0:
                 raise ValueError(f"{field.name} must be >= 0 (0: no limit), got {value!r}")
             # A rate is a lower bound, so there 0 itself means that every rate is accepted.
             if value == 0 and field.name != "body_rate":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
-from .._core.arguments import check_function
+from .._core.arguments import check_function, checked_count
 from .._core.cancel import CancelNode, CancelScope
 from .._core.clock import Clock, VirtualClock
 from .._core.current import on_carrier, started_here
@@ -159,6 +159,7 @@ def inject_cancel(
         LeakError, BaseException: what `fn` and `invariant` left behind or raised without a cancellation.
     """
     check_function(fn, "inject_cancel")
+    max_checkpoints = checked_count(max_checkpoints, "max_checkpoints", 1)
     session = _Session(fn, setup, invariant, expected)
     if not on_carrier():
         return run(session.run, max_checkpoints, clock=clock or VirtualClock(patch_time=True))

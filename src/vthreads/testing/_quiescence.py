@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from .._core.arguments import checked_span
 from .._core.blocks import block
 from .._core.cancel import CancelScope
 from .._core.current import started_here
@@ -71,8 +72,7 @@ def wait_all_parked(cushion: float = 0.0) -> None:
     Raises:
         ValueError: `cushion` is negative or NaN.
     """
-    if not cushion >= 0:
-        raise ValueError(f"wait_all_parked({cushion!r}): pass 0 or more seconds")
+    cushion = checked_span(cushion, "cushion")
     thread = started_here()
     thread._check()
     here = thread._scheduler

@@ -10,7 +10,7 @@ from random import SystemRandom
 from typing import Any
 
 from ... import _patching as patching
-from ..._core.arguments import check_function
+from ..._core.arguments import check_function, checked_count
 from ..._core.current import on_carrier
 from ..._core.exceptions import set_traceback
 from ..._core.originals import allocate_lock
@@ -87,6 +87,8 @@ def explore(
     check_function(fn, "explore")
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy={strategy!r}: pass one of {', '.join(STRATEGIES)}")
+    schedules = checked_count(schedules, "schedules", 1)
+    max_preemptions = checked_count(max_preemptions, "max_preemptions", 0)
     chosen_seed = SystemRandom().randrange(2**32) if seed is None else seed
     search = _Search(fn, STRATEGIES[strategy](chosen_seed, max_preemptions), chosen_seed)
     with _trial_environment(fn, Schedule(points).points, modules, max_points, max_seconds) as environment:
@@ -159,7 +161,7 @@ class _TrialEnvironment:
 def _trial_environment(
     fn: Callable[..., Any], points: Points, modules: Iterable[str] | None, max_points: int, max_seconds: float
 ) -> Iterator[_TrialEnvironment]:
-    watchdog = Watchdog(max_seconds)
+    limit, watchdog = checked_count(max_points, "max_points", 1), Watchdog(max_seconds)
     if not _exploring.acquire(False):
         raise RuntimeError("an exploration is in progress in this process; wait for its end before starting another")
     user_code = UserCode(modules, fn)
@@ -169,7 +171,7 @@ def _trial_environment(
         with _patched(), _frozen(), operations.instrumented(), watchdog.awake():
             tracer = make_tracer(points, user_code)
             try:
-                yield _TrialEnvironment(points, operations, tracer, max_points, watchdog)
+                yield _TrialEnvironment(points, operations, tracer, limit, watchdog)
             finally:
                 tracer.close()
     finally:

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ..._calls.signals import original_getsignal, original_signal
+from ..._core.arguments import checked_seconds
 from ..._core.blocks import block
 from ..._core.originals import get_ident
 from ..._core.os_thread_kinds import frames_of_os_threads
@@ -59,9 +60,9 @@ class Watchdog:
     """
 
     def __init__(self, seconds: float) -> None:
-        if not seconds > 0:
+        self._seconds = checked_seconds(seconds, "max_seconds")
+        if self._seconds <= 0:
             raise ValueError(f"max_seconds must be > 0 seconds, got {seconds!r}")
-        self._seconds = seconds
         self._run: Run | None = None
         # The run and its number of passed points at the last check, and the time since when these are unchanged.
         self._seen: tuple[Run, int] | None = None
@@ -69,7 +70,7 @@ class Watchdog:
         # The description of the run that hangs, once it was notified.
         self._description: str | None = None
         self._is_written = False
-        self._ticker = Ticker(min(seconds, LONGEST) / LOOKS, self._look, rests=False)
+        self._ticker = Ticker(min(self._seconds, LONGEST) / LOOKS, self._look, rests=False)
 
     @block
     def awake(self) -> Iterator[Watchdog]:

@@ -11,6 +11,7 @@ from queue import Empty, Full
 from typing import Any, Self
 from weakref import WeakSet
 
+from ..._core.arguments import checked_count, checked_span
 from ..._core.current import check_here
 from ..._core.engine import TIMED_OUT
 from ..._core.runtime import now
@@ -78,12 +79,9 @@ class Network:
     """
 
     def __init__(self, latency: float | Callable[[], float] = 0.0, *, capacity: int = CAPACITY) -> None:
-        if not callable(latency) and not latency >= 0:
-            raise ValueError(f"latency={latency!r}: pass 0 or more seconds, or a function that returns them")
-        if capacity < 1:
-            raise ValueError(f"capacity={capacity}: pass 1 byte or more")
-        self._latency: Callable[[], float] = latency if callable(latency) else lambda: latency
-        self._capacity = capacity
+        seconds = 0.0 if callable(latency) else checked_span(latency, "latency")
+        self._latency: Callable[[], float] = latency if callable(latency) else lambda: seconds
+        self._capacity = checked_count(capacity, "capacity", 1)
         self._ports = count(FIRST_PORT)
         self._listeners: dict[Address, MemoryListener] = {}
         self._wires: WeakSet[Wire] = WeakSet()
