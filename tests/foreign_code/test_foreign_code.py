@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import itertools
 import multiprocessing
 import os
 import select
@@ -30,6 +31,7 @@ from vthreads import Barrier, Channel, Condition, Event, Lock, Queue, RLock, Thr
 from vthreads._calls.standard_locks import StandardLock, StandardRLock
 from vthreads._core.current import on_carrier
 from vthreads._core.wait_queue import OSThreadWaiter
+from vthreads.errors import Interrupted
 
 # A wait that lost its wake-up ends with a DeadlockError; the handler that tells a timeout could still unpark one.
 pytestmark = [pytest.mark.everywhere, pytest.mark.timeout(0), pytest.mark.unpatched]
@@ -644,6 +646,47 @@ def test_a_trace_function_may_wait_wherever_it_comes(virtual, set_function, fore
 
     virtual(root)
     assert len(came) > 100
+
+
+def test_a_trace_function_may_catch_the_exception_for_which_a_wait_was_interrupted(virtual):
+    def interrupted(number):
+        """Catch it at that place of its delivery; return what the wait raises, None if there are fewer places."""
+        came, raised = [], []
+
+        def trace(frame, event, _):
+            if frame.f_globals["__name__"] != "vthreads._core.delivery":
+                return None
+            came.append(event)
+            if len(came) == number:
+                with suppress(LookupError):
+                    vthreads.checkpoint()
+            return trace
+
+        def waits():
+            sys.settrace(trace)
+            try:
+                Event().wait()
+            except Exception as error:  # compared below
+                raised.append(type(error))
+            finally:
+                sys.settrace(None)
+
+        with ThreadGroup() as group:
+            future = group.spawn(waits)
+            came.clear()
+            future.thread.interrupt(LookupError())
+        return raised[0] if len(came) >= number else None
+
+    def root():
+        before = sys.gettrace()
+        try:
+            return list(itertools.takewhile(bool, map(interrupted, itertools.count(1))))
+        finally:
+            sys.settrace(before)
+
+    errors = virtual(root)
+    # Early places are before the wait has taken the exception, late ones after that.
+    assert {Interrupted, LookupError} == set(errors)
 
 
 def test_a_trace_function_of_one_thread_does_not_come_inside_the_scheduler():

@@ -15,7 +15,7 @@ from math import inf
 from types import FrameType
 from typing import Any
 
-from ..errors import Cancelled
+from ..errors import Cancelled, Interrupted
 from .cancel import CancelNode
 from .delivery_table import ACTIONS, RAISING, WITH_CLEANUP, Action, Condition, Pending
 from .engine import ABORTED, TIMED_OUT, Fiber, Scheduler, State, running
@@ -366,21 +366,28 @@ class Recipient(Fiber, CancelNode):
         """Return what is due, else the exception for the withdrawn wait, even if another thread set a shield since."""
         due = self._take_due()
         # Compare with None, because an exception may be false.
+        if due is None:
+            due = self._take_interrupt()
         if due is not None:
             return due
-        if self._interrupts:
-            return self._take_interrupt()
-        assert roused_by is not None, f"{self!r} was roused for nothing"
-        return self._deliver(roused_by)
+        if roused_by is not None:
+            return self._deliver(roused_by)
+        # A trace function or a finalizer has come since, and its own checkpoint has raised the exception.
+        return Interrupted(f"{self!r} was interrupted, and a trace function or a finalizer has caught the exception")
 
-    def _take_interrupt(self, past_polite: bool = False) -> BaseException:
-        assert self._interrupts
-        interrupt = self._interrupts[0]
-        if past_polite:
-            interrupt = next(interrupt for interrupt in list(self._interrupts) if not interrupt.polite)
-        self._interrupts.remove(interrupt)
-        self._refresh()
-        return interrupt.error
+    def _take_interrupt(self, past_polite: bool = False) -> BaseException | None:
+        """Remove and return the oldest interrupt; None if a trace function or a finalizer has taken it meanwhile."""
+        for interrupt in list(self._interrupts or ()):
+            if past_polite and interrupt.polite:
+                continue
+            try:
+                self._interrupts.remove(interrupt)  # type: ignore[union-attr]  # not None, because it had one
+            except ValueError:
+                # Taken since the list was copied.
+                continue
+            self._refresh()
+            return interrupt.error
+        return None
 
     def _deliver(self, node: CancelNode) -> Cancelled:
         if self._deliveries is None:
