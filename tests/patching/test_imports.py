@@ -15,12 +15,20 @@ AGAIN = {
     "queue": "module.Queue(1).join(); queue = module.Queue(1); queue.put(1); wait(queue.put, 1, timeout=0.05)",
     "socket": "a, b = module.socketpair(); a.settimeout(0.05); wait(a.recv, 1); a.close(); os.close(b.detach())",
     "subprocess": "module.run(['sleep', '0.05'])",
+    "ssl": """
+a, b = module._socket.socketpair()
+a.settimeout(0.05)
+wait(module.create_default_context().wrap_socket, a, server_hostname='localhost')
+b.close()
+""",
 }
 
 
 @pytest.mark.sampled(1)
 @pytest.mark.everywhere
-@pytest.mark.parametrize("patched", ["import queue, socket, subprocess; {}", "{}; import queue, socket, subprocess"])
+@pytest.mark.parametrize(
+    "patched", ["import queue, socket, ssl, subprocess; {}", "{}; import queue, socket, ssl, subprocess"]
+)
 @pytest.mark.parametrize("how", ["afresh", "reloaded"])
 def test_a_module_that_is_imported_again_parks_and_is_put_back(how, patched, run_script):
     script = f"""

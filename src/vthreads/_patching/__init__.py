@@ -41,6 +41,7 @@ __all__ = ["patch", "unpatch"]
 
 # Where the timeouts of sockets are; imported with `socket`.
 SOCKETS = f"{__name__.partition('.')[0]}._calls.net.managed"
+TLS_SOCKETS = f"{__name__.partition('.')[0]}._calls.net.ssl"
 
 
 class _Patch:
@@ -124,7 +125,10 @@ def _replace_all() -> list[Leftover]:
         survey = Survey()
         in_modules = list(functions(imported))
         changed.update(id(each.holder) for each in in_modules)
-        in_copies = _in_copies(survey.modules(importable()), changed)
+        copies = survey.modules(importable())
+        in_copies = _in_copies(copies, changed)
+        for copy in copies:
+            state.undo += _with_patched_sockets(copy)
         _replace_methods([each for each in in_copies if isinstance(each.holder, type)], state.undo)
         in_modules += [each for each in in_copies if not isinstance(each.holder, type)]
         _replace_functions(in_modules, survey, state.undo, _bound_before(survey))
@@ -162,10 +166,23 @@ def _imported_later(module: ModuleType) -> None:
     _replace_functions([each for each in replacements if not isinstance(each.holder, type)], None, undo)
     if module.__name__ == "_queue":
         vars(module)["Empty"] = Empty
+    undo += _with_patched_sockets(module)
     state.undo += undo
     if not state.active:
         # Another OS thread has restored the originals meanwhile.
         _undo_all()
+
+
+def _with_patched_sockets(module: ModuleType) -> list[Undo]:
+    """Make a copy of `ssl` use the patched class: the replacements call the original methods of that class by name."""
+    sockets = sys.modules.get(TLS_SOCKETS)
+    if module.__name__ != "ssl" or sockets is None:
+        return []
+    old, context = vars(module).get("SSLSocket"), vars(module).get("SSLContext")
+    undo = [set_attribute(module, "SSLSocket", sockets.TLS)]
+    if context is not None and context.sslsocket_class is old:
+        undo.append(set_attribute(context, "sslsocket_class", sockets.TLS))
+    return undo
 
 
 def _in_copies(copies: list[ModuleType], changed: set[int]) -> list[Replacement]:

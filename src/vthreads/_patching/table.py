@@ -315,7 +315,7 @@ def in_copy(copy: ModuleType) -> Iterator[Replacement]:
 
     def there(cls: type) -> Any:
         if cls.__module__ == "ssl":
-            # TLS methods call the methods of `SSLSocket` by name, so a copy of `ssl` uses the patched class already.
+            # TLS methods call the methods of `SSLSocket` by name, so a copy of `ssl` gets the patched class instead.
             return cls if vars(copy).get(cls.__name__) is cls else None
         return vars(copy).get(cls.__name__) if cls.__module__ == copy.__name__ else None
 
