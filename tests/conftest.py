@@ -228,6 +228,10 @@ def process_state():
         except FileNotFoundError:
             # The one by which the directory was listed.
             pass
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    if tracker is not None:
+        # The pipe to a process that `multiprocessing` starts once: for each lock, and since Python 3.14 for each pool.
+        fds.pop(str(tracker._resource_tracker._fd), None)
     return os_threads, fds
 
 

@@ -101,6 +101,9 @@ class InterruptingLock:
             self.waiter = None
             self._clock.passed += 1
 
+    def locked(self):
+        return self._lock.locked()
+
     __enter__ = acquire
 
     def __exit__(self, *_):

@@ -142,6 +142,8 @@ def leaves_a_block(frame: FrameType) -> bool:
     return frame.f_lasti in _exits(frame.f_code)
 
 
+# The instructions that load None: the second one since Python 3.15.
+CONSTANTS = ("LOAD_CONST", "LOAD_COMMON_CONSTANT")
 # The instructions between a value to return, or the `__exit__` of an inner block, and the next `__exit__`.
 MOVES = {"NOP", "SWAP", "POP_TOP"}
 
@@ -158,7 +160,7 @@ def _exits(code: CodeType) -> frozenset[int]:
     for instruction in dis.get_instructions(code):
         if instruction.opname == "CALL" and loads >= 3:
             exits += [*before, instruction.offset]
-        if instruction.opname.startswith("LOAD_CONST") and instruction.argval is None:
+        if instruction.opname.startswith(CONSTANTS) and instruction.argval is None:
             loads += 1
         elif instruction.opname in MOVES:
             loads = 0
