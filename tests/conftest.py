@@ -228,6 +228,10 @@ def process_state():
         except FileNotFoundError:
             # The one by which the directory was listed.
             pass
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    if tracker is not None:
+        # The pipe to a process that `multiprocessing` starts once, since Python 3.14 also for a pool of threads.
+        fds.pop(str(tracker._resource_tracker._fd), None)
     return os_threads, fds
 
 
@@ -236,10 +240,6 @@ def nothing_left_in_the_process():
     """No new OS threads and no new descriptors after a test; idle threads of the offload pool may stay."""
     threads_before, fds_before = process_state()
     yield
-    tracker = sys.modules.get("multiprocessing.resource_tracker")
-    if tracker is not None:
-        # A child process that `multiprocessing` starts for a lock, and since Python 3.14 for a pool of threads.
-        tracker._resource_tracker._stop()
     # They may have done their work and still be about to end, if the machine is busy. The loop that all virtual threads
     # share lives on an OS thread that `threading` did not start, so it cannot be joined.
     deadline = time.monotonic() + ENDS_WITHIN
