@@ -112,9 +112,10 @@ def fit(module: ModuleType) -> list[Callable[[], None]]:
         if thread is None:
             return work(*args)
         _workers[thread] = membership = _Membership(args[POOL], args[QUEUE])
-        stand_ins = {POOL: membership, QUEUE: membership}
+        given = list(args)
+        given[POOL] = given[QUEUE] = membership
         try:
-            return work(*(stand_ins.get(position, given) for position, given in enumerate(args)))
+            return work(*given)
         finally:
             _workers.pop(thread, None)
 
